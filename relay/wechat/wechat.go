@@ -1,0 +1,139 @@
+// Package wechat owns the conversation with the WeChat API: no other room sends a byte to it, keeps one of its
+// tokens, or knows what one of its errcodes means.
+//
+// It hides four decisions: how one access_token is shared by every replica (keeper.go), how a request that may have
+// reached WeChat is told from one that did not (door.go, failure.go), how a dead token is healed (heal.go), and what
+// to do about an errcode (errcodes.go).
+//
+// A token's life, one per app over all replicas:
+//
+//	none -> leased (one replica asks WeChat) -> fresh -> due (still served, one replica renews) -> fresh ...
+//	fresh|due -> reported bad, by value -> none, healing pending -> leased ...
+//	leased -> refused (config error) -> waiting, longer each time -> leased ...
+package wechat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Token source kinds.
+const (
+	SourceStable   = "stable"   // POST /cgi-bin/stable_token, WeChat's recommendation and the default
+	SourceClassic  = "classic"  // GET /cgi-bin/token: every call issues another token, the one before dies 5 minutes later
+	SourceExternal = "external" // GET TokenSource.URL: another token centre answers {access_token, expires_in}
+)
+
+// Account kinds.
+const (
+	KindMiniProgram     = "miniprogram"
+	KindOfficialAccount = "official_account"
+)
+
+// TokenSource says where an app's access_token comes from. Kind "" is stable. URL and Header are for external only;
+// both may hold secrets and never appear in an error.
+type TokenSource struct {
+	Kind   string
+	URL    string
+	Header map[string]string
+}
+
+// App is one WeChat account. Name is ours (it stands in our URLs), AppID and Secret are WeChat's.
+// Its printed form never shows the secret.
+type App struct {
+	Name   string
+	AppID  string
+	Secret string `json:"-"`
+	Kind   string
+	Token  TokenSource `json:"-"`
+}
+
+// String names the app without its secrets.
+func (a App) String() string { return a.Name + " (" + a.AppID + ")" }
+
+// GoString keeps %#v from showing the secret.
+func (a App) GoString() string { return fmt.Sprintf("wechat.App{Name:%q, AppID:%q}", a.Name, a.AppID) }
+
+// Options of a Client. The zero value of each field is a working default.
+type Options struct {
+	BaseURL   string        // https://api.weixin.qq.com
+	Timeout   time.Duration // of one exchange with WeChat; 5 s
+	InFlight  int           // connections kept open per host; 256
+	CallLimit int64         // largest body through Call, either way, in bytes; 12 MiB
+	Apps      []App
+
+	// Seal and Unseal guard tokens at rest in Redis; nil keeps them in clear.
+	Seal, Unseal func([]byte) ([]byte, error)
+
+	// OnCall is told of every exchange: the app, the API's path (a proxied one only by its first segment), WeChat's
+	// errcode or one of CodeNotLeft, CodeNoAnswer, and how long it took. It must not block.
+	OnCall func(app, path string, errcode int, d time.Duration)
+
+	// OnAlert is told what an operator should hear about an app, once per cause over all replicas: *ConfigError,
+	// *TokenChanged, *TokenTrouble. It must not block.
+	OnAlert func(app string, err error)
+}
+
+// Token is an access_token. ExpiresAt is when WeChat said it ends; it may die earlier (Client.ReportBad).
+type Token struct {
+	Value     string `json:"-"`
+	ExpiresAt time.Time
+	FetchedAt time.Time
+}
+
+// String keeps the value out of logs.
+func (t Token) String() string { return "***" }
+
+// GoString keeps the value out of %#v.
+func (t Token) GoString() string { return "wechat.Token{***}" }
+
+var (
+	// ErrUnknownApp: no app of this name is configured.
+	ErrUnknownApp = errors.New("wechat: unknown app")
+	// ErrNotLeft: the request never left (refused connection, DNS, TLS, no token to put in): WeChat cannot have
+	// acted on it, repeating it is safe.
+	ErrNotLeft = errors.New("wechat: the request did not leave")
+	// ErrNoAnswer: the request left, or may have, and no answer that can be understood came (timeout, reset, a status
+	// other than 200, not JSON, cut or oversized body). Whether WeChat acted on it is unknown.
+	ErrNoAnswer = errors.New("wechat: no answer")
+	// ErrBody: the caller's body, path or method cannot be sent as it is. Nothing left, and repeating is useless.
+	ErrBody = errors.New("wechat: cannot be sent")
+	// ErrNotTokenCode: the errcode reported to ReportBad does not speak against a token.
+	ErrNotTokenCode = errors.New("wechat: this errcode does not speak against a token")
+)
+
+// Client speaks to WeChat for all configured apps. Safe for concurrent use; make one with New.
+type Client struct {
+	rdb redis.UniversalClient
+	o   Options
+}
+
+// New checks the options and makes a client. It does not speak to Redis or WeChat yet.
+func New(rdb redis.UniversalClient, o Options) (*Client, error) { return &Client{rdb: rdb, o: o}, nil }
+
+// SetApps replaces the apps (config reload). Tokens of apps that stay are kept.
+func (c *Client) SetApps(apps []App) error { return nil }
+
+// Run renews tokens ahead of their end until ctx ends, then waits for a renewal in hand. It never ends on errors.
+func (c *Client) Run(ctx context.Context) { <-ctx.Done() }
+
+// String keeps %v of a client from showing its apps' secrets.
+func (c *Client) String() string { return "wechat.Client" }
+
+// Token returns a token for the app: at once while one works, even if it is being renewed; else it waits for the one
+// replica that asks WeChat. Errors: ErrUnknownApp, *TokenError, ctx's (inside a *TokenError).
+func (c *Client) Token(ctx context.Context, app string) (Token, error) {
+	return Token{}, ErrUnknownApp
+}
+
+// Held returns the token this process holds, without asking anybody: for metrics and pages.
+func (c *Client) Held(app string) (Token, bool) { return Token{}, false }
+
+// ReportBad says that WeChat refused this token with errcode (40001, 40014, 42001; else ErrNotTokenCode). The token
+// is forgotten only when it is still the current one, and the next Token heals. Reports of one value count once in
+// 30 s over all replicas.
+func (c *Client) ReportBad(ctx context.Context, app, value string, errcode int) error { return nil }
