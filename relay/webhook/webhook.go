@@ -1,0 +1,35 @@
+// Package webhook owns the way two systems speak to one another by signed posts: how a post is signed and proven, how a
+// repeated request gets its first answer again, which address an endpoint may have, what a partner's answer means, and
+// when an endpoint is left alone for a while. It knows nothing of WeChat and never retries by itself.
+package webhook
+
+import (
+	"errors"
+	"time"
+)
+
+// ErrSignature is the one answer to everything that is wrong with a signed request: header missing, odd id, stale
+// timestamp, unknown partner, wrong signature. A caller who is told which is an oracle's customer.
+var ErrSignature = errors.New("webhook: not signed as it must be")
+
+// ErrSecret says that a text is no secret. It never quotes the text.
+var ErrSecret = errors.New("webhook: secret must be whsec_ followed by base64 of 24 to 64 bytes")
+
+// ErrReused says that an id has been used for another request.
+var ErrReused = errors.New("webhook: id used for another request")
+
+// ErrURL says that an endpoint's address is not allowed; the text after it says why, in words for the operator.
+var ErrURL = errors.New("webhook: address")
+
+// ErrPattern says that an event pattern is neither exact, nor prefix.*, nor *.
+var ErrPattern = errors.New("webhook: pattern")
+
+// ErrUnavailable wraps every failure of Redis.
+var ErrUnavailable = errors.New("webhook: redis")
+
+// InProgressError says that the first request under this id has not been answered yet. errors.As.
+type InProgressError struct {
+	RetryAfter time.Duration // when to ask again
+}
+
+func (e *InProgressError) Error() string { return "webhook: first request with this id still in hand" }
