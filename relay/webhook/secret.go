@@ -1,0 +1,110 @@
+package webhook
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+	"sync"
+)
+
+// secretPrefix opens every secret's text form.
+// https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+const secretPrefix = "whsec_"
+
+// A secret's length in bytes, decoded. Shorter ones can be guessed, and the empty one verifies what anybody signs.
+const (
+	minSecret = 24
+	maxSecret = 64
+)
+
+// hidden is all that a secret shows of itself.
+const hidden = "***"
+
+// Secret is one signing key. However it is printed, logged or marshalled, it shows ***. The zero Secret signs nothing
+// and proves nothing.
+type Secret struct{ key *key }
+
+// key is the material and a stock of ready HMACs over it: setting one up costs more than signing a small payload.
+type key struct {
+	raw   []byte
+	ready sync.Pool // *stamp
+}
+
+// stamp is one HMAC with the room it works in.
+type stamp struct {
+	mac  hash.Hash
+	head []byte
+	sum  [sha256.Size]byte
+}
+
+// ParseSecret reads whsec_ followed by standard base64 of 24 to 64 bytes. ErrSecret, without the text.
+func ParseSecret(s string) (Secret, error) {
+	text, ok := strings.CutPrefix(s, secretPrefix)
+	if !ok || strings.ContainsAny(text, "\r\n") {
+		return Secret{}, ErrSecret
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil || len(raw) < minSecret || len(raw) > maxSecret {
+		return Secret{}, ErrSecret
+	}
+	return Secret{key: newKey(raw)}, nil
+}
+
+// GenerateSecret is a fresh secret's text: whsec_ and 32 random bytes.
+func GenerateSecret() string {
+	raw := make([]byte, 32)
+	rand.Read(raw) // never fails: https://pkg.go.dev/crypto/rand#Read
+	return secretPrefix + base64.StdEncoding.EncodeToString(raw)
+}
+
+func newKey(raw []byte) *key {
+	k := &key{raw: raw}
+	k.ready.New = func() any { return &stamp{mac: hmac.New(sha256.New, k.raw), head: make([]byte, 0, 192)} }
+	return k
+}
+
+// sign writes the base64 signature of id "." timestamp "." payload into out. No allocation once the stock is warm.
+func (k *key) sign(out *[signatureLen]byte, id, timestamp string, payload []byte) {
+	st := k.ready.Get().(*stamp)
+	st.head = append(st.head[:0], id...)
+	st.head = append(st.head, '.')
+	st.head = append(st.head, timestamp...)
+	st.head = append(st.head, '.')
+	st.mac.Reset()
+	st.mac.Write(st.head)
+	st.mac.Write(payload)
+	base64.StdEncoding.Encode(out[:], st.mac.Sum(st.sum[:0]))
+	k.ready.Put(st)
+}
+
+// Equal says whether both are the same key, in constant time.
+func (s Secret) Equal(other Secret) bool {
+	if s.key == nil || other.key == nil {
+		return s.key == other.key
+	}
+	return subtle.ConstantTimeCompare(s.key.raw, other.key.raw) == 1
+}
+
+// IsZero says that there is no key in it.
+func (s Secret) IsZero() bool { return s.key == nil }
+
+// String shows ***.
+func (s Secret) String() string { return hidden }
+
+// GoString shows *** (%#v).
+func (s Secret) GoString() string { return hidden }
+
+// Format shows *** for every verb: %x or %d would otherwise reach the fields.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, hidden) }
+
+// MarshalText shows *** to encoders (JSON map keys, YAML, zap's text fields).
+func (s Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// MarshalJSON shows "***" (encoding/json, zap.Any).
+func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + hidden + `"`), nil }
