@@ -1,0 +1,237 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/wxrelay/wxrelay/callback"
+	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/queue"
+)
+
+// rememberPush is how long the same proven push is known again: WeChat repeats within seconds, operators within a day.
+const rememberPush = 24 * time.Hour
+
+// WeChat's names of the events the journeys act on.
+// https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/subscribe-message.html
+const (
+	wxPopup        = "subscribe_msg_popup_event"
+	wxChange       = "subscribe_msg_change_event"
+	wxSent         = "subscribe_msg_sent_event"
+	wxTemplateSent = "TEMPLATESENDJOBFINISH"
+	wxRevoke       = "user_authorization_revoke"
+	wxCancellation = "user_authorization_cancellation"
+)
+
+// Accept takes a proven push: remembered, booked and queued in one change, or not at all (R-1). It is the [callback.Sink].
+// The same push again changes nothing and is thanked again.
+func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
+	rules := r.rules.Load()
+	app, ok := rules.Apps[p.App]
+	if !ok {
+		return nil, fmt.Errorf("push for %q, which is not in the config", p.App)
+	}
+	shard := r.q.Shard(p.App, p.Event.OpenID)
+	res := r.q.Commit(ctx, queue.Change{
+		Shard: shard, Once: "p/" + p.Name, OnceFor: rememberPush,
+		Moves: r.book(rules, p),
+		Jobs:  []queue.Job{{ID: r.q.NewID("psh_", shard), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true}},
+	})
+	switch {
+	case errors.Is(res.Err, queue.ErrTaken):
+		r.observePush(p, "duplicate")
+	case res.Err != nil:
+		r.observePush(p, "not_stored")
+		return nil, res.Err
+	default:
+		r.observePush(p, "accepted")
+	}
+	return r.reply(ctx, app, p), nil
+}
+
+// book turns a push into movements of the ledger.
+func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Move {
+	ev := &p.Event
+	switch ev.Event {
+	case wxPopup, wxChange:
+		scene := "popup"
+		if ev.Event == wxChange {
+			scene = "change"
+		}
+		moves := make([]queue.Move, 0, len(ev.Subscribes))
+		for i, s := range ev.Subscribes {
+			line := ledger.Line{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID, Kind: r.templates.kind(p.App, s.TemplateID)}
+			moves = append(moves, move(ledger.Answer(line, rules.Ledger, s.Status, scene, p.Name+strconv.Itoa(i), ev.CreateTime)))
+		}
+		return moves
+	case wxRevoke, wxCancellation:
+		return []queue.Move{move(ledger.Forget(p.App, ev.OpenID))}
+	}
+	return nil
+}
+
+func move(args []string) queue.Move { return queue.Move{Rider: ledger.RiderName, Args: args} }
+
+// sealPush is a push as its job carries it: app, format, then the message byte for byte.
+func sealPush(p *callback.Push) []byte {
+	b := make([]byte, 0, len(p.App)+len(p.Format)+2+len(p.Raw))
+	b = append(append(b, p.App...), '\n')
+	b = append(append(b, p.Format...), '\n')
+	return append(b, p.Raw...)
+}
+
+func openPush(body []byte) (app, format string, raw []byte, err error) {
+	a, rest, ok := bytes.Cut(body, []byte("\n"))
+	f, raw, ok2 := bytes.Cut(rest, []byte("\n"))
+	if !ok || !ok2 {
+		return "", "", nil, errors.New("push job without its header")
+	}
+	return string(a), string(f), raw, nil
+}
+
+// pushNote is how far a push has been followed.
+type pushNote struct {
+	Told  bool  `json:"told"`  // partners' deliveries are queued
+	Since int64 `json:"since"` // Unix ms: when looking for the message of a receipt began
+}
+
+// followPush does what a push asks for once it is safe: partners are told, receipts settle their messages, held messages
+// leave. Every part may be repeated after a crash.
+func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict {
+	app, format, raw, err := openPush(c.Body)
+	if err != nil {
+		return queue.Bury("malformed", c.Note)
+	}
+	_, ev, err := callback.Decode(raw)
+	if err != nil { // it was decoded before it was accepted
+		return queue.Bury("malformed", c.Note)
+	}
+	shard, err := queue.ShardOf(c.ID)
+	if err != nil {
+		return queue.Bury("malformed", c.Note)
+	}
+	var note pushNote
+	var replies []string
+	if len(c.Note) > 0 && c.Note[0] == '{' {
+		if err := json.Unmarshal(c.Note, &note); err != nil {
+			return queue.Bury("malformed", c.Note)
+		}
+	} else if len(c.Note) > 0 {
+		replies = strings.Split(string(c.Note), "\n")
+	}
+
+	var jobs []queue.Job
+	if !note.Told {
+		jobs = r.tell(telling{shard: shard, app: app, typ: EventPush, at: c.Created, data: pushReceived(app, format, raw, &ev)})
+	}
+	switch ev.Event {
+	case wxPopup, wxChange:
+		told, err := r.tellLines(ctx, shard, app, &ev, replies, c.Created)
+		if err != nil {
+			return queue.Snooze(time.Second, c.Note)
+		}
+		for _, s := range ev.Subscribes {
+			if err := r.release(ctx, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, c.Now); err != nil {
+				return queue.Snooze(time.Second, c.Note)
+			}
+		}
+		jobs = append(jobs, told...)
+	case wxSent, wxTemplateSent:
+		settled, err := r.settle(ctx, shard, app, &ev, c.Now)
+		if err != nil || !settled {
+			since := note.Since
+			if since == 0 {
+				since = c.Now.UnixMilli()
+			}
+			if waited := c.Now.Sub(time.UnixMilli(since)); err != nil || waited < receiptPatience {
+				return queue.Snooze(receiptPause(c.Now.Sub(time.UnixMilli(since))), encode(pushNote{Told: true, Since: since})).With(queue.Change{Jobs: jobs})
+			}
+			r.log.Info("receipt of a message we did not send", zap.String("app", app), zap.String("openid", ShortID(ev.OpenID)))
+		}
+	case wxRevoke, wxCancellation:
+		users, err := r.bindings.Forget(ctx, app, ev.OpenID) // asked again after a crash, it says the same
+		if err != nil {
+			return queue.Snooze(time.Second, c.Note)
+		}
+		jobs = append(jobs, r.tellUser(shard, EventUserRevoked, UserEvent{App: app, OpenID: ev.OpenID, Reason: some(ev.Event)}, users, c.Created)...)
+	}
+	return queue.Done(nil).With(queue.Change{Jobs: jobs})
+}
+
+// tellLines makes the subscription.* events of a push: one for each line that the push really moved. An event that only
+// proved what the client had reported moved nothing; its partners heard of the tap already.
+func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callback.Event, replies []string, at time.Time) ([]queue.Job, error) {
+	var jobs []queue.Job
+	for i, s := range ev.Subscribes {
+		if i >= len(replies) {
+			break
+		}
+		rep, err := ledger.ParseReply(replies[i])
+		if err != nil || !rep.Changed && rep.Delta == 0 {
+			continue
+		}
+		told, err := r.tellLine(ctx, shard, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep.Cause, at)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, told...)
+	}
+	return jobs, nil
+}
+
+func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ, cause string, at time.Time) ([]queue.Job, error) {
+	st, err := r.ledger.LineOf(ctx, l.App, l.OpenID, l.TemplateID)
+	if err != nil {
+		return nil, err
+	}
+	return r.tell(telling{shard: shard, app: l.App, typ: typ, at: at, data: SubscriptionEvent{Line: lineOf(st, ""), Cause: cause}}), nil
+}
+
+// subscriptionEvent names what a choice means to partners: a reject of the popup is a rejection, one in the settings a
+// cancellation.
+func subscriptionEvent(status string, settings bool) string {
+	switch {
+	case strings.HasPrefix(status, "accept"):
+		return EventSubscriptionAccepted
+	case settings:
+		return EventSubscriptionCancelled
+	}
+	return EventSubscriptionRejected
+}
+
+// tellUser tells every partner of the app, each with its own name for the user.
+func (r *Relay) tellUser(shard int, typ string, data UserEvent, users map[string]string, at time.Time) []queue.Job {
+	var jobs []queue.Job
+	for name, p := range r.rules.Load().Partners {
+		if p.MayUse(data.App) {
+			d := data
+			d.User = some(users[name])
+			jobs = append(jobs, r.tell(telling{shard: shard, app: data.App, partner: name, typ: typ, at: at, data: d})...)
+		}
+	}
+	return jobs
+}
+
+// ShortID shortens an openid for logs: enough to tell two apart, not enough to write to one.
+func ShortID(openid string) string {
+	if len(openid) <= 8 {
+		return openid
+	}
+	return openid[:6] + "…" + openid[len(openid)-2:]
+}
+
+func (r *Relay) observePush(p *callback.Push, result string) {
+	if f := r.observe.Push; f != nil {
+		f(p.App, p.Event.Event, result)
+	}
+	r.log.Info("push", zap.String("app", p.App), zap.String("msg_type", p.Event.MsgType), zap.String("event", p.Event.Event),
+		zap.String("openid", ShortID(p.Event.OpenID)), zap.String("result", result))
+}

@@ -1,0 +1,418 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/wxrelay/wxrelay/relay/binding"
+	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/wechat"
+)
+
+// Channels by which a message may go.
+const (
+	ChannelSubscribe       = "subscribe"
+	ChannelCustomerService = "customer_service"
+	ChannelOATemplate      = "oa_template"
+	ChannelTemplate        = "template" // legacy; WeChat answers 45103
+	ChannelUniform         = "uniform"  // legacy; WeChat answers 45109
+)
+
+var channels = []string{ChannelSubscribe, ChannelCustomerService, ChannelOATemplate, ChannelTemplate, ChannelUniform}
+
+// SendRequest is what a partner asks: one message to one user. Fields of WeChat keep WeChat's names. With a list of
+// channels, what differs stands under the channel's name.
+type SendRequest struct {
+	App              string                     `json:"app"`
+	To               To                         `json:"to"`
+	Channel          OneOrMany                  `json:"channel"`
+	TemplateID       string                     `json:"template_id"`
+	Page             string                     `json:"page"`
+	Data             map[string]json.RawMessage `json:"data"`
+	Lang             string                     `json:"lang"`
+	MiniprogramState string                     `json:"miniprogram_state"`
+	NoCredit         string                     `json:"no_credit"`
+	OnUnknown        string                     `json:"on_unknown"`
+	SendAt           *time.Time                 `json:"send_at"`
+	ExpiresAt        *time.Time                 `json:"expires_at"`
+	Metadata         json.RawMessage            `json:"metadata"`
+	Priority         string                     `json:"priority"`
+	Truncate         bool                       `json:"truncate"`
+	SupersedeKey     string                     `json:"supersede_key"`
+
+	MsgType         string          `json:"msgtype"`
+	Text            json.RawMessage `json:"text"`
+	Image           json.RawMessage `json:"image"`
+	Link            json.RawMessage `json:"link"`
+	MiniprogramPage json.RawMessage `json:"miniprogrampage"`
+
+	FormID          string `json:"form_id"`
+	EmphasisKeyword string `json:"emphasis_keyword"`
+	Color           string `json:"color"`
+
+	URL         string          `json:"url"`
+	Miniprogram json.RawMessage `json:"miniprogram"`
+
+	WeappTemplateMsg json.RawMessage `json:"weapp_template_msg"`
+	MpTemplateMsg    json.RawMessage `json:"mp_template_msg"`
+
+	// With a list of channels: what differs from the fields above.
+	Subscribe       json.RawMessage `json:"subscribe"`
+	CustomerService json.RawMessage `json:"customer_service"`
+	OATemplate      json.RawMessage `json:"oa_template"`
+	Template        json.RawMessage `json:"template"`
+	Uniform         json.RawMessage `json:"uniform"`
+}
+
+// To names the user: exactly one of them.
+type To struct {
+	OpenID   string `json:"openid"`
+	User     string `json:"user"`
+	UnionID  string `json:"unionid"`
+	Audience string `json:"audience"`
+}
+
+// OneOrMany is a string or a list of strings.
+type OneOrMany []string
+
+// UnmarshalJSON takes both forms.
+func (o *OneOrMany) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		*o = OneOrMany{""}
+		return json.Unmarshal(b, &(*o)[0])
+	}
+	return json.Unmarshal(b, (*[]string)(o))
+}
+
+// Malformed says that a body is not the JSON that was expected.
+type Malformed struct{ Detail string }
+
+func (e *Malformed) Error() string { return e.Detail }
+
+// ParseSend reads a request strictly: unknown fields are faults by name, wrong types are [*Malformed].
+func ParseSend(raw []byte) (SendRequest, error) {
+	var req SendRequest
+	return req, decodeStrict(raw, &req, "invalid_message")
+}
+
+// decodeStrict reads one JSON value of known fields; a field that is not known is an *Invalid of that code.
+func decodeStrict(raw []byte, into any, code string) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+			return &Invalid{Code: code, Fields: []Field{{strings.Trim(name, `"`), "is not a field we know: check its spelling"}}}
+		}
+		var typ *json.UnmarshalTypeError
+		if errors.As(err, &typ) {
+			return &Malformed{fmt.Sprintf("%s: a %s where a %s was expected", typ.Field, typ.Value, typ.Type)}
+		}
+		var at *time.ParseError
+		if errors.As(err, &at) {
+			return &Malformed{"a time is not RFC 3339, like 2026-01-02T15:04:05Z"}
+		}
+		return &Malformed{"the body is not the JSON object that was expected: " + strings.TrimPrefix(err.Error(), "json: ")}
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return &Malformed{"there is something after the JSON object"}
+	}
+	return nil
+}
+
+var openIDForm = regexp.MustCompile(`^[A-Za-z0-9_-]{6,64}$`)
+
+// compose checks a request whole and makes the order of it; all faults are told at once.
+func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *SendRequest, now time.Time) (*order, error) {
+	var f faults
+	if req.App == "" {
+		f.add("app", "is required: which app sends")
+		return nil, f.err("invalid_message")
+	}
+	app, err := r.appOf(partner, req.App)
+	if err != nil {
+		return nil, err
+	}
+	o := &order{Partner: partner, App: req.App, NoCredit: req.NoCredit, Metadata: req.Metadata, Supersede: req.SupersedeKey,
+		Retry: req.OnUnknown == "retry", Created: now.UnixMilli(), Channels: req.Channel, Priority: req.Priority}
+	if len(o.Channels) == 0 {
+		o.Channels = []string{ChannelSubscribe}
+	}
+	if o.OpenID, o.User, err = r.addressee(ctx, partner, app, req.To, &f); err != nil {
+		return nil, err
+	}
+	oneOf(&f, "no_credit", req.NoCredit, "refuse", "hold", "try")
+	oneOf(&f, "on_unknown", req.OnUnknown, "keep", "retry")
+	oneOf(&f, "priority", req.Priority, "high", "normal", "bulk")
+	if req.SendAt != nil && req.SendAt.After(now.Add(30*24*time.Hour)) {
+		f.add("send_at", "is more than 30 days ahead")
+	}
+	if req.ExpiresAt != nil {
+		o.Expires = req.ExpiresAt.UnixMilli()
+		switch {
+		case !req.ExpiresAt.After(now):
+			f.add("expires_at", "is in the past")
+		case req.SendAt != nil && !req.ExpiresAt.After(*req.SendAt):
+			f.add("expires_at", "is before send_at")
+		}
+	}
+	checkMetadata(&f, req.Metadata)
+	if len(req.SupersedeKey) > 128 {
+		f.add("supersede_key", "at most 128 characters")
+	}
+	seen := map[string]bool{}
+	for i, ch := range o.Channels {
+		where := ""
+		if len(o.Channels) > 1 {
+			where = ch + "."
+		}
+		if !slices.Contains(channels, ch) || seen[ch] {
+			f.add("channel", fmt.Sprintf("%q: must be one of %s, each once", ch, strings.Join(channels, ", ")))
+			continue
+		}
+		seen[ch] = true
+		part, err := req.forChannel(ch)
+		if err != nil {
+			return nil, err
+		}
+		body := r.composeChannel(ctx, &f, where, ch, o, part)
+		o.Payloads = append(o.Payloads, body)
+		if ch == ChannelSubscribe || i == 0 && o.TemplateID == "" {
+			o.TemplateID = part.TemplateID
+		}
+	}
+	if o.Has(ChannelSubscribe) {
+		o.Kind = string(r.templates.kind(o.App, o.TemplateID))
+	}
+	return o, f.err("invalid_message")
+}
+
+// Has tells whether the order may go by a channel.
+func (o *order) Has(channel string) bool { return slices.Contains(o.Channels, channel) }
+
+func (o *order) line() ledger.Line {
+	return ledger.Line{App: o.App, OpenID: o.OpenID, TemplateID: o.TemplateID, Kind: ledger.Kind(o.Kind)}
+}
+
+func oneOf(f *faults, field, v string, allowed ...string) {
+	if v != "" && !slices.Contains(allowed, v) {
+		f.add(field, "must be one of "+strings.Join(allowed, ", "))
+	}
+}
+
+func checkMetadata(f *faults, raw json.RawMessage) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return
+	}
+	if raw[0] != '{' {
+		f.add("metadata", "must be an object")
+	} else if len(raw) > 4<<10 {
+		f.add("metadata", fmt.Sprintf("%d bytes, at most 4096", len(raw)))
+	}
+}
+
+// addressee finds the openid of whom a message is to.
+func (r *Relay) addressee(ctx context.Context, partner string, app App, to To, f *faults) (openid, user string, err error) {
+	n := 0
+	for _, v := range []string{to.OpenID, to.User, to.UnionID, to.Audience} {
+		if v != "" {
+			n++
+		}
+	}
+	if n != 1 {
+		f.add("to", "must have exactly one of openid, user, unionid, audience")
+		return "", "", nil
+	}
+	switch {
+	case to.OpenID != "":
+		if !openIDForm.MatchString(to.OpenID) {
+			f.add("to.openid", "is not an openid")
+		}
+		return to.OpenID, "", nil
+	case to.User != "":
+		openid, err = r.bindings.ByUser(ctx, partner, app.Name, to.User)
+		if errors.Is(err, binding.ErrNotFound) {
+			f.add("to.user", "is not bound to an openid of this app: bind it first")
+			err = nil
+		}
+		return openid, to.User, err
+	case to.UnionID != "":
+		openid, err = r.bindings.ByUnionID(ctx, app.Name, to.UnionID)
+		if errors.Is(err, binding.ErrNotFound) {
+			f.add("to.unionid", "is not known for this app: the user has to log in to it once")
+			err = nil
+		}
+		return openid, "", err
+	}
+	f.add("to.audience", "send to an audience is not offered here: send to its users")
+	return "", "", nil
+}
+
+// forChannel overlays what stands under the channel's name.
+func (q SendRequest) forChannel(ch string) (SendRequest, error) {
+	over := map[string]json.RawMessage{ChannelSubscribe: q.Subscribe, ChannelCustomerService: q.CustomerService,
+		ChannelOATemplate: q.OATemplate, ChannelTemplate: q.Template, ChannelUniform: q.Uniform}[ch]
+	if len(over) == 0 || string(over) == "null" {
+		return q, nil
+	}
+	return q, decodeStrict(over, &q, "invalid_message")
+}
+
+// composeChannel makes what WeChat is given on a channel.
+func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string, o *order, q SendRequest) payload {
+	if strings.ContainsFunc(q.Page, unicode.IsControl) || strings.Contains(q.Page, "://") || len(q.Page) > 1024 {
+		f.add(where+"page", "must be a page of the mini-program with its query, like pages/order?id=1")
+	}
+	switch ch {
+	case ChannelSubscribe:
+		oneOf(f, where+"lang", q.Lang, "zh_CN", "en_US", "zh_HK", "zh_TW")
+		oneOf(f, where+"miniprogram_state", q.MiniprogramState, "developer", "trial", "formal")
+		m := wechat.SubscribeMessage{ToUser: o.OpenID, TemplateID: q.TemplateID, Page: q.Page, Data: map[string]*wechat.DataItem{},
+			MiniprogramState: orElse(q.MiniprogramState, "formal"), Lang: orElse(q.Lang, "zh_CN")}
+		for k, v := range r.subscribeValues(ctx, f, where, o.App, &q) {
+			m.Data[k] = &wechat.DataItem{Value: v.Value, Color: v.Color}
+		}
+		return encode(m)
+	case ChannelCustomerService:
+		return r.composeCustomerService(f, where, o, &q)
+	case ChannelOATemplate, ChannelTemplate:
+		if q.TemplateID == "" {
+			f.add(where+"template_id", "is required")
+		}
+		if len(q.Data) == 0 {
+			f.add(where+"data", "is required: an object of keywords")
+		}
+		return encode(struct {
+			ToUser      string           `json:"touser"`
+			TemplateID  string           `json:"template_id"`
+			Page        string           `json:"page,omitempty"`
+			URL         string           `json:"url,omitempty"`
+			Miniprogram json.RawMessage  `json:"miniprogram,omitempty"`
+			FormID      string           `json:"form_id,omitempty"`
+			Data        map[string]value `json:"data"`
+			Emphasis    string           `json:"emphasis_keyword,omitempty"`
+			Color       string           `json:"color,omitempty"`
+		}{o.OpenID, q.TemplateID, q.Page, q.URL, present(q.Miniprogram), q.FormID, plainValues(f, where, q.Data), q.EmphasisKeyword, q.Color})
+	case ChannelUniform:
+		if present(q.WeappTemplateMsg) == nil && present(q.MpTemplateMsg) == nil {
+			f.add(where+"mp_template_msg", "weapp_template_msg or mp_template_msg is required")
+		}
+		return encode(struct {
+			ToUser string          `json:"touser"`
+			Weapp  json.RawMessage `json:"weapp_template_msg,omitempty"`
+			MP     json.RawMessage `json:"mp_template_msg,omitempty"`
+		}{o.OpenID, present(q.WeappTemplateMsg), present(q.MpTemplateMsg)})
+	}
+	return nil
+}
+
+func (r *Relay) composeCustomerService(f *faults, where string, o *order, q *SendRequest) payload {
+	parts := map[string]json.RawMessage{"text": q.Text, "image": q.Image, "link": q.Link, "miniprogrampage": q.MiniprogramPage}
+	part, known := parts[q.MsgType]
+	if !known {
+		f.add(where+"msgtype", "must be one of text, image, link, miniprogrampage")
+		return nil
+	}
+	if len(part) == 0 || part[0] != '{' {
+		f.add(where+q.MsgType, "is required: an object with WeChat's fields")
+		return nil
+	}
+	return encode(map[string]any{"touser": o.OpenID, "msgtype": q.MsgType, q.MsgType: part})
+}
+
+func present(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	return raw
+}
+
+// value is a keyword's value in WeChat's form.
+type value struct {
+	Value string `json:"value"`
+	Color string `json:"color,omitempty"`
+}
+
+// plainValues reads {"thing1":{"value":"..."}} and {"thing1":"..."} alike.
+func plainValues(f *faults, where string, data map[string]json.RawMessage) map[string]value {
+	out := make(map[string]value, len(data))
+	for key, raw := range data {
+		var v value
+		var err error
+		if len(raw) > 0 && raw[0] == '"' {
+			err = json.Unmarshal(raw, &v.Value)
+		} else {
+			err = decodeStrict(raw, &v, "invalid_message")
+		}
+		if err != nil || len(raw) == 0 || raw[0] != '"' && raw[0] != '{' {
+			f.add(where+"data."+key, `must be a string or {"value":"..."}`)
+			continue
+		}
+		out[key] = v
+	}
+	return out
+}
+
+// subscribeValues reads and checks the keywords of a subscribe message against its template, where that is known.
+func (r *Relay) subscribeValues(ctx context.Context, f *faults, where, app string, q *SendRequest) map[string]value {
+	if q.TemplateID == "" {
+		f.add(where+"template_id", "is required")
+	}
+	if len(q.Data) == 0 {
+		f.add(where+"data", "is required: an object with every keyword of the template")
+		return nil
+	}
+	vals := plainValues(f, where, q.Data)
+	var enums map[string][]string
+	if q.TemplateID != "" {
+		tpl, ok, known := r.templates.get(ctx, app, q.TemplateID)
+		switch {
+		case ok:
+			enums = tpl.Enums
+			for _, k := range tpl.Keywords {
+				if _, given := q.Data[k]; !given {
+					f.add(where+"data."+k, "is missing: the template has this keyword")
+				}
+			}
+			for k := range q.Data {
+				if !slices.Contains(tpl.Keywords, k) {
+					f.add(where+"data."+k, "is not a keyword of the template: it has "+strings.Join(tpl.Keywords, ", "))
+					delete(vals, k)
+				}
+			}
+		case known:
+			f.add(where+"template_id", "is not a template of this app: see the template list at WeChat")
+		}
+	}
+	keys := make([]string, 0, len(vals))
+	for k := range vals {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		v := vals[k]
+		if q.Truncate {
+			v.Value = shorten(k, v.Value)
+			vals[k] = v
+		}
+		if reason := checkValue(k, v.Value, enums[k]); reason != "" {
+			f.add(where+"data."+k, reason)
+		}
+	}
+	return vals
+}
+
+func orElse(v, def string) string {
+	if v == "" {
+		return def
+	}
+	return v
+}

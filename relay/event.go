@@ -1,0 +1,156 @@
+package relay
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/webhook"
+)
+
+// The vocabulary partners see: the `type` of what is posted to their endpoints.
+const (
+	EventPush                  = "push.received"
+	EventSubscriptionAccepted  = "subscription.accepted"
+	EventSubscriptionRejected  = "subscription.rejected"
+	EventSubscriptionCancelled = "subscription.cancelled"
+	EventMessageHeld           = "message.held"
+	EventMessageSent           = "message.sent"
+	EventMessageDelivered      = "message.delivered"
+	EventMessageFailed         = "message.failed"
+	EventMessageRefused        = "message.refused"
+	EventMessageExpired        = "message.expired"
+	EventMessageCancelled      = "message.cancelled"
+	EventMessageUnknown        = "message.unknown"
+	EventUserLoggedIn          = "user.logged_in"
+	EventUserBound             = "user.bound"
+	EventUserUnbound           = "user.unbound"
+	EventUserRevoked           = "user.revoked"
+	EventUserPhone             = "user.phone"
+	EventEndpointBenched       = "endpoint.benched"
+	EventEndpointDisabled      = "endpoint.disabled"
+	EventEndpointRecovered     = "endpoint.recovered"
+	EventEndpointTest          = "endpoint.test"
+	EventAlert                 = "app.alert"
+)
+
+// PushReceived is the data of push.received: every push, whether we know its event or not.
+type PushReceived struct {
+	App     string  `json:"app"`
+	OpenID  *string `json:"openid"`
+	MsgType *string `json:"msg_type"`
+	Event   *string `json:"event"`
+	Format  string  `json:"format"` // json | xml
+	Raw     string  `json:"raw"`    // the proven message, byte for byte
+}
+
+// SubscriptionEvent is the data of subscription.*: the line after the movement, and what moved it.
+type SubscriptionEvent struct {
+	Line
+	Cause string `json:"cause"`
+}
+
+// UserEvent is the data of user.*; absent values are null.
+type UserEvent struct {
+	App     string  `json:"app"`
+	OpenID  string  `json:"openid"`
+	UnionID *string `json:"unionid"`
+	User    *string `json:"user"`
+	IsNew   *bool   `json:"is_new"`
+	Phone   *string `json:"phone"`  // with country code
+	Reason  *string `json:"reason"` // WeChat's event, for user.revoked
+}
+
+// EndpointEvent is the data of endpoint.*: told to the partner's other endpoints.
+type EndpointEvent struct {
+	Endpoint string  `json:"endpoint"`
+	Status   *int    `json:"status"` // the HTTP status that decided
+	Reason   *string `json:"reason"`
+}
+
+// Alert is the data of app.alert: an app needs its operator.
+type Alert struct {
+	App       string  `json:"app"`
+	Errcode   *int    `json:"errcode"`
+	Errmsg    *string `json:"errmsg"`
+	RID       *string `json:"rid"`
+	Meaning   string  `json:"meaning"`
+	MeaningZH string  `json:"meaning_zh"`
+	Cure      string  `json:"cure"`
+	CureZH    string  `json:"cure_zh"`
+}
+
+// telling is one event about to be queued for its endpoints.
+type telling struct {
+	shard   int
+	app     string // partners of this app are told; "" = only the named one
+	partner string // only this partner; "" = every partner of the app
+	not     string // not this endpoint (it is the one the event is about)
+	typ     string
+	at      time.Time
+	data    any
+}
+
+// tell makes one delivery job per endpoint that wants the event; they share the webhook-id.
+func (r *Relay) tell(t telling) []queue.Job {
+	rules := r.rules.Load()
+	var jobs []queue.Job
+	var body []byte // payload, made once and only when somebody wants it
+	id := ""
+	for _, p := range rules.Partners {
+		if t.partner != "" && p.Name != t.partner || t.app != "" && !p.MayUse(t.app) {
+			continue
+		}
+		for _, e := range p.Endpoints {
+			if e.ID == t.not && t.not != "" || !e.Wants(t.typ) {
+				continue
+			}
+			if body == nil {
+				id = r.q.NewID("evt_", t.shard)
+				body = encode(struct {
+					Type      string    `json:"type"`
+					Timestamp time.Time `json:"timestamp"`
+					Data      any       `json:"data"`
+				}{t.typ, t.at.UTC(), t.data})
+			}
+			jobs = append(jobs, r.delivery(t.shard, e, envelope{ID: id, Type: t.typ, App: t.app}, body))
+		}
+	}
+	return jobs
+}
+
+// envelope is what a delivery job knows besides the payload.
+type envelope struct {
+	Partner  string `json:"p"`
+	Endpoint string `json:"e"`
+	ID       string `json:"i"` // webhook-id: the same for every endpoint and every attempt
+	Type     string `json:"t"`
+	App      string `json:"a,omitempty"`
+}
+
+func (r *Relay) delivery(shard int, e webhook.Endpoint, env envelope, payload []byte) queue.Job {
+	env.Partner, env.Endpoint = e.Partner, e.ID
+	head := encode(env)
+	body := make([]byte, 0, len(head)+1+len(payload))
+	body = append(append(append(body, head...), '\n'), payload...)
+	return queue.Job{ID: r.q.NewID("dlv_", shard), Lane: laneDeliver + ":" + e.Partner + "/" + e.ID, Body: body,
+		Tags: []string{deliveryTag(e.Partner, e.ID)}, Keep: r.rules.Load().KeepEvents}
+}
+
+func deliveryTag(partner, endpoint string) string { return "d/" + partner + "/" + endpoint }
+
+// openEnvelope takes a delivery job's body apart.
+func openEnvelope(body []byte) (env envelope, payload []byte, err error) {
+	head, payload, ok := bytes.Cut(body, []byte("\n"))
+	if !ok {
+		return env, nil, fmt.Errorf("delivery without a payload")
+	}
+	return env, payload, json.Unmarshal(head, &env)
+}
+
+// tellMessage is a message.* event for the message's own partner.
+func (r *Relay) tellMessage(shard int, m Message, partner string, at time.Time) []queue.Job {
+	return r.tell(telling{shard: shard, partner: partner, typ: "message." + m.State, at: at, data: m})
+}

@@ -1,0 +1,302 @@
+package relay
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wxrelay/wxrelay/relay/binding"
+	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/queue"
+)
+
+// Line is the account of one template with one user, as partners see it.
+type Line struct {
+	App        string     `json:"app"`
+	OpenID     string     `json:"openid"`
+	User       *string    `json:"user"`
+	TemplateID string     `json:"template_id"`
+	Kind       string     `json:"kind"` // one_time | long_term | rate_limited | device | unknown
+	Credits    int        `json:"credits"`
+	Reserved   int        `json:"reserved"`
+	Status     string     `json:"status"` // accepted | rejected | cancelled | unknown
+	UpdatedAt  *time.Time `json:"updated_at"`
+	History    []Movement `json:"history"` // oldest first, bounded
+}
+
+// Movement is one entry of a line's statement.
+type Movement struct {
+	At      time.Time `json:"at"`
+	Cause   string    `json:"cause"`
+	Delta   int       `json:"delta"`
+	Balance int       `json:"balance"`
+}
+
+// Ask is a line as a mini-program sees it; Ask tells whether to ask the user (again).
+type Ask struct {
+	TemplateID string `json:"template_id"`
+	Credits    int    `json:"credits"`
+	LongTerm   bool   `json:"long_term"`
+	Status     string `json:"status"`
+	Ask        bool   `json:"ask"`
+}
+
+func lineOf(st ledger.Statement, user string) Line {
+	l := Line{App: st.App, OpenID: st.OpenID, User: some(user), TemplateID: st.TemplateID, Kind: string(st.Kind), Credits: st.Credits,
+		Reserved: st.Reserved, Status: st.Status, History: make([]Movement, len(st.History))}
+	if l.Kind == "" {
+		l.Kind = string(ledger.Unknown)
+	}
+	if !st.UpdatedAt.IsZero() {
+		at := st.UpdatedAt.UTC()
+		l.UpdatedAt = &at
+	}
+	for i, m := range st.History {
+		l.History[i] = Movement{At: m.At.UTC(), Cause: m.Cause, Delta: m.Delta, Balance: m.Balance}
+	}
+	return l
+}
+
+func askOf(st ledger.Statement) Ask {
+	return Ask{TemplateID: st.TemplateID, Credits: st.Credits, LongTerm: st.LongTerm, Status: st.Status, Ask: st.Credits == 0 && !st.LongTerm}
+}
+
+// openidOf is the openid that a partner names directly or by its own user; exactly one of them.
+func (r *Relay) openidOf(ctx context.Context, partner, app, openid, user string) (string, error) {
+	if (openid == "") == (user == "") {
+		return "", &Invalid{Code: "invalid_request", Fields: []Field{{"openid", "exactly one of openid and user is required"}}}
+	}
+	if openid != "" {
+		if !openIDForm.MatchString(openid) {
+			return "", &Invalid{Code: "invalid_request", Fields: []Field{{"openid", "is not an openid"}}}
+		}
+		return openid, nil
+	}
+	openid, err := r.bindings.ByUser(ctx, partner, app, user)
+	if errors.Is(err, binding.ErrNotFound) {
+		return "", ErrNotFound
+	}
+	return openid, err
+}
+
+// Subscriptions lists every line of a user.
+func (r *Relay) Subscriptions(ctx context.Context, partner, app, openid, user string) (Page[Line], error) {
+	page := Page[Line]{Items: []Line{}}
+	if app == "" {
+		return page, &Invalid{Code: "invalid_request", Fields: []Field{{"app", "is required"}}}
+	}
+	if _, err := r.appOf(partner, app); err != nil {
+		return page, err
+	}
+	openid, err := r.openidOf(ctx, partner, app, openid, user)
+	if err != nil {
+		return page, err
+	}
+	if user == "" {
+		users, err := r.bindings.UsersOf(ctx, app, openid)
+		if err != nil {
+			return page, err
+		}
+		user = users[partner]
+	}
+	sts, err := r.ledger.Lines(ctx, app, openid)
+	if err != nil {
+		return page, err
+	}
+	for _, st := range sts {
+		page.Items = append(page.Items, lineOf(st, user))
+	}
+	return page, nil
+}
+
+// Lines lists every line of a user for the operator's pages.
+func (r *Relay) Lines(ctx context.Context, app, openid string) ([]Line, error) {
+	sts, err := r.ledger.Lines(ctx, app, openid)
+	out := make([]Line, len(sts))
+	for i, st := range sts {
+		out[i] = lineOf(st, "")
+	}
+	return out, err
+}
+
+// Asks tells a mini-program how its user's lines stand. Without template ids: every line there is.
+func (r *Relay) Asks(ctx context.Context, app, openid string, templateIDs []string) ([]Ask, error) {
+	sts, err := r.ledger.Lines(ctx, app, openid)
+	if err != nil {
+		return nil, err
+	}
+	out := []Ask{}
+	if len(templateIDs) == 0 {
+		for _, st := range sts {
+			out = append(out, askOf(st))
+		}
+		return out, nil
+	}
+	byID := make(map[string]ledger.Statement, len(sts))
+	for _, st := range sts {
+		byID[st.TemplateID] = st
+	}
+	for _, id := range templateIDs {
+		st, ok := byID[id]
+		if !ok {
+			st = ledger.Statement{TemplateID: id, Status: "unknown", LongTerm: false}
+		}
+		out = append(out, askOf(st))
+	}
+	return out, nil
+}
+
+const maxTemplatesPerReport = 20 // WeChat asks for 5 at once; settings list what was ever kept
+
+// choices reads an object of template id -> word, as wx.requestSubscribeMessage and itemSettings have it. Other members,
+// errMsg and errCode among them, are passed over.
+func choices(members map[string]json.RawMessage) (ids []string, words map[string]string, err error) {
+	words = map[string]string{}
+	for k, raw := range members {
+		var word string
+		if k == "errMsg" || k == "errCode" || json.Unmarshal(raw, &word) != nil || len(k) > 128 || k == "" {
+			continue
+		}
+		switch {
+		case strings.HasPrefix(word, "accept"), word == "reject", word == "ban", word == "filter":
+			ids, words[k] = append(ids, k), word
+		}
+	}
+	if len(ids) > maxTemplatesPerReport {
+		return nil, nil, &Invalid{Code: "invalid_request", Fields: []Field{{"", strconv.Itoa(len(ids)) + " templates, at most " + strconv.Itoa(maxTemplatesPerReport)}}}
+	}
+	return ids, words, nil
+}
+
+// Report books what wx.requestSubscribeMessage returned to the mini-program. A client's word and WeChat's event about the
+// same tap are one grant; requestID, when given, makes a repeated report harmless.
+// https://developers.weixin.qq.com/miniprogram/dev/api/open-api/subscribe-message/wx.requestSubscribeMessage.html
+func (r *Relay) Report(ctx context.Context, app, openid string, body json.RawMessage, requestID string) ([]Ask, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil || members == nil {
+		return nil, &Malformed{"the body must be the object that wx.requestSubscribeMessage returned"}
+	}
+	ids, words, err := choices(members)
+	if err != nil {
+		return nil, err
+	}
+	return r.bookWords(ctx, app, openid, ids, requestID, func(l ledger.Line, p ledger.Policy, cause string) []string {
+		return ledger.Report(l, p, words[l.TemplateID], cause)
+	}, func(id string) string { return words[id] })
+}
+
+// Settings books what wx.getSetting({withSubscriptions: true}) said. Only kept choices are listed there, so a template
+// that is absent is not rejected; the main switch off closes every line.
+// https://developers.weixin.qq.com/miniprogram/dev/api/open-api/setting/SubscriptionsSetting.html
+func (r *Relay) Settings(ctx context.Context, app, openid string, body json.RawMessage) ([]Ask, error) {
+	var in struct {
+		MainSwitch           *bool                      `json:"mainSwitch"`
+		ItemSettings         map[string]json.RawMessage `json:"itemSettings"`
+		SubscriptionsSetting json.RawMessage            `json:"subscriptionsSetting"`
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		return nil, &Malformed{"the body must be the subscriptionsSetting of wx.getSetting"}
+	}
+	if in.SubscriptionsSetting != nil && in.MainSwitch == nil {
+		return r.Settings(ctx, app, openid, in.SubscriptionsSetting)
+	}
+	if in.MainSwitch == nil && in.ItemSettings == nil {
+		return nil, &Malformed{"the body must be the subscriptionsSetting of wx.getSetting: mainSwitch and itemSettings"}
+	}
+	if in.MainSwitch != nil && !*in.MainSwitch {
+		sts, err := r.ledger.Lines(ctx, app, openid)
+		if err != nil {
+			return nil, err
+		}
+		var ids []string
+		for _, st := range sts {
+			ids = append(ids, st.TemplateID)
+		}
+		return r.bookWords(ctx, app, openid, ids, "", func(l ledger.Line, p ledger.Policy, cause string) []string {
+			return ledger.Setting(l, p, "main_off", cause)
+		}, func(string) string { return "" })
+	}
+	ids, words, err := choices(in.ItemSettings)
+	if err != nil {
+		return nil, err
+	}
+	return r.bookWords(ctx, app, openid, ids, "", func(l ledger.Line, p ledger.Policy, cause string) []string {
+		return ledger.Setting(l, p, words[l.TemplateID], cause)
+	}, func(string) string { return "" })
+}
+
+// bookWords books a client's words in one change and tells partners of the lines that moved. word is "" where a choice is
+// not an answer to a popup.
+func (r *Relay) bookWords(ctx context.Context, app, openid string, ids []string, requestID string,
+	args func(ledger.Line, ledger.Policy, string) []string, word func(string) string) ([]Ask, error) {
+	rules := r.rules.Load()
+	if len(ids) == 0 {
+		return r.Asks(ctx, app, openid, nil)
+	}
+	shard := r.q.Shard(app, openid)
+	name := requestID
+	if name == "" {
+		name = rand.Text()
+	}
+	order := wordsOrder{App: app, OpenID: openid}
+	ch := queue.Change{Shard: shard, Once: "r/" + app + "/" + openid + "/" + name, OnceFor: rememberPush}
+	for _, id := range ids {
+		l := ledger.Line{App: app, OpenID: openid, TemplateID: id, Kind: r.templates.kind(app, id)}
+		ch.Moves = append(ch.Moves, move(args(l, rules.Ledger, "client:"+name)))
+		order.IDs, order.Words = append(order.IDs, id), append(order.Words, word(id))
+	}
+	ch.Jobs = []queue.Job{{ID: r.q.NewID("rep_", shard), Lane: laneRelease + ":" + app, Body: encode(order), Replies: true}}
+	if res := r.q.Commit(ctx, ch); res.Err != nil && !errors.Is(res.Err, queue.ErrTaken) {
+		return nil, res.Err
+	}
+	return r.Asks(ctx, app, openid, ids)
+}
+
+// wordsOrder asks a worker for the second half of a client's report: tell partners, release held messages.
+type wordsOrder struct {
+	App    string   `json:"a"`
+	OpenID string   `json:"o"`
+	IDs    []string `json:"t"`
+	Words  []string `json:"w"`
+}
+
+func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict {
+	var o wordsOrder
+	if err := json.Unmarshal(c.Body, &o); err != nil {
+		return queue.Bury("malformed", c.Note)
+	}
+	shard, err := queue.ShardOf(c.ID)
+	if err != nil {
+		return queue.Bury("malformed", c.Note)
+	}
+	var jobs []queue.Job
+	for i, reply := range strings.Split(string(c.Note), "\n") {
+		if i >= len(o.IDs) {
+			break
+		}
+		l := ledger.Line{App: o.App, OpenID: o.OpenID, TemplateID: o.IDs[i]}
+		rep, err := ledger.ParseReply(reply)
+		if err != nil || !rep.Changed && rep.Delta == 0 {
+			continue
+		}
+		typ := subscriptionEvent(o.Words[i], o.Words[i] == "")
+		if o.Words[i] == "" && rep.Status == "accepted" {
+			typ = EventSubscriptionAccepted
+		}
+		told, err := r.tellLine(ctx, shard, l, typ, rep.Cause, c.Created)
+		if err != nil {
+			return queue.Snooze(time.Second, c.Note)
+		}
+		jobs = append(jobs, told...)
+		if rep.Delta > 0 || rep.LongTerm {
+			if err := r.release(ctx, l, c.Now); err != nil {
+				return queue.Snooze(time.Second, c.Note)
+			}
+		}
+	}
+	return queue.Done(nil).With(queue.Change{Jobs: jobs})
+}

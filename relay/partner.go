@@ -1,0 +1,164 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/wechat"
+)
+
+// AccessToken is a token as a partner gets it.
+type AccessToken struct {
+	AccessToken string `json:"access_token"`
+	ExpiresIn   int    `json:"expires_in"` // seconds
+}
+
+// AccessToken returns the app's current token: one for all who ask, so that nobody evicts anybody.
+func (r *Relay) AccessToken(ctx context.Context, partner, app string) (AccessToken, error) {
+	if _, err := r.appOf(partner, app); err != nil {
+		return AccessToken{}, err
+	}
+	t, err := r.wechat.Token(ctx, app)
+	return AccessToken{AccessToken: t.Value, ExpiresIn: max(int(time.Until(t.ExpiresAt).Seconds()), 0)}, err
+}
+
+// ReportToken takes a partner's word that a token is bad; it is renewed only if it is still the current one.
+func (r *Relay) ReportToken(ctx context.Context, partner, app, token string, errcode int) error {
+	if _, err := r.appOf(partner, app); err != nil {
+		return err
+	}
+	err := r.wechat.ReportBad(ctx, app, token, errcode)
+	if errors.Is(err, wechat.ErrNotTokenCode) {
+		return &Invalid{Code: "invalid_request", Fields: []Field{{"errcode", "must be 40001, 40014 or 42001: others do not speak against a token"}}}
+	}
+	return err
+}
+
+// Delivery is one event on its way to one endpoint.
+type Delivery struct {
+	ID        string            `json:"id"`
+	WebhookID string            `json:"webhook_id"`
+	Endpoint  string            `json:"endpoint"`
+	Type      string            `json:"type"`
+	State     string            `json:"state"` // pending | held | delivered | buried
+	Reason    *string           `json:"reason"`
+	CreatedAt time.Time         `json:"created_at"`
+	NextAt    *time.Time        `json:"next_at"`
+	Attempts  []DeliveryAttempt `json:"attempts"`
+}
+
+// DeliveryAttempt is one try and its answer.
+type DeliveryAttempt struct {
+	At     time.Time `json:"at"`
+	Status *int      `json:"status"`
+	TookMS int64     `json:"took_ms"`
+	Error  *string   `json:"error"`
+}
+
+func viewDelivery(rec queue.Record) (Delivery, envelope, error) {
+	env, _, err := openEnvelope(rec.Body)
+	if err != nil {
+		return Delivery{}, env, err
+	}
+	d := Delivery{ID: rec.ID, WebhookID: env.ID, Endpoint: env.Endpoint, Type: env.Type, Reason: some(rec.Reason), CreatedAt: rec.Created.UTC(), Attempts: []DeliveryAttempt{}}
+	switch rec.State {
+	case "ended":
+		d.State = "delivered"
+	case "buried":
+		d.State = "buried"
+	case "parked":
+		d.State = "held"
+	default:
+		d.State = "pending"
+		if !rec.Due.IsZero() {
+			due := rec.Due.UTC()
+			d.NextAt = &due
+		}
+	}
+	var note deliveryNote
+	if len(rec.Note) > 0 {
+		if err := json.Unmarshal(rec.Note, &note); err != nil {
+			return d, env, err
+		}
+	}
+	for _, a := range note.Attempts {
+		da := DeliveryAttempt{At: time.UnixMilli(a.At).UTC(), TookMS: a.Took, Error: some(a.Err)}
+		if a.Status != 0 {
+			da.Status = &a.Status
+		}
+		d.Attempts = append(d.Attempts, da)
+	}
+	return d, env, nil
+}
+
+// Deliveries lists an endpoint's deliveries, the newest first; state "" lists all.
+func (r *Relay) Deliveries(ctx context.Context, partner, endpoint, state, cursor string) (Page[Delivery], error) {
+	page := Page[Delivery]{Items: []Delivery{}}
+	if _, ok := r.endpoint(partner, endpoint); !ok {
+		return page, ErrNotFound
+	}
+	const limit = 50
+	for range 20 {
+		recs, next, err := r.q.List(ctx, deliveryTag(partner, endpoint), -1, cursor, limit-len(page.Items))
+		if err != nil {
+			return page, err
+		}
+		for _, rec := range recs {
+			if d, _, err := viewDelivery(rec); err == nil && (state == "" || d.State == state) {
+				page.Items = append(page.Items, d)
+			}
+		}
+		cursor = next
+		if next == "" || len(page.Items) >= limit {
+			break
+		}
+	}
+	page.NextCursor = some(cursor)
+	return page, nil
+}
+
+// ReplayDelivery sends a delivery again, under the same webhook-id. partner "" is the operator.
+func (r *Relay) ReplayDelivery(ctx context.Context, partner, id string) (Delivery, error) {
+	for range 5 {
+		rec, err := r.q.Get(ctx, id)
+		switch {
+		case errors.Is(err, queue.ErrNotFound), errors.Is(err, queue.ErrID):
+			return Delivery{}, ErrNotFound
+		case err != nil:
+			return Delivery{}, err
+		}
+		d, env, err := viewDelivery(rec)
+		if err != nil || partner != "" && env.Partner != partner {
+			return Delivery{}, ErrNotFound
+		}
+		if rec.State == "leased" {
+			return Delivery{}, ErrTooLate
+		}
+		var note deliveryNote
+		if len(rec.Note) > 0 {
+			if err := json.Unmarshal(rec.Note, &note); err != nil {
+				return Delivery{}, err
+			}
+		}
+		note.Replays++
+		shard, err := queue.ShardOf(id)
+		if err != nil {
+			return Delivery{}, ErrNotFound
+		}
+		err = r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: id, Version: rec.Version, Note: encode(note), To: queue.Ready}}).Err
+		switch {
+		case errors.Is(err, queue.ErrStale):
+			continue
+		case errors.Is(err, queue.ErrInHand):
+			return Delivery{}, ErrTooLate
+		case errors.Is(err, queue.ErrNotFound):
+			return Delivery{}, ErrNotFound
+		}
+		d.State, d.Reason = "pending", nil
+		return d, err
+	}
+	return Delivery{}, ErrTooLate
+}

@@ -1,0 +1,175 @@
+// Package relay owns the journeys: what happens, from end to end, when WeChat pushes, a partner sends, a user logs in or
+// a mini-program reports a choice. It is the only place that sees two rooms at once, and it keeps nothing itself: every
+// step is one atomic [queue.Change] on the shard of the user it is about, so a crash between two steps finds either the
+// work still queued or its consequences already booked.
+//
+//	push in ---> Accept: {dedupe mark + ledger movements + job}          one change, then "success"
+//	                `-> worker: tell partners, settle receipts, release held messages
+//	partner --> Send: {reserve a credit + message job}                   one change, then 202
+//	                `-> worker: WeChat's send, then {end + spend|return|void + partner events}  one change
+//	code -----> Login: openid and a session; the session_key stays inside
+//	report ---> Report: {ledger movements, paired with WeChat's event + job}
+//
+// The rules these journeys keep are R-1 to R-4 of the design: nothing is thanked before it is durable, a person is never
+// written to twice, no grant is used twice or lost, one token refresh at a time.
+package relay
+
+import (
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/wxrelay/wxrelay/relay/binding"
+	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/webhook"
+	"github.com/wxrelay/wxrelay/relay/wechat"
+)
+
+// App is one WeChat account as the journeys see it.
+type App struct {
+	Name  string // the name in our URLs
+	AppID string
+	Kind  string // miniprogram | official_account
+	// ReplyEndpoint ("partner/endpoint") answers pushes in WeChat's 5 seconds when the app's reply is `partner`.
+	ReplyEndpoint string
+	// Reply is what WeChat hears: success | transfer_customer_service | partner. "" is success.
+	Reply string
+}
+
+// Partner is a system that may ask and is told.
+type Partner struct {
+	Name      string
+	Secrets   []webhook.Secret
+	Apps      []string
+	Allow     map[string]bool // messages subscriptions bindings tokens wechat_api endpoints session_keys
+	Endpoints []webhook.Endpoint
+	PerSecond float64 // requests a second it may make; 0 = no limit
+	Burst     int
+}
+
+// MayUse tells whether the partner is given the app.
+func (p Partner) MayUse(app string) bool {
+	for _, a := range p.Apps {
+		if a == app {
+			return true
+		}
+	}
+	return false
+}
+
+// Rules is what the operator decided; it can be replaced while running.
+type Rules struct {
+	Apps            map[string]App
+	Partners        map[string]Partner
+	KeepMessages    time.Duration // how long an ended message can be read
+	KeepEvents      time.Duration // how long a delivery can be read and replayed
+	UnknownDeadline time.Duration // how long WeChat's report may settle an unknown send
+	Ledger          ledger.Policy
+	BatchLimit      int // messages in one batch
+	HeldPerUser     int // messages one user may have waiting for a credit; 0 = 100
+}
+
+// Rooms is what the journeys join.
+type Rooms struct {
+	Queue    *queue.Queue
+	Ledger   *ledger.Ledger
+	WeChat   *wechat.Client
+	Courier  *webhook.Courier
+	Health   *webhook.Health
+	Bindings *binding.Book
+	Log      *zap.Logger // nil = silent
+	Observe  Observer
+}
+
+// Observer counts outcomes for the operator; nil functions are skipped.
+type Observer struct {
+	Push     func(app, event, result string)
+	Send     func(app, channel string, errcode int, outcome string)
+	Delivery func(partner, result string, took time.Duration)
+}
+
+// Relay runs the journeys. Its methods are safe for concurrent use.
+type Relay struct {
+	q         *queue.Queue
+	ledger    *ledger.Ledger
+	wechat    *wechat.Client
+	courier   *webhook.Courier
+	health    *webhook.Health
+	bindings  *binding.Book
+	log       *zap.Logger
+	observe   Observer
+	rules     atomic.Pointer[Rules]
+	templates templates
+	alerts    alerts
+}
+
+// New joins the rooms under the rules. Call Register before the queue runs.
+func New(rooms Rooms, rules Rules) *Relay {
+	r := &Relay{q: rooms.Queue, ledger: rooms.Ledger, wechat: rooms.WeChat, courier: rooms.Courier, health: rooms.Health,
+		bindings: rooms.Bindings, log: rooms.Log, observe: rooms.Observe}
+	if r.log == nil {
+		r.log = zap.NewNop()
+	}
+	r.templates.fetch = r.wechat.Templates
+	r.SetRules(rules)
+	return r
+}
+
+// SetRules replaces the rules for everything that starts from now on.
+func (r *Relay) SetRules(rules Rules) {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&rules.KeepMessages, 7*24*time.Hour)
+	def(&rules.KeepEvents, 7*24*time.Hour)
+	def(&rules.UnknownDeadline, 15*time.Minute)
+	if rules.BatchLimit <= 0 {
+		rules.BatchLimit = 1000
+	}
+	if rules.HeldPerUser <= 0 {
+		rules.HeldPerUser = 100
+	}
+	r.rules.Store(&rules)
+}
+
+// Register puts the journeys' second halves on the queue.
+func (r *Relay) Register() {
+	r.q.Handle(lanePush, queue.Group{Concurrency: 64, PerLane: 64, Lease: 30 * time.Second}, r.followPush)
+	r.q.Handle(laneSend, queue.Group{Concurrency: 256, PerLane: 128, Lease: 30 * time.Second}, r.sendOne)
+	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: 10, Lease: 60 * time.Second}, r.deliverOne)
+	r.q.Handle(laneRelease, queue.Group{Concurrency: 32, PerLane: 32, Lease: 30 * time.Second}, r.releaseHeld)
+}
+
+// Groups of lanes: the text before a lane's first colon.
+const (
+	lanePush    = "push"
+	laneSend    = "send"
+	laneDeliver = "deliver"
+	laneRelease = "release"
+)
+
+// Partner returns a partner by its name.
+func (r *Relay) Partner(name string) (Partner, bool) {
+	p, ok := r.rules.Load().Partners[name]
+	return p, ok
+}
+
+// App returns an app by its name.
+func (r *Relay) App(name string) (App, bool) {
+	a, ok := r.rules.Load().Apps[name]
+	return a, ok
+}
+
+// appOf is the app if the partner may use it; anything else is ErrNotAllowed, so that names of foreign apps do not show.
+func (r *Relay) appOf(partner, app string) (App, error) {
+	rules := r.rules.Load()
+	a, ok := rules.Apps[app]
+	if !ok || !rules.Partners[partner].MayUse(app) {
+		return App{}, ErrNotAllowed
+	}
+	return a, nil
+}

@@ -1,0 +1,147 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/wxrelay/wxrelay/callback"
+	"github.com/wxrelay/wxrelay/relay/queue"
+)
+
+// A receipt may come before the answer to its own send. It then waits for the message to learn its msgid; past this
+// patience it belongs to a send that was not ours.
+const receiptPatience = 3 * time.Minute
+
+func receiptPause(waited time.Duration) time.Duration {
+	switch {
+	case waited < 2*time.Second:
+		return 100 * time.Millisecond
+	case waited < 10*time.Second:
+		return time.Second
+	}
+	return 10 * time.Second
+}
+
+// receipt is WeChat's report about one send.
+type receipt struct {
+	template, msgid string
+	ok              bool
+	status          string
+}
+
+func receiptsOf(ev *callback.Event) []receipt {
+	if ev.Event == wxTemplateSent {
+		return []receipt{{msgid: ev.MsgID, ok: strings.HasPrefix(strings.ToLower(ev.Status), "success"), status: ev.Status}}
+	}
+	out := make([]receipt, 0, len(ev.Subscribes))
+	for _, s := range ev.Subscribes {
+		out = append(out, receipt{template: s.TemplateID, msgid: s.MsgID, status: s.ErrorStatus,
+			ok: (s.ErrorCode == "" || s.ErrorCode == "0") && !strings.HasPrefix(strings.ToLower(s.ErrorStatus), "fail")})
+	}
+	return out
+}
+
+// settle joins receipts with their messages; settled is false while one has none yet.
+func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.Event, now time.Time) (settled bool, err error) {
+	settled = true
+	for _, rc := range receiptsOf(ev) {
+		id, err := r.q.Lookup(ctx, shard, msgidName(app, rc.msgid))
+		if errors.Is(err, queue.ErrNotFound) {
+			id, err = r.openSend(ctx, shard, app, ev.OpenID, rc)
+		}
+		switch {
+		case err != nil:
+			return false, err
+		case id == "":
+			settled = false
+			continue
+		}
+		if err := r.book1(ctx, id, rc, now); err != nil {
+			return false, err
+		}
+	}
+	return settled, nil
+}
+
+func msgidName(app, msgid string) string { return "m/" + app + "/" + msgid }
+
+// openSend finds the message of a receipt whose msgid we never learned: the only send of that line without an answer.
+func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc receipt) (string, error) {
+	recs, _, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
+	if err != nil {
+		return "", err
+	}
+	found := ""
+	for _, rec := range recs {
+		o, s, err := read(rec.Body, rec.Note)
+		if err != nil || s.State != StateUnknown || s.MsgID != "" || rc.template != "" && o.TemplateID != rc.template {
+			continue
+		}
+		if found != "" {
+			return "", nil // two of them: which one it was cannot be known
+		}
+		found = rec.ID
+	}
+	return found, nil
+}
+
+// book1 writes a receipt into its message. A message that changed meanwhile is read again; one that has its end keeps it.
+func (r *Relay) book1(ctx context.Context, id string, rc receipt, now time.Time) error {
+	for {
+		rec, err := r.q.Get(ctx, id)
+		if errors.Is(err, queue.ErrNotFound) {
+			return nil // retention was faster
+		}
+		if err != nil {
+			return err
+		}
+		o, s, err := read(rec.Body, rec.Note)
+		if err != nil || ended(s.State) {
+			return nil
+		}
+		if rec.State == "leased" {
+			return queue.ErrInHand // its own answer is being noted this moment
+		}
+		shard, err := queue.ShardOf(id)
+		if err != nil {
+			return err
+		}
+		unknown := s.State == StateUnknown
+		state, cause := StateDelivered, "wechat_report"
+		if !rc.ok {
+			state, cause = StateFailed, "wechat_report: "+rc.status
+		}
+		s.MsgID = rc.msgid
+		s.to(state, cause, now, nil)
+		m := view(id, &o, &s)
+		ch := queue.Change{Shard: shard, Edit: &queue.Edit{ID: id, Version: rec.Version, Note: s.note(), To: queue.Stay},
+			Jobs: r.tellMessage(shard, m, o.Partner, now)}
+		if unknown { // the report proves that WeChat took it: the credit is spent
+			ch.Edit.To = queue.End
+			ch.Moves = r.spend(&o, &s, id)
+		}
+		err = r.q.Commit(ctx, ch).Err
+		if errors.Is(err, queue.ErrStale) || errors.Is(err, queue.ErrInHand) {
+			continue
+		}
+		if err == nil {
+			r.observeMessage(&m, 0, cause)
+		}
+		if errors.Is(err, queue.ErrNotFound) {
+			return nil
+		}
+		return err
+	}
+}
+
+func (r *Relay) observeMessage(m *Message, errcode int, cause string) {
+	if f := r.observe.Send; f != nil {
+		f(m.App, m.Channel, errcode, m.State)
+	}
+	r.log.Info("message", zap.String("app", m.App), zap.String("message", m.ID), zap.String("openid", ShortID(m.OpenID)),
+		zap.String("channel", m.Channel), zap.String("state", m.State), zap.String("cause", cause), zap.Int("errcode", errcode), zap.Int("attempts", m.Attempts))
+}

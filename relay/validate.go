@@ -1,0 +1,178 @@
+package relay
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// The rules of WeChat for the values of a subscribe message, by the type that a keyword's name begins with.
+// https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/api_sendmessage
+//
+// Characters are counted as UTF-16 code units: a Chinese character is 1, an emoji outside the basic plane 2. WeChat does
+// not say which unit it counts; this is the one that never lets a value pass that another unit would refuse.
+
+var keywordName = regexp.MustCompile(`^([a-z_]+?)_?([0-9]+)$`)
+
+// keywordType is the type of a keyword: thing1 is a thing, character_string2 a character_string.
+func keywordType(key string) string {
+	m := keywordName.FindStringSubmatch(key)
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
+var (
+	numberForm = regexp.MustCompile(`^[-+]?[0-9]+(\.[0-9]+)?$`)
+	lettersAll = regexp.MustCompile(`^[A-Za-z]+$`)
+	phoneForm  = regexp.MustCompile(`^[0-9+\-() *#,.]+$`)
+	amountForm = regexp.MustCompile(`^[^0-9\s]?[^0-9\s]?[^0-9\s]?[0-9]+(,[0-9]{3})*(\.[0-9]+)?元?$`)
+	carForm    = regexp.MustCompile(`^[A-Za-z0-9\p{Han}]([A-Za-z0-9]*[A-Za-z0-9\p{Han}])?$`)
+	clock      = `([01]?[0-9]|2[0-4]):[0-5][0-9](:[0-5][0-9])?`
+	day        = `([0-9]{4}(年[0-9]{1,2}月([0-9]{1,2}日)?|[-/.][0-9]{1,2}([-/.][0-9]{1,2})?)|[0-9]{1,2}月[0-9]{1,2}日|[0-9]{1,2}[-/.][0-9]{1,2})`
+	timeForm   = regexp.MustCompile(`^(` + day + ` ?)?` + clock + `$`)
+	dateForm   = regexp.MustCompile(`^` + day + `( ?` + clock + `)?$`)
+)
+
+func units(s string) int {
+	n := 0
+	for _, c := range s {
+		n += max(utf16.RuneLen(c), 1)
+	}
+	return n
+}
+
+func digits(s string) int {
+	n := 0
+	for _, c := range s {
+		if c >= '0' && c <= '9' {
+			n++
+		}
+	}
+	return n
+}
+
+// tooLong is the reason when a value has more than most units.
+func tooLong(v string, most int) string {
+	if n := units(v); n > most {
+		return fmt.Sprintf("%d characters, at most %d", n, most)
+	}
+	return ""
+}
+
+// checkValue says what WeChat would refuse about a keyword's value, "" when nothing. enums are the values of an enum
+// keyword, nil when not known.
+func checkValue(key, v string, enums []string) string {
+	if strings.TrimSpace(v) == "" {
+		return "is empty: WeChat wants every keyword filled"
+	}
+	if !utf8.ValidString(v) {
+		return "is not UTF-8"
+	}
+	if strings.ContainsFunc(v, unicode.IsControl) {
+		return "has a line break or control character: remove it"
+	}
+	switch keywordType(key) {
+	case "thing":
+		return tooLong(v, 20)
+	case "number":
+		if !numberForm.MatchString(v) {
+			return "must be digits, decimals allowed"
+		}
+		return tooLong(v, 32)
+	case "letter":
+		if !lettersAll.MatchString(v) {
+			return "must be letters only"
+		}
+		return tooLong(v, 32)
+	case "symbol":
+		if strings.ContainsFunc(v, func(c rune) bool { return unicode.IsLetter(c) || unicode.IsDigit(c) }) {
+			return "must be symbols only"
+		}
+		return tooLong(v, 5)
+	case "character_string":
+		if strings.ContainsFunc(v, func(c rune) bool { return unicode.Is(unicode.Han, c) }) {
+			return "may have digits, letters and symbols, no Chinese characters"
+		}
+		return tooLong(v, 32)
+	case "time":
+		return checkRange(v, timeForm.MatchString, "must be a time like 15:01, 2019年10月1日 15:01, or two joined by ~")
+	case "date":
+		return checkRange(v, dateForm.MatchString, "must be a date like 2019年10月1日, 2019-10-01, or two joined by ~")
+	case "amount":
+		if !amountForm.MatchString(v) {
+			return "must be at most one currency symbol and digits, like ¥100.5 or 100元"
+		}
+		if n := digits(v); n > 10 {
+			return fmt.Sprintf("%d digits, at most 10", n)
+		}
+	case "phone_number":
+		if !phoneForm.MatchString(v) {
+			return "must be digits and symbols, like +86-0766-66888866"
+		}
+		return tooLong(v, 17)
+	case "car_number":
+		if !carForm.MatchString(v) {
+			return "must be letters and digits; the first and last may be Chinese"
+		}
+		return tooLong(v, 8)
+	case "name":
+		if strings.ContainsFunc(v, func(c rune) bool { return unicode.Is(unicode.Han, c) }) {
+			return tooLong(v, 10)
+		}
+		return tooLong(v, 20)
+	case "phrase":
+		if strings.ContainsFunc(v, func(c rune) bool { return !unicode.Is(unicode.Han, c) }) {
+			return "must be Chinese characters only"
+		}
+		return tooLong(v, 5)
+	case "enum_string", "enum":
+		if enums != nil {
+			for _, e := range enums {
+				if e == v {
+					return ""
+				}
+			}
+			return "must be one of " + strings.Join(enums, ", ")
+		}
+	}
+	return ""
+}
+
+// checkRange checks a value or two joined by `~`. The full-width ～ looks alike and is refused by WeChat (47003).
+func checkRange(v string, fits func(string) bool, reason string) string {
+	if strings.ContainsRune(v, '～') {
+		return "has the full-width ～: join ranges with the ASCII ~"
+	}
+	parts := strings.Split(v, "~")
+	if len(parts) > 2 {
+		return reason
+	}
+	for _, p := range parts {
+		if !fits(strings.TrimSpace(p)) {
+			return reason
+		}
+	}
+	return ""
+}
+
+// shorten cuts a value where cutting is safe: free text keeps its meaning with a shorter end, a number or a date does not.
+func shorten(key, v string) string {
+	if keywordType(key) != "thing" || units(v) <= 20 {
+		return v
+	}
+	n, end := 0, 0
+	for i, c := range v {
+		w := max(utf16.RuneLen(c), 1)
+		if n+w > 19 {
+			end = i
+			break
+		}
+		n += w
+	}
+	return v[:end] + "…"
+}

@@ -1,0 +1,301 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/wechat"
+)
+
+const (
+	maxNotLeft   = 30               // tries of a send that could not leave: some hours
+	configPause  = 30 * time.Second // how long a misconfigured app rests before a message probes it
+	alertSilence = time.Hour        // the same fault of the same app is told once in this time
+)
+
+// sendOne makes one call to WeChat for one message, and turns its answer into a verdict that carries every consequence.
+//
+// the claim itself is the mark that the call may have left. A lapsed lease therefore means the same as a call without
+// an answer: unknown, not sent again unless the partner asked for it.
+func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
+	o, s, err := read(c.Body, c.Note)
+	if err != nil {
+		return queue.Bury("malformed", c.Note)
+	}
+	shard, err := queue.ShardOf(c.ID)
+	if err != nil {
+		return queue.Bury("malformed", c.Note)
+	}
+	w := &sending{r: r, c: c, o: &o, s: &s, shard: shard}
+	switch {
+	case s.State == StateUnknown: // the deadline: nothing settled it
+		return w.close()
+	case c.Reclaims > s.Lapses:
+		s.Lapses = c.Reclaims
+		if s.Attempts++; !w.idempotent() {
+			return w.unknown("the sender died with the call in hand")
+		}
+	case c.Expired, o.Expires != 0 && c.Now.UnixMilli() >= o.Expires:
+		return w.finish(StateExpired, "expires_at", r.giveBack(&o, &s, c.ID))
+	}
+	return w.call(ctx)
+}
+
+// sending is one message in a worker's hands.
+type sending struct {
+	r     *Relay
+	c     *queue.Claimed
+	o     *order
+	s     *story
+	shard int
+}
+
+func (w *sending) channel() string { return w.o.Channels[w.s.Channel] }
+
+// idempotent channels carry a client_msg_id: WeChat takes the same one once within 10 minutes.
+func (w *sending) idempotent() bool { return w.channel() == ChannelOATemplate }
+
+func (w *sending) call(ctx context.Context) queue.Verdict {
+	body, err := w.body(ctx)
+	if err != nil {
+		return queue.Snooze(time.Second, w.s.note())
+	}
+	start := time.Now()
+	got, err := w.r.wechat.Send(ctx, w.sender(), wechat.Channel(w.channel()), body)
+	var api *wechat.APIError
+	switch {
+	case err == nil:
+		w.s.Attempts++
+		return w.sent(got, time.Since(start))
+	case errors.Is(err, wechat.ErrNotLeft):
+		return w.notLeft(ctx, err)
+	case errors.As(err, &api):
+		w.s.Attempts++
+		return w.answered(api)
+	case errors.Is(err, wechat.ErrNoAnswer):
+		w.s.Attempts++
+		return w.unknown("no_answer")
+	}
+	// The app left the config, or the body cannot be sent as it is: nothing left, and it never will.
+	w.r.log.Error("send not possible", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Error(err))
+	return w.refusedFor(StateFailed, "not_possible", nil)
+}
+
+// notLeft: WeChat cannot have it, so it is tried again. When there is no token because the operator must act, the app's
+// lanes rest meanwhile, and each end of a rest is a probe.
+func (w *sending) notLeft(ctx context.Context, err error) queue.Verdict {
+	if ctx.Err() != nil {
+		return queue.GiveBack()
+	}
+	var api *wechat.APIError
+	if errors.As(err, &api) {
+		w.pause(configPause)
+		return queue.Snooze(configPause, w.s.note()).With(queue.Change{Jobs: w.r.alert(w.shard, w.o.App, api, w.c.Now)})
+	}
+	if w.c.Attempts >= maxNotLeft {
+		return w.refusedFor(StateFailed, "wechat_unreachable", nil)
+	}
+	return queue.Retry(backoff(w.c.Attempts), w.s.note(), "not_left")
+}
+
+// sender is the app whose token is used: a message by the official account may have one of its own.
+func (w *sending) sender() string { return w.o.App }
+
+// body is what WeChat is given, with what only the moment of sending knows.
+func (w *sending) body(context.Context) (json.RawMessage, error) {
+	raw := w.o.Payloads[w.s.Channel]
+	if w.channel() != ChannelOATemplate {
+		return raw, nil
+	}
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return nil, err
+	}
+	m["client_msg_id"] = encode(w.c.ID)
+	return encode(m), nil
+}
+
+// sent: WeChat took it. The credit is spent, the msgid will name the receipt.
+func (w *sending) sent(got wechat.Receipt, took time.Duration) queue.Verdict {
+	w.s.MsgID = got.MsgID
+	w.s.answered(0, "ok", "")
+	code := 0
+	w.s.to(StateSent, "wechat", w.c.Now.Add(took), &code)
+	ch := queue.Change{Moves: w.r.spend(w.o, w.s, w.c.ID)}
+	if got.MsgID != "" {
+		ch.Names = []queue.Name{{Name: msgidName(w.o.App, got.MsgID), Value: w.c.ID, For: w.r.rules.Load().KeepMessages}}
+	}
+	return w.done(ch, 0)
+}
+
+// answered: WeChat refused in words. The table of errcodes says what that means for the message, the line and the app.
+func (w *sending) answered(api *wechat.APIError) queue.Verdict {
+	w.s.answered(api.Code, api.Msg, api.RID)
+	if f := w.r.observe.Send; f != nil {
+		f(w.o.App, w.channel(), api.Code, string(api.Reaction()))
+	}
+	switch api.Reaction() {
+	case wechat.ReactionRetry: // -1: nobody knows whether it was taken
+		if w.idempotent() {
+			return queue.Retry(backoff(w.c.Attempts), w.s.note(), "system_busy")
+		}
+		return w.unknown("wechat_busy")
+	case wechat.ReactionSerial: // 43108: another send to this openid is under way somewhere else
+		return queue.Snooze(300*time.Millisecond+rand.N(700*time.Millisecond), w.s.note())
+	case wechat.ReactionQuotaMinute:
+		w.pause(untilNext(w.c.Now, time.Minute))
+		return queue.Snooze(untilNext(w.c.Now, time.Minute), w.s.note())
+	case wechat.ReactionQuotaDay:
+		w.pause(configPause)
+		return queue.Snooze(time.Minute, w.s.note()).With(queue.Change{Jobs: w.r.alert(w.shard, w.o.App, api, w.c.Now)})
+	case wechat.ReactionConfig, wechat.ReactionToken, wechat.ReactionWait:
+		w.pause(configPause)
+		return queue.Snooze(configPause, w.s.note()).With(queue.Change{Jobs: w.r.alert(w.shard, w.o.App, api, w.c.Now)})
+	case wechat.ReactionLedger:
+		return w.noCredit(api)
+	case wechat.ReactionRetired:
+		return w.refusedFor(StateFailed, "channel_retired", api)
+	}
+	if api.Code == 40037 {
+		w.r.templates.forget(w.o.App)
+	}
+	return w.refusedFor(StateFailed, "wechat", api)
+}
+
+// noCredit: 43101. The line's free credits are worth nothing; a message that may wait goes back to waiting.
+func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
+	var void []queue.Move
+	if w.channel() == ChannelSubscribe {
+		void = []queue.Move{move(ledger.Void(w.o.line(), w.c.ID, "43101"))}
+		if w.o.NoCredit == "hold" && (w.o.Expires == 0 || w.c.Now.UnixMilli() < w.o.Expires) {
+			w.s.to(StateHeld, "wechat 43101", w.c.Now, &api.Code)
+			m := view(w.c.ID, w.o, w.s)
+			return queue.ParkAgain(parkName(w.o.line()), w.o.heldUntil(w.r.rules.Load()), w.s.note()).
+				With(queue.Change{Moves: void, Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
+		}
+	}
+	if w.next() {
+		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: void})
+	}
+	if api.Code != 43101 {
+		return w.finish(StateFailed, "wechat", void)
+	}
+	return w.finish(StateRefused, "wechat", void)
+}
+
+// refusedFor ends a message that is known not to have reached the user, unless another channel is left.
+func (w *sending) refusedFor(state, cause string, api *wechat.APIError) queue.Verdict {
+	back := w.r.giveBack(w.o, w.s, w.c.ID)
+	if api != nil && wechat.Lookup(api.Code).Reaction == wechat.ReactionUnknown {
+		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
+	}
+	if w.next() {
+		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back})
+	}
+	return w.finish(state, cause, back)
+}
+
+// next steps to the next channel of the chain.
+func (w *sending) next() bool {
+	if w.s.Channel+1 >= len(w.o.Channels) {
+		return false
+	}
+	was := w.channel()
+	w.s.Channel++
+	w.s.to(StateQueued, was+" did not reach the user", w.c.Now, w.s.Errcode)
+	return true
+}
+
+// unknown: the call left and no answer came. The credit stays reserved until WeChat's report or the deadline.
+func (w *sending) unknown(cause string) queue.Verdict {
+	if w.o.Retry && !w.s.Resent {
+		w.s.Resent = true
+		w.s.to(StateQueued, cause+", sent again as on_unknown asks", w.c.Now, w.s.Errcode)
+		return queue.Snooze(time.Second, w.s.note())
+	}
+	w.s.to(StateUnknown, cause, w.c.Now, w.s.Errcode)
+	m := view(w.c.ID, w.o, w.s)
+	w.r.observeMessage(&m, code(w.s), cause)
+	return queue.Snooze(w.r.rules.Load().UnknownDeadline, w.s.note()).With(queue.Change{Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
+}
+
+// close ends an unknown send at its deadline: it stays unknown, and its credit counts as spent, since a credit that may be
+// gone at WeChat must not promise another send.
+func (w *sending) close() queue.Verdict {
+	w.s.to(StateUnknown, "deadline", w.c.Now, w.s.Errcode)
+	return w.done(queue.Change{Moves: w.r.spend(w.o, w.s, w.c.ID)}, code(w.s))
+}
+
+func (w *sending) finish(state, cause string, moves []queue.Move) queue.Verdict {
+	w.s.to(state, cause, w.c.Now, w.s.Errcode)
+	return w.done(queue.Change{Moves: moves}, code(w.s))
+}
+
+func (w *sending) done(ch queue.Change, errcode int) queue.Verdict {
+	m := view(w.c.ID, w.o, w.s)
+	ch.Jobs = append(ch.Jobs, w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)...)
+	w.r.observeMessage(&m, errcode, w.s.Steps[len(w.s.Steps)-1].Cause)
+	return queue.Done(w.s.note()).With(ch)
+}
+
+func code(s *story) int {
+	if s.Errcode == nil {
+		return 0
+	}
+	return *s.Errcode
+}
+
+// pause rests every lane of the message's app.
+func (w *sending) pause(d time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, p := range priorities {
+		if err := w.r.q.Pause(ctx, sendLane(w.o.App, p), d); err != nil {
+			w.r.log.Warn("lane not paused", zap.String("app", w.o.App), zap.Error(err))
+		}
+	}
+}
+
+// alert tells an app's partners and the log what its operator must do; deliveries of the same alert share a name, so that
+// replicas and retries tell it once in alertSilence.
+func (r *Relay) alert(shard int, app string, api *wechat.APIError, now time.Time) []queue.Job {
+	if !r.alerts.first(app, api.Code, now) {
+		return nil
+	}
+	e := wechat.Lookup(api.Code)
+	r.log.Error("app needs its operator", zap.String("app", app), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID), zap.String("cure", e.Cure))
+	return r.tell(telling{shard: shard, app: app, typ: EventAlert, at: now, data: Alert{App: app, Errcode: &api.Code, Errmsg: some(api.Msg),
+		RID: some(api.RID), Meaning: e.Meaning, MeaningZH: e.MeaningZH, Cure: e.Cure, CureZH: e.CureZH}})
+}
+
+// Movements of a message's credit; only a subscribe send has one.
+func (r *Relay) spend(o *order, s *story, id string) []queue.Move {
+	if o.Channels[s.Channel] != ChannelSubscribe {
+		return nil
+	}
+	return []queue.Move{move(ledger.Spend(o.line(), id))}
+}
+
+func (r *Relay) giveBack(o *order, s *story, id string) []queue.Move {
+	if o.Channels[s.Channel] != ChannelSubscribe || s.State == StateHeld {
+		return nil
+	}
+	return []queue.Move{move(ledger.Return(o.line(), id))}
+}
+
+func backoff(attempts int) time.Duration {
+	d := time.Second << min(attempts, 9)
+	return min(d, 5*time.Minute) + rand.N(time.Second)
+}
+
+// untilNext is the time to the next full step of the clock, with some room so that not all come at once.
+func untilNext(now time.Time, step time.Duration) time.Duration {
+	return now.Truncate(step).Add(step).Sub(now) + rand.N(2*time.Second)
+}
