@@ -1,0 +1,185 @@
+// Package config owns what the operator may decide: the YAML file, the secret files beside it and the WXRELAY_*
+// environment, read strictly, checked whole, and handed on as plain Go values.
+//
+// Nobody but the commands sees it; the rooms get values, not this package.
+//
+// A value is taken from the first of these that gives it: the environment (WXRELAY_APPS_SHOP_SECRET, or
+// WXRELAY_APPS_SHOP_SECRET_FILE for a secret), the file (secret: or secret_file:), the default. Every fault of a
+// config is reported at once as "path: reason", and no fault ever quotes a secret.
+package config
+
+import (
+	_ "embed"
+	"net/netip"
+	"time"
+)
+
+//go:embed example.yml
+var example []byte
+
+// Example is the commented example config. It loads as it is; its secrets are placeholders.
+func Example() []byte { return append([]byte(nil), example...) }
+
+// Config is a whole, valid config. Load and Parse are the only ways to get one.
+type Config struct {
+	Listen                string         `yaml:"listen"` // host:port of the public door
+	Admin                 Admin          `yaml:"admin"`
+	ShutdownGrace         time.Duration  `yaml:"shutdown_grace"`
+	Redis                 Redis          `yaml:"redis"`
+	WeChat                WeChat         `yaml:"wechat"`
+	MasterKey             Secret         `yaml:"master_key"`          // base64 of 32 bytes; zero = nothing is sealed
+	MasterKeyPrevious     []Secret       `yaml:"master_key_previous"` // still opens what it sealed
+	Apps                  []App          `yaml:"apps"`
+	Partners              []Partner      `yaml:"partners"`
+	Retention             Retention      `yaml:"retention"`
+	Limits                Limits         `yaml:"limits"`
+	Messages              Messages       `yaml:"messages"`
+	Subscriptions         Subscriptions  `yaml:"subscriptions"`
+	AllowPrivateEndpoints []netip.Prefix `yaml:"allow_private_endpoints"`
+	Log                   Log            `yaml:"log"`
+
+	from provenance
+}
+
+// Admin is the operators' door.
+type Admin struct {
+	Listen   string `yaml:"listen"`
+	Password Secret `yaml:"password"`
+}
+
+// Redis says where the store is and over how many shards it is spread.
+type Redis struct {
+	URL    URL `yaml:"url"`
+	Shards int `yaml:"shards"`
+}
+
+// WeChat is the platform's API as this gateway reaches it.
+type WeChat struct {
+	BaseURL string        `yaml:"base_url"`
+	Timeout time.Duration `yaml:"timeout"` // of one call, whole
+}
+
+// App is one mini-program or official account.
+type App struct {
+	ID         string `yaml:"id"`
+	AppID      string `yaml:"appid"`
+	Secret     Secret `yaml:"secret"`
+	OriginalID string `yaml:"original_id"`
+	Kind       string `yaml:"kind"` // miniprogram | official_account
+	Push       Push   `yaml:"push"`
+	Token      Token  `yaml:"token"`
+}
+
+// Push is how WeChat pushes to us for one app.
+type Push struct {
+	Token          Secret        `yaml:"token"`
+	EncodingAESKey Secret        `yaml:"encoding_aes_key"`
+	Mode           string        `yaml:"mode"` // secure | compat | plain
+	Previous       []PushKey     `yaml:"previous"`
+	MaxAge         time.Duration `yaml:"max_age"`        // 0 = off
+	Reply          string        `yaml:"reply"`          // success | transfer_customer_service | partner
+	ReplyEndpoint  string        `yaml:"reply_endpoint"` // "partner/endpoint", for reply: partner
+	PayAppKey      Secret        `yaml:"pay_app_key"`    // checks PayEventSig of virtual payments
+}
+
+// PushKey is a pair that is still accepted while the keys are rotated.
+type PushKey struct {
+	Token          Secret `yaml:"token"`
+	EncodingAESKey Secret `yaml:"encoding_aes_key"`
+}
+
+// Token says where the access_token of an app comes from.
+type Token struct {
+	Source string            `yaml:"source"` // stable | classic | external
+	URL    URL               `yaml:"url"`
+	Header map[string]Secret `yaml:"header"`
+}
+
+// Partner is one business system.
+type Partner struct {
+	ID           string     `yaml:"id"`
+	Secrets      []Secret   `yaml:"secrets"` // 1 or 2
+	WeChatSecret Secret     `yaml:"wechat_secret"`
+	Apps         []string   `yaml:"apps"`
+	Allow        []string   `yaml:"allow"`
+	Rate         Rate       `yaml:"rate"`
+	Endpoints    []Endpoint `yaml:"endpoints"`
+}
+
+// Endpoint is where a partner is told of events.
+type Endpoint struct {
+	ID      string   `yaml:"id"`
+	URL     string   `yaml:"url"`
+	Events  []string `yaml:"events"`
+	Secrets []Secret `yaml:"secrets"`
+}
+
+// Rate is a steady rate with a burst.
+type Rate struct {
+	PerSecond float64 `yaml:"per_second"`
+	Burst     int     `yaml:"burst"`
+}
+
+// Retention is how long what has ended stays readable.
+type Retention struct {
+	Messages time.Duration `yaml:"messages"`
+	Events   time.Duration `yaml:"events"`
+	Buried   time.Duration `yaml:"buried"`
+}
+
+// Limits bounds what one request and one client may ask.
+type Limits struct {
+	Body        Size `yaml:"body"`
+	ProxyBody   Size `yaml:"proxy_body"`
+	Batch       int  `yaml:"batch"`
+	MPPerIP     Rate `yaml:"mp_per_ip"`
+	MPPerOpenID Rate `yaml:"mp_per_openid"`
+}
+
+// Messages steers sending.
+type Messages struct {
+	UnknownDeadline time.Duration `yaml:"unknown_deadline"`
+}
+
+// Subscriptions is the policy of the account of consent.
+type Subscriptions struct {
+	Trust         string        `yaml:"trust"` // event | client | both
+	PairingWindow time.Duration `yaml:"pairing_window"`
+	PopupReject   string        `yaml:"popup_reject"` // keep | clear
+	UnprovenMax   int           `yaml:"unproven_max"`
+}
+
+// Log is the form of the log on stderr.
+type Log struct {
+	Level  string `yaml:"level"`  // debug | info | warn | error
+	Format string `yaml:"format"` // json | console
+}
+
+// What is taken when nothing is said; one method per part, called before the part is filled.
+
+func (c *Config) defaults() {
+	c.Listen = ":8080"
+	c.ShutdownGrace = 20 * time.Second
+}
+func (a *Admin) defaults() { a.Listen = "127.0.0.1:8081" }
+func (r *Redis) defaults() { r.URL, r.Shards = newURL("redis://127.0.0.1:6379/0"), 16 }
+func (w *WeChat) defaults() {
+	w.BaseURL, w.Timeout = "https://api.weixin.qq.com", 5*time.Second
+}
+func (a *App) defaults()      { a.Kind = "miniprogram" }
+func (p *Push) defaults()     { p.Mode, p.MaxAge, p.Reply = "secure", 24*time.Hour, "success" }
+func (t *Token) defaults()    { t.Source = "stable" }
+func (p *Partner) defaults()  { p.Rate = Rate{PerSecond: 200, Burst: 400} }
+func (e *Endpoint) defaults() { e.Events = []string{"*"} }
+func (r *Retention) defaults() {
+	r.Messages, r.Events, r.Buried = 7*24*time.Hour, 7*24*time.Hour, 30*24*time.Hour
+}
+func (l *Limits) defaults() {
+	*l = Limits{Body: 256 << 10, ProxyBody: 12 << 20, Batch: 1000,
+		MPPerIP: Rate{PerSecond: 20, Burst: 40}, MPPerOpenID: Rate{PerSecond: 5, Burst: 10}}
+}
+func (m *Messages) defaults() { m.UnknownDeadline = 15 * time.Minute }
+func (s *Subscriptions) defaults() {
+	*s = Subscriptions{Trust: "both", PairingWindow: time.Minute, PopupReject: "keep", UnprovenMax: 3}
+}
+func (l *Log) defaults() { l.Level, l.Format = "info", "json" }

@@ -1,0 +1,127 @@
+package config
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// Allowances are the names that may stand in a partner's allow list.
+var Allowances = []string{"messages", "subscriptions", "bindings", "tokens", "wechat_api", "endpoints", "session_keys"}
+
+var (
+	wechatSecretForm = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	eventForm        = regexp.MustCompile(`^(\*|[a-z_]+\.(\*|[a-z_]+))$`)
+)
+
+func (c *Config) validatePartners(f *filling) {
+	apps := map[string]bool{}
+	for _, a := range c.Apps {
+		apps[a.ID] = true
+	}
+	seen, faces := ids{}, map[string]string{}
+	for i := range c.Partners {
+		partner, p := &c.Partners[i], fmt.Sprintf("partners[%d]", i)
+		f.name(seen, p, partner.ID)
+		f.webhookSecrets(p+".secrets", partner.Secrets)
+		if s := partner.WeChatSecret.Reveal(); s != "" {
+			if !wechatSecretForm.MatchString(s) {
+				f.refuse(p+".wechat_secret", "wants 32 of 0-9a-f, this has %s", characters(s))
+			} else if faces[s] != "" {
+				f.refuse(p+".wechat_secret", "is the one of %s too; it names the partner, so it must be its own", faces[s])
+			}
+			faces[s] = p
+		}
+		f.partnerApps(p, partner.Apps, apps)
+		given := map[string]bool{}
+		for j, name := range partner.Allow {
+			ap := fmt.Sprintf("%s.allow[%d]", p, j)
+			f.oneOf(ap, name, Allowances...)
+			if given[name] {
+				f.refuse(ap, "%q is given twice", name)
+			}
+			given[name] = true
+		}
+		f.rate(p+".rate", partner.Rate)
+		c.validateEndpoints(f, p, partner.Endpoints)
+	}
+}
+
+func (f *filling) partnerApps(p string, names []string, apps map[string]bool) {
+	if len(names) == 0 {
+		f.refuse(p+".apps", "none; name the apps this partner may use")
+	}
+	known := make([]string, 0, len(apps))
+	for id := range apps {
+		known = append(known, id)
+	}
+	given := map[string]bool{}
+	for j, name := range names {
+		path := fmt.Sprintf("%s.apps[%d]", p, j)
+		switch n := nearest(name, known); {
+		case given[name]:
+			f.refuse(path, "%q is given twice", name)
+		case !apps[name] && n != "":
+			f.refuse(path, "%q is no app of this config, did you mean %q?", name, n)
+		case !apps[name]:
+			f.refuse(path, "%q is no app of this config", name)
+		}
+		given[name] = true
+	}
+}
+
+func (c *Config) validateEndpoints(f *filling, partner string, endpoints []Endpoint) {
+	seen := ids{}
+	for i := range endpoints {
+		e, p := &endpoints[i], fmt.Sprintf("%s.endpoints[%d]", partner, i)
+		f.name(seen, p, e.ID)
+		if e.URL == "" {
+			f.refuse(p+".url", "required")
+		} else {
+			f.httpURL(p+".url", e.URL, false)
+			if u, err := url.Parse(e.URL); err == nil && u.Scheme == "http" && len(c.AllowPrivateEndpoints) == 0 {
+				f.refuse(p+".url", "plain http is only possible inside allow_private_endpoints, which is empty")
+			}
+		}
+		if len(e.Events) == 0 {
+			f.refuse(p+".events", "none; leave the key out for every event")
+		}
+		for j, pattern := range e.Events {
+			if !eventForm.MatchString(pattern) {
+				f.refuse(fmt.Sprintf("%s.events[%d]", p, j), "%q: wants a type such as message.sent, a prefix such as message.*, or *", pattern)
+			}
+		}
+		f.webhookSecrets(p+".secrets", e.Secrets)
+	}
+}
+
+// webhookSecrets checks Standard Webhooks secrets: one, or two while they are rotated.
+// https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+func (f *filling) webhookSecrets(p string, secrets []Secret) {
+	if len(secrets) == 0 {
+		f.refuse(p, "required, 1 or 2 (or secrets_file, one per line)")
+	}
+	if len(secrets) > 2 {
+		f.refuse(p, "%d, at most 2", len(secrets))
+	}
+	for i, s := range secrets {
+		path := fmt.Sprintf("%s[%d]", p, i)
+		text, ok := strings.CutPrefix(s.Reveal(), "whsec_")
+		raw, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			raw, err = base64.RawStdEncoding.DecodeString(text)
+		}
+		switch {
+		case !ok:
+			f.refuse(path, "wants whsec_ in front, as wxrelay keygen prints it")
+		case err != nil:
+			f.refuse(path, "behind whsec_ stands no base64")
+		case len(raw) < 24 || len(raw) > 64:
+			f.refuse(path, "%d bytes in base64, wants 24 to 64", len(raw))
+		case i > 0 && s.Equal(secrets[0]):
+			f.refuse(path, "the same as the first")
+		}
+	}
+}
