@@ -1,0 +1,70 @@
+package queue
+
+import "time"
+
+// Change is what Commit does, wholly or not at all, on one shard.
+type Change struct {
+	Shard   int
+	Once    string        // name taken already: nothing happens, ErrTaken
+	OnceFor time.Duration // how long the name stays taken, default 24 h
+	Moves   []Move        // riders, in order; the first refusal stops the change
+	Jobs    []Job         // put
+	Refused []Job         // put instead of Jobs when a move refused
+	Names   []Name
+	Edit    *Edit // steers one job that is not in hand
+}
+
+// Move asks a rider.
+type Move struct {
+	Rider string
+	Args  []string
+}
+
+// Name is a small look-up kept for a time.
+type Name struct {
+	Name, Value string
+	For         time.Duration
+}
+
+// Job is one piece of work.
+type Job struct {
+	ID      string        // by NewID or IDFor, of the change's shard
+	Lane    string        // "send:shop:high"; its group is the text before the first ':'
+	Serial  string        // at most one job of this serial in hand per shard, the others wait in order; "" = none
+	Due     time.Time     // zero = at once
+	After   time.Duration // relative to Redis' clock; added to Due's default when Due is zero
+	Park    string        // not "": parked under this name until an Edit releases it
+	Expires time.Time     // still waiting or parked then: handed to the handler with Claimed.Expired
+	Body    []byte        // never changes, at most MaxBody; must not be modified after Commit
+	Note    []byte        // the handler's own memory, at most MaxBody
+	Replies bool          // the Note is the moves' replies, joined by "\n"
+	Tags    []string      // listed under these, newest first
+	Keep    time.Duration // readable that long after its end; 0 = forgotten at its end
+}
+
+// Edit steers one job that is not in hand.
+type Edit struct {
+	ID      string
+	Version int64  // must match, -1 = any
+	Note    []byte // nil = keep
+	To      To
+	After   time.Duration // for Later
+}
+
+// To is where an Edit takes a job.
+type To int
+
+// Where an Edit takes a job.
+const (
+	Stay  To = iota // only the note changes; works on ended jobs too while they are kept
+	Ready           // release or replay: due now, attempts counted from 0 again
+	End             // ended, as Done does
+	Later           // due After from now
+)
+
+// Result is what a Change answered.
+type Result struct {
+	Err     error
+	Refused bool     // a move refused; Refused jobs were put, nothing else
+	Replies []string // one per move asked; on refusal the refusing one's is the last
+}
