@@ -11,35 +11,13 @@ import (
 
 // Held messages wait for the user's next accept, in the order they came, one for each credit.
 
-// heldTag lists what waits for a line; it stays listed when it left, so readers look at the state.
-func heldTag(l ledger.Line) string { return "h/" + l.App + "/" + l.OpenID + "/" + l.TemplateID }
-
-// parkName is where a held message waits.
+// parkName is where a line's held messages wait.
 func parkName(l ledger.Line) string { return "l/" + l.App + "/" + l.OpenID + "/" + l.TemplateID }
 
-// waiting returns the held messages of a line, the oldest first.
+// waiting returns the held messages of a line, the oldest first; there are never more than a user may have waiting.
 func (r *Relay) waiting(ctx context.Context, shard int, l ledger.Line) ([]queue.Record, error) {
-	var held []queue.Record
-	cursor := ""
-	for range 10 { // of 100: more than a user may have waiting, with those that left still listed
-		recs, next, err := r.q.List(ctx, heldTag(l), shard, cursor, 100)
-		if err != nil {
-			return nil, err
-		}
-		for _, rec := range recs {
-			if rec.State == "parked" {
-				held = append(held, rec)
-			}
-		}
-		if next == "" {
-			break
-		}
-		cursor = next
-	}
-	for i, j := 0, len(held)-1; i < j; i, j = i+1, j-1 {
-		held[i], held[j] = held[j], held[i]
-	}
-	return held, nil
+	recs, _, err := r.q.Parked(ctx, shard, parkName(l), "", 1000)
+	return recs, err
 }
 
 // release lets held messages of a line go, each with its own credit, until the credits are used up. Reserve and release are

@@ -86,7 +86,6 @@ func (r *Relay) messageJob(rules *Rules, id string, o *order, s *story, due *tim
 		job.Expires = time.UnixMilli(o.Expires)
 	}
 	if s.State == StateHeld {
-		job.Tags = append(job.Tags, heldTag(o.line()))
 		job.Expires = o.heldUntil(rules)
 	}
 	return job

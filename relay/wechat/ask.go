@@ -2,8 +2,27 @@ package wechat
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/silenceper/wechat/v2/miniprogram/auth"
+	"github.com/silenceper/wechat/v2/miniprogram/business"
+	"github.com/silenceper/wechat/v2/miniprogram/config"
+	sdk "github.com/silenceper/wechat/v2/miniprogram/context"
+	"github.com/silenceper/wechat/v2/miniprogram/subscribe"
+	"github.com/silenceper/wechat/v2/util"
+
+	oamessage "github.com/silenceper/wechat/v2/officialaccount/message"
+)
+
+const (
+	pathTemplates   = "/wxaapi/newtmpl/gettemplate"
+	pathOATemplates = "/cgi-bin/template/get_all_private_template"
+	pathPhone       = "/wxa/business/getuserphonenumber"
 )
 
 // Login is who a wx.login code belongs to. SessionKey never leaves the gateway.
@@ -13,11 +32,56 @@ type Login struct {
 	SessionKey string `json:"-"`
 }
 
+// String keeps the session key out of logs.
+func (l Login) String() string { return "wechat.Login{" + l.OpenID + "}" }
+
+// GoString is String for %#v.
+func (l Login) GoString() string { return l.String() }
+
+// codeForm is wider than any code seen. What does not fit is nobody's code, and the SDK pastes it into a URL.
+var codeForm = regexp.MustCompile(`^[A-Za-z0-9_.~|=+/-]{1,256}$`)
+
 // Login exchanges a wx.login code. A -1 is repeated once; the code may be consumed by then (40163).
-// Errors: *APIError (40029 also for a code that cannot be one, without asking WeChat), ErrNoAnswer, ErrNotLeft,
-// ErrUnknownApp.
+// Errors: *APIError (40029 also for a code that cannot be one, without asking WeChat; 41004 when the app has no
+// secret here), ErrNoAnswer, ErrNotLeft, ErrUnknownApp.
+// https://developers.weixin.qq.com/miniprogram/dev/server/API/user-login/api_code2session
 func (c *Client) Login(ctx context.Context, app, code string) (Login, error) {
-	return Login{}, ErrUnknownApp
+	k, err := c.keeper(app)
+	if err != nil {
+		return Login{}, err
+	}
+	if !codeForm.MatchString(code) {
+		return Login{}, newAPIError(pathLogin, 40029, "invalid code (not asked: it has not the form of one)")
+	}
+	if k.app.Secret == "" {
+		return Login{}, newAPIError(pathLogin, 41004, "appsecret missing (not asked: none is configured)")
+	}
+	l, err := k.login(ctx, code)
+	if codeOf(err) == -1 && pause(ctx, 100*time.Millisecond) == nil {
+		return k.login(ctx, code)
+	}
+	return l, err
+}
+
+var errNoOpenID = errors.New("no openid in it")
+
+func (k *keeper) login(ctx context.Context, code string) (l Login, err error) {
+	// The SDK pastes all three into the query unescaped.
+	a := auth.NewAuth(&sdk.Context{Config: &config.Config{AppID: url.QueryEscape(k.app.AppID), AppSecret: url.QueryEscape(k.app.Secret)}})
+	err = k.exchange(pathLogin, code).do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
+		res, err := a.Code2SessionContext(ctx, url.QueryEscape(code))
+		switch {
+		case res.ErrCode != 0: // the SDK's error is a string, the code stands beside it
+			return newAPIError(pathLogin, int(res.ErrCode), res.ErrMsg)
+		case err != nil:
+			return err
+		case res.OpenID == "":
+			return errNoOpenID
+		}
+		l = Login{OpenID: res.OpenID, UnionID: res.UnionID, SessionKey: res.SessionKey}
+		return nil
+	})
+	return l, err
 }
 
 // Template is one message template of the account. Keywords are the keys its content names ("thing1"), in order;
@@ -30,8 +94,72 @@ type Template struct {
 }
 
 // Templates lists the account's templates: gettemplate, or get_all_private_template for an official account.
-func (c *Client) Templates(ctx context.Context, app string) ([]Template, error) {
-	return nil, ErrUnknownApp
+// Errors: as Send.
+// https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/api_getwxapubnewtemplate
+func (c *Client) Templates(ctx context.Context, app string) (list []Template, err error) {
+	k, err := c.keeper(app)
+	if err != nil {
+		return nil, err
+	}
+	read, path := miniProgramTemplates, pathTemplates
+	if k.app.Kind == KindOfficialAccount {
+		read, path = officialAccountTemplates, pathOATemplates
+	}
+	err = k.withToken(ctx, func(ctx context.Context, token string) error {
+		return k.exchange(path, token).do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
+			answer, err := util.HTTPGetContext(ctx, sdkHost+path+tokenQuery(token))
+			if err != nil {
+				return err
+			}
+			list, err = read(answer)
+			return err
+		})
+	})
+	return list, err
+}
+
+func miniProgramTemplates(answer []byte) ([]Template, error) {
+	var res subscribe.TemplateList
+	if err := util.DecodeWithError(answer, &res, pathTemplates); err != nil {
+		return nil, err
+	}
+	list := make([]Template, 0, len(res.Data))
+	for _, t := range res.Data {
+		one := Template{ID: t.PriTmplID, Title: t.Title, Content: t.Content, Example: t.Example, Type: int(t.Type), Keywords: keywords(t.Content)}
+		for _, e := range t.KeywordEnumValueList {
+			if one.Enums == nil {
+				one.Enums = map[string][]string{}
+			}
+			one.Enums[strings.TrimSuffix(e.KeywordCode, ".DATA")] = e.EnumValueList
+		}
+		list = append(list, one)
+	}
+	return list, nil
+}
+
+func officialAccountTemplates(answer []byte) ([]Template, error) {
+	var res struct {
+		util.CommonError
+		List []oamessage.TemplateItem `json:"template_list"`
+	}
+	if err := util.DecodeWithError(answer, &res, pathOATemplates); err != nil {
+		return nil, err
+	}
+	list := make([]Template, 0, len(res.List))
+	for _, t := range res.List {
+		list = append(list, Template{ID: t.TemplateID, Title: t.Title, Content: t.Content, Example: t.Example, Keywords: keywords(t.Content)})
+	}
+	return list, nil
+}
+
+var keywordForm = regexp.MustCompile(`\{\{(\w+)\.DATA\}\}`)
+
+func keywords(content string) []string {
+	var keys []string
+	for _, m := range keywordForm.FindAllStringSubmatch(content, -1) {
+		keys = append(keys, m[1])
+	}
+	return keys
 }
 
 // PhoneNumber is what a getPhoneNumber code stands for. CountryCode as WeChat gives it ("86").
@@ -40,14 +168,37 @@ type PhoneNumber struct {
 }
 
 // Phone exchanges the code of a getPhoneNumber button. Billed per success, so nothing but a token refusal is repeated.
-func (c *Client) Phone(ctx context.Context, app, code string) (PhoneNumber, error) {
-	return PhoneNumber{}, ErrUnknownApp
+// Errors: as Login.
+// https://developers.weixin.qq.com/miniprogram/dev/server/API/user-info/phone-number/api_getphonenumber
+func (c *Client) Phone(ctx context.Context, app, code string) (p PhoneNumber, err error) {
+	k, err := c.keeper(app)
+	if err != nil {
+		return PhoneNumber{}, err
+	}
+	if !codeForm.MatchString(code) {
+		return PhoneNumber{}, newAPIError(pathPhone, 40029, "invalid code (not asked: it has not the form of one)")
+	}
+	err = k.withToken(ctx, func(ctx context.Context, token string) error {
+		b := business.NewBusiness(&sdk.Context{AccessTokenContextHandle: given(token)})
+		return k.exchange(pathPhone, token, code).do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
+			info, err := b.GetPhoneNumberWithContext(ctx, &business.GetPhoneNumberRequest{Code: code})
+			p = PhoneNumber{PhoneNumber: info.PhoneNumber, PurePhoneNumber: info.PurePhoneNumber, CountryCode: info.CountryCode}
+			if err == nil && p.PurePhoneNumber == "" && p.PhoneNumber == "" {
+				return errors.New("no phone number in it")
+			}
+			return err
+		})
+	})
+	return p, err
 }
 
-// Call passes one request to WeChat with the app's token put in, and WeChat's answer back, whatever its status.
-// path is below the base URL and may carry a raw query, which goes on byte for byte but for its access_token; query
-// is added to it. Body and answer are not touched. A token refusal is healed and repeated once. Header: hop-by-hop
-// fields and credentials meant for us are dropped. Errors: ErrNoAnswer, ErrNotLeft, ErrBody, ErrUnknownApp.
-func (c *Client) Call(ctx context.Context, app, method, path string, query url.Values, header http.Header, body []byte) (status int, answerHeader http.Header, answer []byte, err error) {
-	return 0, nil, nil, ErrUnknownApp
-}
+// given hands the SDK the token of this call: healing must know which value was used.
+type given string
+
+// GetAccessToken implements credential.AccessTokenHandle.
+func (g given) GetAccessToken() (string, error) { return url.QueryEscape(string(g)), nil }
+
+// GetAccessTokenContext implements credential.AccessTokenContextHandle.
+func (g given) GetAccessTokenContext(context.Context) (string, error) { return g.GetAccessToken() }
+
+var _ http.RoundTripper = door{}

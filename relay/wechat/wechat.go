@@ -16,6 +16,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -108,32 +113,207 @@ var (
 
 // Client speaks to WeChat for all configured apps. Safe for concurrent use; make one with New.
 type Client struct {
-	rdb redis.UniversalClient
-	o   Options
+	rdb       redis.UniversalClient
+	o         Options
+	base      *url.URL
+	transport *http.Transport
+	flights   flights
+
+	mu   sync.Mutex                         // orders SetApps
+	apps atomic.Pointer[map[string]*keeper] // by name; replaced, never changed
+	poke chan struct{}                      // wakes Run after SetApps
 }
 
 // New checks the options and makes a client. It does not speak to Redis or WeChat yet.
-func New(rdb redis.UniversalClient, o Options) (*Client, error) { return &Client{rdb: rdb, o: o}, nil }
+func New(rdb redis.UniversalClient, o Options) (*Client, error) {
+	if rdb == nil {
+		return nil, errors.New("wechat: no Redis")
+	}
+	if (o.Seal == nil) != (o.Unseal == nil) {
+		return nil, errors.New("wechat: Seal and Unseal go together")
+	}
+	if o.BaseURL == "" {
+		o.BaseURL = "https://api.weixin.qq.com"
+	}
+	base, err := url.Parse(o.BaseURL)
+	if err != nil || (base.Scheme != "https" && base.Scheme != "http") || base.Host == "" || base.RawQuery != "" || base.User != nil {
+		return nil, errors.New("wechat: base URL must be http(s)://host[/prefix]")
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 5 * time.Second
+	}
+	if o.InFlight <= 0 {
+		o.InFlight = 256
+	}
+	if o.CallLimit <= 0 {
+		o.CallLimit = 12 << 20
+	}
+	c := &Client{rdb: rdb, o: o, base: base, transport: newTransport(o.InFlight), poke: make(chan struct{}, 1)}
+	c.apps.Store(&map[string]*keeper{})
+	if err := c.SetApps(o.Apps); err != nil {
+		return nil, err
+	}
+	c.o.Apps = nil
+	return c, nil
+}
 
-// SetApps replaces the apps (config reload). Tokens of apps that stay are kept.
-func (c *Client) SetApps(apps []App) error { return nil }
+// An appid becomes part of a key's hash tag and of a query.
+var appIDForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+func (a App) source() string {
+	if a.Token.Kind == "" {
+		return SourceStable
+	}
+	return a.Token.Kind
+}
+
+func (a App) check() error {
+	switch {
+	case a.Name == "":
+		return errors.New("wechat: an app without a name")
+	case !appIDForm.MatchString(a.AppID):
+		return fmt.Errorf("wechat: app %s: appid must be letters and digits", a.Name)
+	case a.Kind != "" && a.Kind != KindMiniProgram && a.Kind != KindOfficialAccount:
+		return fmt.Errorf("wechat: app %s: unknown kind %q", a.Name, a.Kind)
+	}
+	switch a.Token.Kind {
+	case "", SourceStable, SourceClassic:
+		if a.Secret == "" {
+			return fmt.Errorf("wechat: app %s: no secret", a.Name)
+		}
+	case SourceExternal:
+		u, err := url.Parse(a.Token.URL)
+		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
+			return fmt.Errorf("wechat: app %s: an external token needs an http(s) URL", a.Name)
+		}
+	default:
+		return fmt.Errorf("wechat: app %s: unknown token source %q", a.Name, a.Token.Kind)
+	}
+	return nil
+}
+
+// SetApps replaces the apps (config reload). Tokens of apps that stay are kept. A faulty list changes nothing.
+func (c *Client) SetApps(apps []App) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := *c.apps.Load()
+	next := make(map[string]*keeper, len(apps))
+	for _, a := range apps {
+		if err := a.check(); err != nil {
+			return err
+		}
+		if next[a.Name] != nil {
+			return fmt.Errorf("wechat: two apps are named %s", a.Name)
+		}
+		if k := old[a.Name]; k != nil && k.sameAs(a) {
+			next[a.Name] = k
+			continue
+		}
+		next[a.Name] = newKeeper(c, a)
+	}
+	c.apps.Store(&next)
+	select {
+	case c.poke <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (c *Client) keeper(app string) (*keeper, error) {
+	if k := (*c.apps.Load())[app]; k != nil {
+		return k, nil
+	}
+	return nil, fmt.Errorf("%w: %q", ErrUnknownApp, app)
+}
 
 // Run renews tokens ahead of their end until ctx ends, then waits for a renewal in hand. It never ends on errors.
-func (c *Client) Run(ctx context.Context) { <-ctx.Done() }
+func (c *Client) Run(ctx context.Context) {
+	for {
+		wait := 30 * time.Second
+		for _, k := range *c.apps.Load() {
+			wait = min(wait, k.tend(time.Now()))
+		}
+		timer := time.NewTimer(max(wait, 50*time.Millisecond))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			c.flights.wait()
+			return
+		case <-timer.C:
+		case <-c.poke:
+			timer.Stop()
+		}
+	}
+}
 
 // String keeps %v of a client from showing its apps' secrets.
 func (c *Client) String() string { return "wechat.Client" }
 
+// GoString is String for %#v.
+func (c *Client) GoString() string { return "wechat.Client" }
+
 // Token returns a token for the app: at once while one works, even if it is being renewed; else it waits for the one
-// replica that asks WeChat. Errors: ErrUnknownApp, *TokenError, ctx's (inside a *TokenError).
+// replica that asks WeChat. Errors: ErrUnknownApp, *TokenError (with ctx's error in it when ctx ended).
 func (c *Client) Token(ctx context.Context, app string) (Token, error) {
-	return Token{}, ErrUnknownApp
+	k, err := c.keeper(app)
+	if err != nil {
+		return Token{}, err
+	}
+	return k.token(ctx)
 }
 
 // Held returns the token this process holds, without asking anybody: for metrics and pages.
-func (c *Client) Held(app string) (Token, bool) { return Token{}, false }
+func (c *Client) Held(app string) (Token, bool) {
+	k, err := c.keeper(app)
+	if err != nil {
+		return Token{}, false
+	}
+	return k.held()
+}
 
 // ReportBad says that WeChat refused this token with errcode (40001, 40014, 42001; else ErrNotTokenCode). The token
 // is forgotten only when it is still the current one, and the next Token heals. Reports of one value count once in
-// 30 s over all replicas.
-func (c *Client) ReportBad(ctx context.Context, app, value string, errcode int) error { return nil }
+// 30 s over all replicas. Errors: ErrUnknownApp, ErrNotTokenCode; a Redis that is away is none (this process then
+// heals by itself).
+func (c *Client) ReportBad(ctx context.Context, app, value string, errcode int) error {
+	k, err := c.keeper(app)
+	if err != nil {
+		return err
+	}
+	if Lookup(errcode).Reaction != ReactionToken {
+		return fmt.Errorf("%w: %d", ErrNotTokenCode, errcode)
+	}
+	k.reportBad(ctx, value, &APIError{Code: errcode})
+	return nil
+}
+
+// flights counts renewals in hand. Not a sync.WaitGroup: one may start while Run waits for the last.
+type flights struct {
+	mu   sync.Mutex
+	n    int
+	none chan struct{} // closed when n falls to 0; nil when nobody waits
+}
+
+func (f *flights) add(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n += n
+	if f.n == 0 && f.none != nil {
+		close(f.none)
+		f.none = nil
+	}
+}
+
+func (f *flights) wait() {
+	f.mu.Lock()
+	if f.n == 0 {
+		f.mu.Unlock()
+		return
+	}
+	if f.none == nil {
+		f.none = make(chan struct{})
+	}
+	none := f.none
+	f.mu.Unlock()
+	<-none
+}
