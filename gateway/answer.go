@@ -1,0 +1,77 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"sync"
+)
+
+// sheet is a buffer with its encoder; they are reused.
+type sheet struct {
+	bytes.Buffer
+	enc *json.Encoder
+}
+
+var sheets = sync.Pool{New: func() any {
+	s := &sheet{}
+	s.enc = json.NewEncoder(&s.Buffer)
+	s.enc.SetEscapeHTML(false)
+	return s
+}}
+
+// encode writes v as JSON without the escaping of HTML, which would change what partners see of their own texts.
+// A nil v is an empty sheet.
+func encode(v any) *sheet {
+	s := sheets.Get().(*sheet)
+	s.Reset()
+	if v == nil {
+		return s
+	}
+	if err := s.enc.Encode(v); err != nil {
+		panic("gateway: an answer does not encode: " + err.Error())
+	}
+	s.Truncate(s.Len() - 1) // the encoder's line feed
+	return s
+}
+
+// free gives the sheet back; its bytes are another's from now on.
+func (s *sheet) free() {
+	if s.Cap() <= keepPage {
+		sheets.Put(s)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, mime string, v any) {
+	s := encode(v)
+	writeBytes(w, status, mime, s.Bytes())
+	s.free()
+}
+
+func writeReply(w http.ResponseWriter, r reply) { writeJSON(w, r.status, "application/json", r.body) }
+
+// The values of Content-Type, shared by all answers.
+var mimes = map[string][]string{
+	"application/json":         {"application/json"},
+	"application/problem+json": {"application/problem+json"},
+}
+
+// writeBytes answers with a whole body. Nothing here is for caches: every answer is about one asker.
+func writeBytes(w http.ResponseWriter, status int, mime string, body []byte) {
+	h := w.Header()
+	h["Cache-Control"] = noStore
+	if len(body) == 0 {
+		w.WriteHeader(status)
+		if f, ok := w.(interface{ WriteHeaderNow() }); ok {
+			f.WriteHeaderNow()
+		}
+		return
+	}
+	h["Content-Type"] = mimes[mime]
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the caller is gone: there is nobody to tell
+}
+
+var noStore = []string{"no-store"}

@@ -1,0 +1,132 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/wxrelay/wxrelay/relay"
+)
+
+func (g *Gate) sendMessage(ctx context.Context, a *ask) (reply, error) {
+	var req relay.SendRequest
+	if err := decode(a.body, &req, InvalidMessage); err != nil {
+		return reply{}, err
+	}
+	m, err := g.relay.Send(ctx, a.partner.Name, a.id, req)
+	return reply{status: http.StatusAccepted, body: &m}, err
+}
+
+// batchItem is one result of a batch: a message, or the problem its own POST would have been answered.
+type batchItem struct {
+	Status  int            `json:"status"`
+	Message *relay.Message `json:"message,omitempty"`
+	Problem *Problem       `json:"problem,omitempty"`
+}
+
+type batchAnswer struct {
+	Results []batchItem `json:"results"`
+}
+
+func (g *Gate) sendBatch(ctx context.Context, a *ask) (reply, error) {
+	var req struct {
+		Messages []json.RawMessage `json:"messages"`
+	}
+	if err := decode(a.body, &req, InvalidRequest); err != nil {
+		return reply{}, err
+	}
+	results, err := g.relay.SendBatch(ctx, a.partner.Name, a.id, req.Messages)
+	if err != nil {
+		return reply{}, err
+	}
+	out := reply{status: http.StatusOK}
+	items := make([]batchItem, len(results))
+	for i, r := range results {
+		if r.Err == nil {
+			items[i] = batchItem{Status: http.StatusAccepted, Message: r.Message}
+			continue
+		}
+		p := problemOf(r.Err, requestIDOf(a.Context))
+		if p.cause != nil {
+			g.fault(p.RequestID, a.FullPath(), p.cause)
+		}
+		items[i] = batchItem{Status: p.Status, Problem: &p}
+		out.open = out.open || p.passes()
+	}
+	out.body = batchAnswer{items}
+	return out, nil
+}
+
+func (g *Gate) getMessage(ctx context.Context, a *ask) (reply, error) {
+	m, err := g.relay.Message(ctx, a.partner.Name, param(a.Context, "id"))
+	return reply{status: http.StatusOK, body: &m}, err
+}
+
+func (g *Gate) cancelMessage(ctx context.Context, a *ask) (reply, error) {
+	m, err := g.relay.Cancel(ctx, a.partner.Name, param(a.Context, "id"))
+	return reply{status: http.StatusOK, body: &m}, err
+}
+
+var messageStates = []string{relay.StateScheduled, relay.StateHeld, relay.StateQueued, relay.StateSending, relay.StateSent, relay.StateDelivered,
+	relay.StateFailed, relay.StateRefused, relay.StateExpired, relay.StateCancelled, relay.StateUnknown}
+
+func (g *Gate) listMessages(ctx context.Context, a *ask) (reply, error) {
+	q, err := filters(a.Request.URL.RawQuery, "app", "openid", "user", "state", "cursor", "limit")
+	if err != nil {
+		return reply{}, err
+	}
+	if s := q["state"]; s != "" && !slices.Contains(messageStates, s) {
+		return reply{}, invalid("state", "must be one of "+strings.Join(messageStates, ", "))
+	}
+	limit, err := count(q["limit"])
+	if err != nil {
+		return reply{}, err
+	}
+	page, err := g.relay.Messages(ctx, a.partner.Name, relay.MessageQuery{App: q["app"], OpenID: q["openid"], User: q["user"], State: q["state"], Cursor: q["cursor"], Limit: limit})
+	return reply{status: http.StatusOK, body: page}, err
+}
+
+// filters reads the query of a list. A name misspelt would widen the list unseen, so it is a fault.
+func filters(raw string, known ...string) (map[string]string, error) {
+	q, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, &fault{code: Malformed, detail: "the query is not form-encoded"}
+	}
+	out := make(map[string]string, len(q))
+	f := &fault{code: InvalidRequest}
+	for name, values := range q {
+		switch {
+		case !slices.Contains(known, name):
+			f.fields = append(f.fields, relay.Field{Field: name, Reason: "unknown, must be one of " + strings.Join(known, ", ")})
+		case len(values) > 1:
+			f.fields = append(f.fields, relay.Field{Field: name, Reason: "given twice"})
+		default:
+			out[name] = values[0]
+		}
+	}
+	if len(f.fields) > 0 {
+		slices.SortFunc(f.fields, func(a, b relay.Field) int { return strings.Compare(a.Field, b.Field) })
+		return nil, f
+	}
+	return out, nil
+}
+
+// count reads a page's limit; "" is 0, the default.
+func count(s string) (int, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > 200 {
+		return 0, invalid("limit", "must be a number from 1 to 200")
+	}
+	return n, nil
+}
+
+func invalid(field, reason string) error {
+	return &fault{code: InvalidRequest, fields: []relay.Field{{Field: field, Reason: reason}}}
+}

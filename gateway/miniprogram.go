@@ -1,0 +1,222 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/wxrelay/wxrelay/relay"
+)
+
+// visitor is one request of a mini-program.
+type visitor struct {
+	*gin.Context
+	app, openid string // openid is "" where no session is asked for
+	body        []byte // borrowed: nothing of it may be kept past the request
+}
+
+// mpRoute is one row of the mini-program's route table.
+type mpRoute struct {
+	method, path string
+	session      bool // needs Authorization: Bearer <session>
+	run          func(ctx context.Context, v *visitor) (any, error)
+}
+
+func (g *Gate) mpRoutes() []mpRoute {
+	return []mpRoute{
+		{http.MethodPost, "/login", false, g.mpLogin},
+		{http.MethodPost, "/subscriptions", true, g.mpReport},
+		{http.MethodGet, "/subscriptions", true, g.mpSubscriptions},
+		{http.MethodPost, "/settings", true, g.mpSettings},
+		{http.MethodPost, "/bind", true, g.mpBind},
+		{http.MethodPost, "/form-ids", true, g.mpFormID},
+		{http.MethodPost, "/phone", true, g.mpPhone},
+	}
+}
+
+// perClient limits what one address may ask, before anything else is done for it.
+func (g *Gate) perClient(c *gin.Context) {
+	if wait := g.clients.take(clientOf(c.Request), g.limits.Load().MPPerIP, time.Now()); wait > 0 {
+		g.refuse(c, &fault{code: RateLimited, detail: "more requests than one client may make", after: wait})
+		c.Abort()
+	}
+}
+
+// serveMP is the way of every mini-program request: session, rate of the user, body, journey. No CORS headers are ever
+// given: a mini-program needs none, a web page must not.
+func (g *Gate) serveMP(route mpRoute) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		v := &visitor{Context: c, app: param(c, "app")}
+		ctx := c.Request.Context()
+		if _, known := g.relay.App(v.app); !known {
+			g.refuse(c, relay.ErrNotFound)
+			return
+		}
+		if route.session {
+			openid, err := g.relay.MPSession(ctx, v.app, bearer(c.Request))
+			if err != nil {
+				g.refuse(c, err)
+				return
+			}
+			v.openid = openid
+			if wait := g.users.take(v.app+"\x00"+openid, g.limits.Load().MPPerOpenID, time.Now()); wait > 0 {
+				g.refuse(c, &fault{code: RateLimited, detail: "more requests than one user may make", after: wait})
+				return
+			}
+		}
+		if c.Request.Method != http.MethodGet {
+			body, release, err := read(c.Writer, c.Request, g.limits.Load().Body)
+			if err != nil {
+				g.refuse(c, err)
+				return
+			}
+			defer release()
+			v.body = body
+		}
+		out, err := route.run(ctx, v)
+		if err != nil {
+			g.refuse(c, err)
+			return
+		}
+		writeJSON(c.Writer, http.StatusOK, "application/json", out)
+	}
+}
+
+// bearer is the session a request shows; one that shows none, or two, gets what a wrong one gets.
+func bearer(r *http.Request) string {
+	all := r.Header["Authorization"]
+	if len(all) != 1 {
+		return ""
+	}
+	scheme, token, _ := strings.Cut(all[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// loose reads a mini-program's body. Unknown fields are passed over: mini-programs of many versions are in users' hands,
+// and nobody can mend the old ones.
+func loose(body []byte, v any) error {
+	if !utf8.Valid(body) {
+		return &fault{code: Malformed, detail: "the body is not UTF-8"}
+	}
+	if body = bytes.TrimLeft(body, " \t\r\n"); len(body) == 0 || body[0] != '{' {
+		return &fault{code: Malformed, detail: "the body is not a JSON object"}
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return malformed(err)
+	}
+	return nil
+}
+
+// verbatim proves that a body is one JSON object and hands it on as it came.
+func verbatim(body []byte) (json.RawMessage, error) {
+	var any json.RawMessage
+	return any, loose(body, &any)
+}
+
+func (g *Gate) mpLogin(ctx context.Context, v *visitor) (any, error) {
+	var in struct {
+		Code string `json:"code"`
+	}
+	if err := loose(v.body, &in); err != nil {
+		return nil, err
+	}
+	if in.Code == "" {
+		return nil, invalid("code", "is missing: it comes from wx.login")
+	}
+	return g.relay.Login(ctx, v.app, in.Code)
+}
+
+// mpReport takes the object wx.requestSubscribeMessage returned. X-Request-Id, when the client gave one, names the report.
+func (g *Gate) mpReport(ctx context.Context, v *visitor) (any, error) {
+	body, err := verbatim(v.body)
+	if err != nil {
+		return nil, err
+	}
+	name := ""
+	if v.Request.Header.Get(requestIDHeader) != "" {
+		name = requestIDOf(v.Context)
+	}
+	asks, err := g.relay.Report(ctx, v.app, v.openid, body, name)
+	return listOf(asks, ""), err
+}
+
+func (g *Gate) mpSettings(ctx context.Context, v *visitor) (any, error) {
+	body, err := verbatim(v.body)
+	if err != nil {
+		return nil, err
+	}
+	asks, err := g.relay.Settings(ctx, v.app, v.openid, body)
+	return listOf(asks, ""), err
+}
+
+// maxTemplates is how many templates one question may name: an account has at most 50.
+const maxTemplates = 50
+
+func (g *Gate) mpSubscriptions(ctx context.Context, v *visitor) (any, error) {
+	var ids []string
+	for _, given := range v.Request.URL.Query()["template_id"] {
+		for id := range strings.SplitSeq(given, ",") {
+			if id = strings.TrimSpace(id); id != "" {
+				ids = append(ids, id)
+			}
+		}
+	}
+	if len(ids) > maxTemplates {
+		return nil, invalid("template_id", "at most 50 at once")
+	}
+	asks, err := g.relay.Asks(ctx, v.app, v.openid, ids)
+	return listOf(asks, ""), err
+}
+
+func (g *Gate) mpBind(ctx context.Context, v *visitor) (any, error) {
+	var in struct {
+		Ticket string `json:"ticket"`
+	}
+	if err := loose(v.body, &in); err != nil {
+		return nil, err
+	}
+	if in.Ticket == "" {
+		return nil, invalid("ticket", "is missing")
+	}
+	return g.relay.Bind(ctx, v.app, v.openid, in.Ticket)
+}
+
+// taken is the answer to what is kept and not shown.
+type taken struct {
+	OK bool `json:"ok"`
+}
+
+func (g *Gate) mpFormID(ctx context.Context, v *visitor) (any, error) {
+	var in struct {
+		FormID string `json:"form_id"`
+	}
+	if err := loose(v.body, &in); err != nil {
+		return nil, err
+	}
+	if in.FormID == "" {
+		return nil, invalid("form_id", "is missing")
+	}
+	return taken{true}, g.relay.AddFormID(ctx, v.app, v.openid, in.FormID)
+}
+
+func (g *Gate) mpPhone(ctx context.Context, v *visitor) (any, error) {
+	var in struct {
+		Code string `json:"code"`
+	}
+	if err := loose(v.body, &in); err != nil {
+		return nil, err
+	}
+	if in.Code == "" {
+		return nil, invalid("code", "is missing: it comes from a getPhoneNumber button")
+	}
+	return taken{true}, g.relay.Phone(ctx, v.app, v.openid, in.Code)
+}

@@ -1,0 +1,116 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// partnerRoutes is the whole map below /v1/partners/{partner}. Rights are partners[].allow of the config.
+func (g *Gate) partnerRoutes() []partnerRoute {
+	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
+	return []partnerRoute{
+		{method: post, path: "/messages", right: "messages", raw: true, run: g.sendMessage},
+		{method: post, path: "/messages/batch", right: "messages", raw: true, large: true, run: g.sendBatch},
+		{method: get, path: "/messages", right: "messages", run: g.listMessages},
+		{method: get, path: "/messages/:id", right: "messages", run: g.getMessage},
+		{method: del, path: "/messages/:id", right: "messages", run: g.cancelMessage},
+
+		{method: get, path: "/subscriptions", right: "subscriptions", run: g.subscriptions},
+
+		{method: post, path: "/bindings/tickets", right: "bindings", run: g.newTicket},
+		{method: put, path: "/bindings/:app/:user", right: "bindings", run: g.putBinding},
+		{method: get, path: "/bindings/:app/:user", right: "bindings", run: g.getBinding},
+		{method: del, path: "/bindings/:app/:user", right: "bindings", run: g.deleteBinding},
+
+		{method: get, path: "/apps/:app/access_token", right: "tokens", run: g.accessToken},
+		{method: post, path: "/apps/:app/access_token/report", right: "tokens", run: g.reportToken},
+
+		{method: get, path: "/deliveries", right: "endpoints", run: g.deliveries},
+		{method: post, path: "/deliveries/:id/replay", right: "endpoints", run: g.replayDelivery},
+	}
+}
+
+func (g *Gate) subscriptions(ctx context.Context, a *ask) (reply, error) {
+	q, err := filters(a.Request.URL.RawQuery, "app", "openid", "user")
+	if err != nil {
+		return reply{}, err
+	}
+	page, err := g.relay.Subscriptions(ctx, a.partner.Name, q["app"], q["openid"], q["user"])
+	return reply{status: http.StatusOK, body: page}, err
+}
+
+func (g *Gate) newTicket(ctx context.Context, a *ask) (reply, error) {
+	var in struct {
+		App  string `json:"app"`
+		User string `json:"user"`
+	}
+	if err := decode(a.body, &in, InvalidRequest); err != nil {
+		return reply{}, err
+	}
+	t, err := g.relay.NewTicket(ctx, a.partner.Name, in.App, in.User)
+	return reply{status: http.StatusOK, body: t}, err
+}
+
+func (g *Gate) putBinding(ctx context.Context, a *ask) (reply, error) {
+	var in struct {
+		OpenID string `json:"openid"`
+	}
+	if err := decode(a.body, &in, InvalidRequest); err != nil {
+		return reply{}, err
+	}
+	b, err := g.relay.PutBinding(ctx, a.partner.Name, param(a.Context, "app"), param(a.Context, "user"), in.OpenID)
+	return reply{status: http.StatusOK, body: b}, err
+}
+
+func (g *Gate) getBinding(ctx context.Context, a *ask) (reply, error) {
+	b, err := g.relay.Binding(ctx, a.partner.Name, param(a.Context, "app"), param(a.Context, "user"))
+	return reply{status: http.StatusOK, body: b}, err
+}
+
+func (g *Gate) deleteBinding(ctx context.Context, a *ask) (reply, error) {
+	b, err := g.relay.DeleteBinding(ctx, a.partner.Name, param(a.Context, "app"), param(a.Context, "user"))
+	return reply{status: http.StatusOK, body: b}, err
+}
+
+func (g *Gate) accessToken(ctx context.Context, a *ask) (reply, error) {
+	t, err := g.relay.AccessToken(ctx, a.partner.Name, param(a.Context, "app"))
+	return reply{status: http.StatusOK, body: t}, err
+}
+
+func (g *Gate) reportToken(ctx context.Context, a *ask) (reply, error) {
+	var in struct {
+		AccessToken string `json:"access_token"`
+		Errcode     int    `json:"errcode"`
+	}
+	if err := decode(a.body, &in, InvalidRequest); err != nil {
+		return reply{}, err
+	}
+	if in.AccessToken == "" {
+		return reply{}, invalid("access_token", "is missing: the one WeChat refused")
+	}
+	return reply{status: http.StatusOK, body: taken{true}}, g.relay.ReportToken(ctx, a.partner.Name, param(a.Context, "app"), in.AccessToken, in.Errcode)
+}
+
+var deliveryStates = []string{"pending", "held", "delivered", "buried"}
+
+func (g *Gate) deliveries(ctx context.Context, a *ask) (reply, error) {
+	q, err := filters(a.Request.URL.RawQuery, "endpoint", "state", "cursor")
+	if err != nil {
+		return reply{}, err
+	}
+	if q["endpoint"] == "" {
+		return reply{}, invalid("endpoint", "is missing: the id of one of your endpoints")
+	}
+	if s := q["state"]; s != "" && !slices.Contains(deliveryStates, s) {
+		return reply{}, invalid("state", "must be one of "+strings.Join(deliveryStates, ", "))
+	}
+	page, err := g.relay.Deliveries(ctx, a.partner.Name, q["endpoint"], q["state"], q["cursor"])
+	return reply{status: http.StatusOK, body: page}, err
+}
+
+func (g *Gate) replayDelivery(ctx context.Context, a *ask) (reply, error) {
+	d, err := g.relay.ReplayDelivery(ctx, a.partner.Name, param(a.Context, "id"))
+	return reply{status: http.StatusOK, body: d}, err
+}
