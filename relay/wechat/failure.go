@@ -76,7 +76,7 @@ func (e *APIError) IP() string {
 }
 
 func takesSecret(path string) bool {
-	return path == pathClassic || path == pathStable || path == pathLogin
+	return path == pathClassic || path == pathStable || path == pathLogin || path == pathExternal
 }
 
 // rid forms: "... rid: 617682e0-2f3a-..." (cgi-bin) and "..., rid: ..." (sns). Never compare errmsg itself.

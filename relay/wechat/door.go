@@ -1,0 +1,224 @@
+package wechat
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/silenceper/wechat/v2/util"
+)
+
+// answerLimit caps WeChat's answer to everything but Call. The largest one known, a full template list, is some 60 KB.
+const answerLimit = 1 << 20
+
+// The SDK speaks through one process-global client. It is set here, before any goroutine can run, and never again:
+// everything that differs per call (base URL, limits, connections) comes with the call's context. See DECISIONS.md 1.
+func init() {
+	util.DefaultHTTPClient = &http.Client{
+		Transport:     door{},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// errNoExchange answers SDK calls that carry no exchange: one without ctx would go to the real host, unseen.
+var errNoExchange = errors.New("wechat: refused a call that does not come through this package")
+
+// door is the one RoundTripper every byte to WeChat goes through.
+type door struct{}
+
+func (door) RoundTrip(req *http.Request) (*http.Response, error) {
+	x, ok := req.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, errNoExchange
+	}
+	return x.roundTrip(req)
+}
+
+type exchangeKey struct{}
+
+// exchange is one request to WeChat: where it goes, what it may bring back, and how far it got.
+type exchange struct {
+	c       *Client
+	app     string
+	path    string   // for errors: without query
+	label   string   // for OnCall when path is not ours to bound; "" = path
+	foreign bool     // keep the request's own host (an external token centre)
+	raw     bool     // any status and any body are an answer (Call)
+	limit   int64    // of the answer's body
+	hide    []string // secrets of this call, for scrub
+
+	entered, connected, left, answered atomic.Bool
+}
+
+// newTransport makes the tuned transport of one client: as many idle connections as requests in flight (Go's
+// default of 2 opened 786 connections for 960 requests, 64 opened 32), dropped before WeChat's side drops them.
+func newTransport(inFlight int) *http.Transport {
+	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dialer.DialContext,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConnsPerHost:    inFlight,
+		IdleConnTimeout:        30 * time.Second,
+		TLSHandshakeTimeout:    3 * time.Second,
+		DisableCompression:     true, // answers are small, and Call hands them on byte for byte
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+func (x *exchange) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn:      func(httptrace.GotConnInfo) { x.connected.Store(true) },
+		WroteHeaders: func() { x.left.Store(true) }, // fires before the bytes are flushed: errs on the safe side
+	}
+}
+
+func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
+	x.entered.Store(true)
+	out := req.WithContext(httptrace.WithClientTrace(req.Context(), x.trace()))
+	// Without GetBody net/http cannot send a body a second time, neither over another connection nor after a GOAWAY:
+	// what may have reached WeChat is never sent again behind our back. See DECISIONS.md 2.
+	out.GetBody = nil
+	if !x.foreign {
+		u := *req.URL
+		u.Scheme, u.Host, u.User = x.c.base.Scheme, x.c.base.Host, nil
+		if prefix := strings.TrimSuffix(x.c.base.Path, "/"); prefix != "" {
+			u.Path, u.RawPath = prefix+u.Path, strings.TrimSuffix(x.c.base.EscapedPath(), "/")+req.URL.EscapedPath()
+		}
+		out.URL, out.Host = &u, ""
+	}
+	resp, err := x.c.transport.RoundTrip(out)
+	if err != nil {
+		return nil, x.lost(req.Context(), err)
+	}
+	body, err := readUpTo(resp, x.limit)
+	if err != nil {
+		return nil, x.lost(req.Context(), err)
+	}
+	if !x.raw {
+		if resp.StatusCode != http.StatusOK {
+			return nil, x.lost(req.Context(), fmt.Errorf("HTTP status %d", resp.StatusCode))
+		}
+		// jscode2session says text/plain, so the body decides, not its Content-Type.
+		if t := bytes.TrimLeft(body, " \t\r\n"); len(t) == 0 || t[0] != '{' || !json.Valid(body) {
+			return nil, x.lost(req.Context(), fmt.Errorf("the answer (%d bytes) is not a JSON object", len(body)))
+		}
+	}
+	x.answered.Store(true)
+	resp.Body = &wholeBody{Reader: *bytes.NewReader(body), bytes: body}
+	resp.ContentLength = int64(len(body))
+	return resp, nil
+}
+
+// wholeBody is an answer that was read to its end already.
+type wholeBody struct {
+	bytes.Reader
+	bytes []byte
+}
+
+// Close implements io.Closer.
+func (*wholeBody) Close() error { return nil }
+
+var errTooLong = errors.New("the answer is too long")
+
+// readUpTo reads the whole body, so that a cut one is found here, and closes it.
+func readUpTo(resp *http.Response, limit int64) ([]byte, error) {
+	defer resp.Body.Close()
+	if resp.ContentLength > limit {
+		return nil, errTooLong
+	}
+	var buf bytes.Buffer
+	if resp.ContentLength > 0 {
+		buf.Grow(int(resp.ContentLength) + bytes.MinRead)
+	}
+	n, err := buf.ReadFrom(io.LimitReader(resp.Body, limit+1))
+	if err == nil && n > limit {
+		err = errTooLong
+	}
+	return buf.Bytes(), err
+}
+
+// lost judges an exchange without an answer. Once the headers were written WeChat may have acted. A context that ends
+// on a connection counts as left too: HTTP/2 may be writing the headers in that very moment.
+func (x *exchange) lost(ctx context.Context, err error) *failure {
+	f := &failure{kind: ErrNoAnswer, path: x.path, why: scrub(err.Error(), x.hide...)}
+	if ctx.Err() != nil {
+		f.cause = ctx.Err()
+	}
+	if !x.left.Load() && !(x.connected.Load() && f.cause != nil) {
+		f.kind = ErrNotLeft
+	}
+	return f
+}
+
+// do runs one SDK call (or one of our own) as this exchange, under the client's timeout, tells OnCall of it, and
+// returns its error typed: nil, *APIError or *failure.
+func (x *exchange) do(ctx context.Context, timeout time.Duration, call func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	start := time.Now()
+	err := x.judge(ctx, call(context.WithValue(ctx, exchangeKey{}, x)))
+	if x.c.o.OnCall != nil {
+		label := x.label
+		if label == "" {
+			label = x.path
+		}
+		x.c.o.OnCall(x.app, label, codeOf(err), time.Since(start))
+	}
+	return err
+}
+
+func (x *exchange) judge(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	var api *APIError
+	if errors.As(err, &api) {
+		api.Msg = scrub(api.Msg, x.hide...)
+		return api
+	}
+	var common *util.CommonError
+	if errors.As(err, &common) {
+		return newAPIError(x.path, int(common.ErrCode), scrub(common.ErrMsg, x.hide...))
+	}
+	if !x.entered.Load() {
+		return &failure{kind: ErrBody, path: x.path, why: scrub(err.Error(), x.hide...)}
+	}
+	if x.answered.Load() {
+		return &failure{kind: ErrNoAnswer, path: x.path, why: "the answer is not understood: " + scrub(err.Error(), x.hide...)}
+	}
+	return x.lost(ctx, err)
+}
+
+func codeOf(err error) int {
+	var api *APIError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &api):
+		return api.Code
+	case errors.Is(err, ErrNoAnswer):
+		return CodeNoAnswer
+	}
+	return CodeNotLeft
+}
+
+// tokenQuery is the query that carries a token, the only place WeChat takes it from.
+func tokenQuery(token string) string { return "?access_token=" + url.QueryEscape(token) }

@@ -1,0 +1,94 @@
+package wechat
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const healSpacing = 30 * time.Second // the platform's own spacing of force_refresh
+
+// withToken runs one call with a token. When WeChat refuses the token the call was rejected and cannot have had an
+// effect: the token is healed and the call repeated, once.
+func (k *keeper) withToken(ctx context.Context, call func(ctx context.Context, token string) error) error {
+	tok, err := k.token(ctx)
+	if err != nil {
+		return err
+	}
+	err = call(ctx, tok.Value)
+	refusal := tokenRefusal(err)
+	if refusal == nil || !k.reportBad(ctx, tok.Value, refusal) {
+		return err
+	}
+	next, tokenErr := k.token(ctx)
+	if tokenErr != nil {
+		return tokenErr
+	}
+	if next.Value == tok.Value { // WeChat insists that it is valid
+		return err
+	}
+	err = call(ctx, next.Value)
+	if refusal := tokenRefusal(err); refusal != nil {
+		k.reportBad(ctx, next.Value, refusal)
+	}
+	return err
+}
+
+func tokenRefusal(err error) *APIError {
+	var api *APIError
+	if errors.As(err, &api) && api.Reaction() == ReactionToken {
+		return api
+	}
+	return nil
+}
+
+// reportBad forgets a refused token, by value: a late report of an older one changes nothing. It says whether asking
+// for a token again may bring another.
+func (k *keeper) reportBad(ctx context.Context, value string, refusal *APIError) bool {
+	digest := digestOf(value)
+	r, err := k.runBad(context.WithoutCancel(ctx), digest)
+	if err != nil {
+		return k.reportAlone(digest)
+	}
+	if r.state == "tried" {
+		return false
+	}
+	k.drop(digest)
+	if r.state == "newer" {
+		if tok, err := k.open(r); err == nil {
+			k.adopt(tok, r, k.epochNow())
+		}
+	}
+	if r.state == "healing" && r.left > lifeFloor && k.c.o.OnAlert != nil {
+		k.c.o.OnAlert(k.app.Name, &TokenChanged{App: k.app.Name, Code: refusal.Code, RID: refusal.RID, Left: r.left, Today: r.today})
+	}
+	return true
+}
+
+// reportAlone is reportBad with Redis away, for this process only. A classic token stays: nobody would fetch another.
+func (k *keeper) reportAlone(digest string) bool {
+	if k.app.source() == SourceClassic {
+		return false
+	}
+	k.mu.Lock()
+	now := time.Now()
+	tried := k.badWas == digest && now.Sub(k.badAt) < healSpacing
+	if !tried {
+		k.bad, k.badWas, k.badAt = digest, digest, now
+	}
+	k.mu.Unlock()
+	if !tried {
+		k.drop(digest)
+	}
+	return !tried
+}
+
+// drop forgets the held token when it is this one.
+func (k *keeper) drop(digest string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.digest == digest {
+		k.forget()
+		k.tell()
+	}
+}

@@ -1,0 +1,205 @@
+package wechat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// leaseReply is what the scripts of script.go answer.
+type leaseReply struct {
+	state          string
+	left, due, age time.Duration
+	sealed, digest string
+	stored         int64 // fence the stored token came with
+
+	fence int64  // state yours
+	bad   string // state yours: digest to be replaced by another value
+
+	pause time.Duration // state waiting
+	code  int
+	msg   string
+
+	today int // badScript
+}
+
+func (k *keeper) run(ctx context.Context, s *redis.Script, args ...any) (leaseReply, []any, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	reply, err := s.Run(ctx, k.c.rdb, []string{k.key()}, args...).Slice()
+	if err != nil {
+		return leaseReply{}, nil, err
+	}
+	if len(reply) < 7 {
+		return leaseReply{}, nil, fmt.Errorf("script answered %d values", len(reply))
+	}
+	r := leaseReply{
+		state: text(reply[0]), left: ms(reply[1]), due: ms(reply[2]), age: ms(reply[3]),
+		sealed: text(reply[4]), digest: text(reply[5]), stored: number(reply[6]),
+	}
+	return r, reply[7:], nil
+}
+
+func (k *keeper) runLease(ctx context.Context, owner, wontDo string) (leaseReply, error) {
+	r, more, err := k.run(ctx, leaseScript, owner, k.lease().Milliseconds(), k.print, wontDo)
+	if err != nil {
+		return r, err
+	}
+	switch {
+	case r.state == "yours" && len(more) == 2:
+		r.fence, r.bad = number(more[0]), text(more[1])
+	case r.state == "waiting" && len(more) == 3:
+		r.pause, r.code, r.msg = ms(more[0]), int(number(more[1])), text(more[2])
+	}
+	return r, nil
+}
+
+func (k *keeper) runStore(ctx context.Context, owner string, fence int64, tok Token, digest string, restore bool) (leaseReply, error) {
+	sealed, err := k.seal(tok.Value)
+	if err != nil {
+		return leaseReply{}, err
+	}
+	life := time.Until(tok.ExpiresAt)
+	due := k.dueIn(life)
+	flag := 0
+	if restore {
+		flag = 1
+	}
+	r, _, err := k.run(ctx, storeScript, owner, fence, sealed, digest, max(life, lifeFloor).Milliseconds(), due.Milliseconds(), flag)
+	return r, err
+}
+
+func (k *keeper) runBad(ctx context.Context, digest string) (leaseReply, error) {
+	spacing := 0
+	if k.app.source() == SourceClassic { // 2,000 fetches a day: a value of its own each time is no licence to storm
+		spacing = 1
+	}
+	r, more, err := k.run(ctx, badScript, digest, (30 * time.Second).Milliseconds(), spacing, 20, (5 * time.Minute).Milliseconds())
+	if err == nil && len(more) == 1 {
+		r.today = int(number(more[0]))
+	}
+	return r, err
+}
+
+// mayForce says whether a force_refresh is allowed now, and takes it.
+func (k *keeper) mayForce(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	n, err := forceScript.Run(ctx, k.c.rdb, []string{k.key()}, (30 * time.Second).Milliseconds(), 20).Int()
+	return err == nil && n == 1
+}
+
+// fail gives the lease back and notes for everybody when to ask again.
+func (k *keeper) fail(ctx context.Context, owner string, cause error) {
+	base, limit := backoff(cause)
+	code, msg := codeOf(cause), cause.Error()
+	var api *APIError
+	if errors.As(cause, &api) {
+		msg = api.Msg
+	}
+	loudAt := 5
+	if isRefusal(cause) {
+		loudAt = 1
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	reply, err := failScript.Run(ctx, k.c.rdb, []string{k.key()}, owner, k.print, code, msg,
+		base.Milliseconds(), limit.Milliseconds(), loudAt).Int64Slice()
+	if err != nil || len(reply) != 2 {
+		k.noteRefusal(cause, base)
+		return
+	}
+	k.noteRefusal(cause, time.Duration(reply[0])*time.Millisecond)
+	if reply[1] == 1 {
+		k.alert(cause)
+	}
+}
+
+// recorded rebuilds the refusal another replica noted.
+func (k *keeper) recorded(r leaseReply) error {
+	switch r.code {
+	case CodeNotLeft:
+		return &failure{kind: ErrNotLeft, path: k.endpoint(), why: r.msg}
+	case CodeNoAnswer:
+		return &failure{kind: ErrNoAnswer, path: k.endpoint(), why: r.msg}
+	}
+	return newAPIError(k.endpoint(), r.code, r.msg)
+}
+
+func (k *keeper) alert(cause error) {
+	if k.c.o.OnAlert == nil {
+		return
+	}
+	var api *APIError
+	if isRefusal(cause) && errors.As(cause, &api) {
+		k.c.o.OnAlert(k.app.Name, &ConfigError{App: k.app.Name, API: api})
+		return
+	}
+	k.c.o.OnAlert(k.app.Name, &TokenTrouble{App: k.app.Name, Err: cause})
+}
+
+// backoff says how long to leave the token endpoint alone after this failure, and at most after many.
+func backoff(err error) (base, limit time.Duration) {
+	switch codeOf(err) {
+	case CodeNotLeft, CodeNoAnswer:
+		return 500 * time.Millisecond, 15 * time.Second
+	case -1:
+		return time.Second, 30 * time.Second
+	case 45011:
+		return time.Minute, time.Minute
+	case 45009:
+		return 5 * time.Minute, time.Hour
+	case 89506, 89507: // WeChat says 24 h and 1 h; one question an hour finds an operator's second thought
+		return time.Hour, time.Hour
+	}
+	return 10 * time.Second, 5 * time.Minute // an allow-list takes 5 to 10 minutes to take effect
+}
+
+func isRefusal(err error) bool {
+	var api *APIError
+	return errors.As(err, &api) && api.Reaction() != ReactionRetry
+}
+
+// seal binds the token to its app, so that a value moved between two keys does not open.
+func (k *keeper) seal(value string) (string, error) {
+	if k.c.o.Seal == nil {
+		return value, nil
+	}
+	sealed, err := k.c.o.Seal([]byte(k.app.AppID + "\n" + value))
+	return string(sealed), err
+}
+
+var errForeignSeal = errors.New("wechat: the sealed token is another app's")
+
+func (k *keeper) open(r leaseReply) (Token, error) {
+	value := r.sealed
+	if k.c.o.Unseal != nil {
+		clear, err := k.c.o.Unseal([]byte(r.sealed))
+		if err != nil {
+			return Token{}, err
+		}
+		var ok bool
+		if value, ok = strings.CutPrefix(string(clear), k.app.AppID+"\n"); !ok {
+			return Token{}, errForeignSeal
+		}
+	}
+	if digestOf(value) != r.digest {
+		return Token{}, errForeignSeal
+	}
+	now := time.Now()
+	return Token{Value: value, ExpiresAt: now.Add(r.left), FetchedAt: now.Add(-r.age)}, nil
+}
+
+func ms(v any) time.Duration { return time.Duration(number(v)) * time.Millisecond }
+
+func number(v any) int64 { n, _ := v.(int64); return n }
+
+func text(v any) string { s, _ := v.(string); return s }
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,187 @@
+package wechat
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/silenceper/wechat/v2/credential"
+)
+
+// The APIs that take the AppSecret, and the name an external token centre goes by in errors: its URL may hold secrets.
+const (
+	pathStable   = "/cgi-bin/stable_token"
+	pathClassic  = "/cgi-bin/token"
+	pathLogin    = "/sns/jscode2session"
+	pathExternal = "external token centre"
+)
+
+// sdkHost stands in every URL given to the SDK; the door replaces it.
+const sdkHost = "https://api.weixin.qq.com"
+
+// endpoint names where the app's token comes from, for errors.
+func (k *keeper) endpoint() string {
+	switch k.app.source() {
+	case SourceClassic:
+		return pathClassic
+	case SourceExternal:
+		return pathExternal
+	}
+	return pathStable
+}
+
+// exchange prepares one request for this app. Its own secrets are always hidden; hide adds the call's.
+func (k *keeper) exchange(path string, hide ...string) *exchange {
+	return &exchange{c: k.c, app: k.app.Name, path: path, limit: answerLimit, hide: append(hide, k.app.Secret)}
+}
+
+// fetchStubbornly repeats what passes by itself: callers wait, and a token request may be repeated.
+func (k *keeper) fetchStubbornly(ctx context.Context, bad string) (tok Token, err error) {
+	for n := range 3 {
+		if tok, err = k.fetch(ctx, bad); err == nil || isRefusal(err) {
+			return tok, err
+		}
+		if n == 2 || pause(ctx, 100*time.Millisecond<<n) != nil {
+			break
+		}
+	}
+	return tok, err
+}
+
+// fetch asks for a token. bad is the digest of one WeChat refused and nobody has replaced: when the plain stable_token
+// answers that very value again, and only then, force_refresh is used, as its quota allows; without quota the value
+// is served again, for it is the one WeChat says is valid.
+func (k *keeper) fetch(ctx context.Context, bad string) (Token, error) {
+	switch k.app.source() {
+	case SourceClassic:
+		return k.fetchClassic(ctx)
+	case SourceExternal:
+		return k.fetchExternal(ctx)
+	}
+	tok, err := k.fetchStable(ctx, false)
+	if err != nil || bad == "" || digestOf(tok.Value) != bad || !k.mayForce(ctx) {
+		return tok, err
+	}
+	if forced, err := k.fetchStable(ctx, true); err == nil {
+		return forced, nil
+	}
+	return tok, nil
+}
+
+func (k *keeper) fetchStable(ctx context.Context, force bool) (tok Token, err error) {
+	sdk := credential.NewStableAccessToken(k.app.AppID, k.app.Secret, "", noCache{}).(*credential.StableAccessToken)
+	x := k.exchange(pathStable)
+	err = x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
+		res, err := sdk.GetAccessTokenDirectly(ctx, force)
+		tok, err = x.asToken(res, err)
+		return err
+	})
+	return tok, err
+}
+
+func (k *keeper) fetchClassic(ctx context.Context) (tok Token, err error) {
+	q := url.Values{"grant_type": {"client_credential"}, "appid": {k.app.AppID}, "secret": {k.app.Secret}}
+	x := k.exchange(pathClassic)
+	err = x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
+		res, err := credential.GetTokenFromServerContext(ctx, sdkHost+pathClassic+"?"+q.Encode())
+		tok, err = x.asToken(res, err)
+		return err
+	})
+	return tok, err
+}
+
+var errNoToken = errors.New("no access_token in it")
+
+// asToken reads the SDK's answer: its error is a plain string, but the errcode stays readable beside it.
+func (x *exchange) asToken(res credential.ResAccessToken, err error) (Token, error) {
+	switch {
+	case res.ErrCode != 0:
+		return Token{}, newAPIError(x.path, int(res.ErrCode), res.ErrMsg)
+	case err != nil:
+		return Token{}, err
+	case res.AccessToken == "":
+		return Token{}, errNoToken
+	}
+	return newToken(res.AccessToken, res.ExpiresIn), nil
+}
+
+func newToken(value string, expiresIn int64) Token {
+	now := time.Now()
+	return Token{Value: value, ExpiresAt: now.Add(time.Duration(max(expiresIn, 1)) * time.Second), FetchedAt: now}
+}
+
+// fetchExternal asks another token centre: {"access_token","expires_in"}, or WeChat's errcode form. One that names no
+// lifetime is asked every minute, as WeChat's guide tells a centre's clients.
+func (k *keeper) fetchExternal(ctx context.Context) (tok Token, err error) {
+	x := k.exchange(pathExternal, k.app.Token.URL)
+	x.foreign = true
+	for _, v := range k.app.Token.Header {
+		x.hide = append(x.hide, v, strings.TrimPrefix(v, "Bearer "))
+	}
+	err = x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.app.Token.URL, nil)
+		if err != nil {
+			return errors.New("its URL does not parse")
+		}
+		if u := req.URL.User; u != nil {
+			password, _ := u.Password()
+			x.hide = append(x.hide, password)
+			req.SetBasicAuth(u.Username(), password)
+		}
+		for name, v := range k.app.Token.Header {
+			if http.CanonicalHeaderKey(name) == "Host" {
+				req.Host = v
+				continue
+			}
+			req.Header.Set(name, v)
+		}
+		resp, err := door{}.RoundTrip(req)
+		if err != nil {
+			return err
+		}
+		var answer struct {
+			ErrCode     json.RawMessage `json:"errcode"`
+			ErrMsg      string          `json:"errmsg"`
+			AccessToken string          `json:"access_token"`
+			ExpiresIn   json.RawMessage `json:"expires_in"`
+		}
+		if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+			return err
+		}
+		if code, err := lenientInt(answer.ErrCode); err != nil || code != 0 {
+			return newAPIError(x.path, int(code), answer.ErrMsg)
+		}
+		if answer.AccessToken == "" {
+			return errNoToken
+		}
+		life, err := lenientInt(answer.ExpiresIn)
+		if err != nil || life <= 0 {
+			life = int64(lifeFloor / time.Second)
+		}
+		tok = newToken(answer.AccessToken, life)
+		return nil
+	})
+	return tok, err
+}
+
+// lenientInt reads a JSON number that may stand in quotes ("404"); absent or null is 0.
+func lenientInt(raw json.RawMessage) (int64, error) {
+	s := strings.Trim(string(raw), `"`)
+	if s == "" || s == "null" {
+		return 0, nil
+	}
+	return strconv.ParseInt(s, 10, 64)
+}
+
+// noCache satisfies the SDK's constructor; GetAccessTokenDirectly never asks it.
+type noCache struct{}
+
+func (noCache) Get(string) interface{}                       { return nil }
+func (noCache) Set(string, interface{}, time.Duration) error { return nil }
+func (noCache) IsExist(string) bool                          { return false }
+func (noCache) Delete(string) error                          { return nil }
