@@ -69,8 +69,9 @@ type SendRequest struct {
 	Subscribe       json.RawMessage `json:"subscribe"`
 	CustomerService json.RawMessage `json:"customer_service"`
 	OATemplate      json.RawMessage `json:"oa_template"`
-	Template        json.RawMessage `json:"template"`
 	Uniform         json.RawMessage `json:"uniform"`
+	// Template is an alias of the config ("order_shipped"), or what differs for the channel of that name.
+	Template json.RawMessage `json:"template"`
 }
 
 // To names the user: exactly one of them.
@@ -149,6 +150,7 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	if o.OpenID, o.User, err = r.addressee(ctx, partner, app, req.To, &f); err != nil {
 		return nil, err
 	}
+	req.resolveAlias(app, &f)
 	oneOf(&f, "no_credit", req.NoCredit, "refuse", "hold", "try")
 	oneOf(&f, "on_unknown", req.OnUnknown, "keep", "retry")
 	oneOf(&f, "priority", req.Priority, "high", "normal", "bulk")
@@ -254,6 +256,40 @@ func (r *Relay) addressee(ctx context.Context, partner string, app App, to To, f
 	}
 	f.add("to.audience", "send to an audience is not offered here: send to its users")
 	return "", "", nil
+}
+
+// resolveAlias puts the template's id and keywords in place of the alias and the partner's own field names.
+func (q *SendRequest) resolveAlias(app App, f *faults) {
+	if len(q.Template) == 0 || q.Template[0] != '"' {
+		return
+	}
+	var name string
+	if err := json.Unmarshal(q.Template, &name); err != nil {
+		f.add("template", "is not a string")
+		return
+	}
+	q.Template = nil
+	alias, ok := app.Templates[name]
+	switch {
+	case !ok:
+		f.add("template", fmt.Sprintf("%q is not an alias of this app: see apps[].templates in the config", name))
+		return
+	case q.TemplateID != "":
+		f.add("template_id", "stands beside the alias in template: give one of them")
+		return
+	}
+	q.TemplateID = alias.TemplateID
+	if q.Page == "" {
+		q.Page = alias.Page
+	}
+	data := make(map[string]json.RawMessage, len(q.Data))
+	for k, v := range q.Data {
+		if keyword, ok := alias.Data[k]; ok {
+			k = keyword
+		}
+		data[k] = v
+	}
+	q.Data = data
 }
 
 // forChannel overlays what stands under the channel's name.

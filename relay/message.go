@@ -88,7 +88,9 @@ type story struct {
 	Resent   bool   `json:"x,omitempty"` // an unknown send was repeated, once, on the partner's word
 	At       int64  `json:"t"`           // last change, Unix milliseconds
 	Steps    []step `json:"h"`
-	Cred     string `json:"f,omitempty"` // form_id or prepay_id in use
+	// Legacy template messages: the kind of credential in use, and when it ends (Unix milliseconds).
+	Cred      string `json:"f,omitempty"`
+	CredUntil int64  `json:"fu,omitempty"`
 }
 
 type step struct {

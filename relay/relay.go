@@ -36,6 +36,15 @@ type App struct {
 	ReplyEndpoint string
 	// Reply is what WeChat hears: success | transfer_customer_service | partner. "" is success.
 	Reply string
+	// Templates are the names by which partners may call templates, so that they carry neither ids nor keywords.
+	Templates map[string]Alias
+}
+
+// Alias is a template under a name of the operator's.
+type Alias struct {
+	TemplateID string
+	Page       string            // when the message has none
+	Data       map[string]string // the partner's field -> the template's keyword
 }
 
 // Partner is a system that may ask and is told.

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/wxrelay/wxrelay/relay/binding"
 	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/wechat"
@@ -64,7 +65,10 @@ func (w *sending) idempotent() bool { return w.channel() == ChannelOATemplate }
 
 func (w *sending) call(ctx context.Context) queue.Verdict {
 	body, err := w.body(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, binding.ErrEmpty):
+		return w.refusedFor(StateFailed, "no_form_id", nil)
+	case err != nil:
 		return queue.Snooze(time.Second, w.s.note())
 	}
 	start := time.Now()
@@ -109,16 +113,24 @@ func (w *sending) notLeft(ctx context.Context, err error) queue.Verdict {
 func (w *sending) sender() string { return w.o.App }
 
 // body is what WeChat is given, with what only the moment of sending knows.
-func (w *sending) body(context.Context) (json.RawMessage, error) {
+func (w *sending) body(ctx context.Context) (json.RawMessage, error) {
 	raw := w.o.Payloads[w.s.Channel]
-	if w.channel() != ChannelOATemplate {
-		return raw, nil
+	switch w.channel() {
+	case ChannelOATemplate:
+		return with(raw, "client_msg_id", w.c.ID)
+	case ChannelTemplate:
+		return w.withFormID(ctx, raw)
 	}
+	return raw, nil
+}
+
+// with sets one member of a JSON object.
+func with(raw json.RawMessage, member, value string) (json.RawMessage, error) {
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return nil, err
 	}
-	m["client_msg_id"] = encode(w.c.ID)
+	m[member] = encode(value)
 	return encode(m), nil
 }
 
@@ -160,6 +172,8 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 		return queue.Snooze(configPause, w.s.note()).With(queue.Change{Jobs: w.r.alert(w.shard, w.o.App, api, w.c.Now)})
 	case wechat.ReactionLedger:
 		return w.noCredit(api)
+	case wechat.ReactionFormID:
+		return w.formIDRefused(api)
 	case wechat.ReactionRetired:
 		return w.refusedFor(StateFailed, "channel_retired", api)
 	}
@@ -193,6 +207,7 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 // refusedFor ends a message that is known not to have reached the user, unless another channel is left.
 func (w *sending) refusedFor(state, cause string, api *wechat.APIError) queue.Verdict {
 	back := w.r.giveBack(w.o, w.s, w.c.ID)
+	w.returnFormID()
 	if api != nil && wechat.Lookup(api.Code).Reaction == wechat.ReactionUnknown {
 		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
 	}

@@ -1,10 +1,35 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/netip"
+	"net/url"
+	"strconv"
+	"sync"
 	"time"
+)
+
+const (
+	connectTime   = 5 * time.Second // name resolution and connecting
+	tlsTime       = 5 * time.Second
+	budget        = 15 * time.Second
+	readAtMost    = 64 << 10 // of the answer's body, and of its header
+	keepAtMost    = 4 << 10
+	idleTotal     = 4096
+	idlePerHost   = 16
+	idleTime      = 90 * time.Second
+	pingAfter     = 15 * time.Second // an HTTP/2 connection silent for so long is asked whether it lives
+	pingTime      = 5 * time.Second
+	contentType   = "application/json"
+	productPrefix = "wxrelay/"
 )
 
 // CourierOptions are the courier's limits.
@@ -17,10 +42,42 @@ type CourierOptions struct {
 }
 
 // Courier carries one payload to one endpoint, once.
-type Courier struct{ o CourierOptions }
+type Courier struct {
+	guard         *guard
+	plain, secure *http.Transport
+	budget        time.Duration
+	agent         []string
+}
 
-// NewCourier is ready to deliver.
-func NewCourier(o CourierOptions) *Courier { return &Courier{o: o} }
+// NewCourier is ready to deliver. It uses no proxy: a proxy would dial in its stead, past the guard.
+func NewCourier(o CourierOptions) *Courier {
+	g := newGuard(o.AllowPrivate)
+	perHost := o.PerHost
+	if perHost <= 0 {
+		perHost = idlePerHost
+	}
+	transport := func(plain bool) *http.Transport {
+		dialer := &net.Dialer{Timeout: connectTime, KeepAlive: 30 * time.Second, ControlContext: g.control(plain)}
+		return &http.Transport{
+			Proxy:                  nil,
+			DialContext:            dialer.DialContext,
+			TLSHandshakeTimeout:    tlsTime,
+			TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs, ClientSessionCache: tls.NewLRUClientSessionCache(1024)},
+			ForceAttemptHTTP2:      true,
+			HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTime},
+			DisableCompression:     true, // an answer is read as it is: nothing to inflate
+			MaxIdleConns:           idleTotal,
+			MaxIdleConnsPerHost:    perHost,
+			IdleConnTimeout:        idleTime,
+			MaxResponseHeaderBytes: readAtMost,
+		}
+	}
+	c := &Courier{guard: g, plain: transport(true), secure: transport(false), budget: o.Budget, agent: []string{productPrefix + o.Version}}
+	if c.budget <= 0 {
+		c.budget = budget
+	}
+	return c
+}
 
 // Kind says what became of an attempt.
 type Kind string
@@ -48,19 +105,119 @@ type Outcome struct {
 	Status     int           // 0 when no answer came
 	RetryAfter time.Duration // the partner's wish, at most 6 h
 	Took       time.Duration
-	Err        string // empty when delivered; no secrets, no addresses
+	Err        string // why it was not delivered; no secrets, no addresses
 	Body       []byte // first 4 KiB of the answer
 }
 
-// Deliver makes one attempt. It never retries by itself.
-func (c *Courier) Deliver(ctx context.Context, a Attempt) Outcome { return Outcome{Kind: Failed} }
+// CheckURL applies to an address at load and at test what delivery will apply again. ErrURL.
+func (c *Courier) CheckURL(raw string) error {
+	_, err := c.guard.address(raw)
+	return err
+}
 
-// CheckURL applies to an address at load what delivery will apply again. ErrURL.
-func (c *Courier) CheckURL(raw string) error { return nil }
+// Allow replaces AllowPrivate and closes idle connections, so that none made under the old rules is used again.
+func (c *Courier) Allow(private []netip.Prefix) {
+	c.guard.allow(private)
+	c.plain.CloseIdleConnections()
+	c.secure.CloseIdleConnections()
+}
 
-// Allow replaces AllowPrivate and closes idle connections.
-func (c *Courier) Allow(private []netip.Prefix) {}
+// Deliver makes one attempt: one POST, no redirect followed, nothing retried. When ctx ends first, the outcome is
+// Failed and says nothing about the endpoint.
+func (c *Courier) Deliver(ctx context.Context, a Attempt) Outcome {
+	start := time.Now()
+	u, err := c.guard.address(a.Endpoint.URL)
+	if err != nil {
+		return Outcome{Kind: Blocked, Err: err.Error(), Took: time.Since(start)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.budget)
+	defer cancel()
+	o := c.carry(c.request(ctx, u, a))
+	o.Took = time.Since(start)
+	return o
+}
 
-// NextDelay is the wait before the next attempt after failures failed ones (1 = the first has failed); rnd in [0,1)
-// makes the jitter. more is false when no further attempt is to be made: bury it.
-func NextDelay(failures int, o Outcome, rnd float64) (d time.Duration, more bool) { return 0, false }
+func (c *Courier) request(ctx context.Context, u *url.URL, a Attempt) *http.Request {
+	now := time.Now() // fresh on every attempt: partners refuse old ones
+	h := make(http.Header, 8)
+	h["Content-Type"] = []string{contentType}
+	h["User-Agent"] = c.agent
+	h[headerID] = []string{a.ID}
+	h[headerTimestamp] = []string{strconv.FormatInt(now.Unix(), 10)}
+	h[headerSignature] = []string{Sign(a.Endpoint.Secrets, a.ID, now, a.Payload)}
+	h["Webhook-Attempt"] = []string{strconv.Itoa(a.Number)}
+	if a.Replay {
+		h["Webhook-Replay"] = []string{"1"}
+	}
+	r := &http.Request{
+		Method: http.MethodPost, URL: u, Host: u.Host, Header: h,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		ContentLength: int64(len(a.Payload)), Body: io.NopCloser(bytes.NewReader(a.Payload)),
+		// lets the Transport use another connection when a kept one was closed before anything was written to it
+		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(a.Payload)), nil },
+	}
+	return r.WithContext(ctx)
+}
+
+// carry speaks to the Transport itself: what follows redirects and keeps cookies is http.Client.
+func (c *Courier) carry(r *http.Request) Outcome {
+	transport := c.secure
+	if r.URL.Scheme == "http" {
+		transport = c.plain
+	}
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		kind := Failed
+		if errors.Is(err, errBlocked) {
+			kind = Blocked
+		}
+		return Outcome{Kind: kind, Err: explain(err)}
+	}
+	defer resp.Body.Close()
+	body, err := readAnswer(resp.Body)
+	return judge(resp, body, err)
+}
+
+// judge says what an answer means. One that breaks off or outlasts the budget is none, whatever its status
+// (DECISIONS.md 4).
+func judge(resp *http.Response, body []byte, broken error) Outcome {
+	o := Outcome{Kind: Failed, Status: resp.StatusCode, Body: body}
+	switch {
+	case resp.StatusCode == http.StatusGone:
+		o.Kind, o.Err = Gone, "status 410"
+	case resp.StatusCode >= 300 && resp.StatusCode < 400:
+		o.Err = fmt.Sprintf("status %d: redirects are not followed", resp.StatusCode)
+	case resp.StatusCode < 200 || resp.StatusCode > 299:
+		o.Err = fmt.Sprintf("status %d", resp.StatusCode)
+	case broken != nil:
+		o.Err = fmt.Sprintf("status %d, but the answer broke off: %s", resp.StatusCode, explain(broken))
+	default:
+		o.Kind = Delivered
+		return o
+	}
+	o.RetryAfter = plead(resp.Header, time.Now())
+	return o
+}
+
+var readRoom = sync.Pool{New: func() any { return new([keepAtMost]byte) }}
+
+// readAnswer reads at most readAtMost and returns the first keepAtMost. The error is nil when there was no more, or
+// more than we read.
+func readAnswer(r io.Reader) ([]byte, error) {
+	room := readRoom.Get().(*[keepAtMost]byte)
+	defer readRoom.Put(room)
+	n, err := 0, error(nil)
+	for n < keepAtMost && err == nil {
+		var k int
+		k, err = r.Read(room[n:])
+		n += k
+	}
+	body := bytes.Clone(room[:n])
+	if err == nil {
+		_, err = io.Copy(io.Discard, io.LimitReader(r, readAtMost-keepAtMost))
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return body, err
+}

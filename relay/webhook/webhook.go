@@ -19,10 +19,10 @@ var ErrSecret = errors.New("webhook: secret must be whsec_ followed by base64 of
 var ErrReused = errors.New("webhook: id used for another request")
 
 // ErrURL says that an endpoint's address is not allowed; the text after it says why, in words for the operator.
-var ErrURL = errors.New("webhook: address")
+var ErrURL = errors.New("address not allowed")
 
 // ErrPattern says that an event pattern is neither exact, nor prefix.*, nor *.
-var ErrPattern = errors.New("webhook: pattern")
+var ErrPattern = errors.New("event pattern")
 
 // ErrUnavailable wraps every failure of Redis.
 var ErrUnavailable = errors.New("webhook: redis")

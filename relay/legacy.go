@@ -1,0 +1,76 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/wxrelay/wxrelay/relay/binding"
+	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/wechat"
+)
+
+// The legacy template message (2017 to 2020) needs a form_id of a form submission or a prepay_id of a payment. WeChat has
+// withdrawn it and answers 45103; the channel is kept because the founding documents are about it and the simulator has
+// the era. https://developers.weixin.qq.com/miniprogram/dev/api-backend/open-api/template-message/templateMessage.send.html
+
+const (
+	// A prepay_id is refused (41028) for some seconds after the payment, because WeChat learns of it late.
+	prepaySettles  = 5 * time.Minute
+	prepayPause    = 5 * time.Second
+	credentialLife = 7 * 24 * time.Hour // of a form_id or prepay_id, WeChat's rule
+)
+
+// withFormID puts in the credential the message carries, or else the user's oldest one of the pool. The same message takes
+// the same credential again, so a crash here spends none.
+func (w *sending) withFormID(ctx context.Context, raw json.RawMessage) (json.RawMessage, error) {
+	var has struct {
+		FormID string `json:"form_id"`
+	}
+	if err := json.Unmarshal(raw, &has); err != nil {
+		return nil, err
+	}
+	if has.FormID != "" {
+		return raw, nil
+	}
+	cred, err := w.r.bindings.Take(ctx, w.o.App, w.o.OpenID, "", w.c.ID)
+	if err != nil {
+		return nil, err
+	}
+	w.s.Cred, w.s.CredUntil = string(cred.Kind), cred.Expires.UnixMilli()
+	return with(raw, "form_id", cred.ID)
+}
+
+// formIDRefused: 41028 soon after a payment passes with time; otherwise the credential is bad, and the next one is taken.
+func (w *sending) formIDRefused(api *wechat.APIError) queue.Verdict {
+	if w.s.Cred == "" { // the message brought its own
+		return w.refusedFor(StateFailed, "wechat", api)
+	}
+	added := time.UnixMilli(w.s.CredUntil).Add(-credentialLife)
+	if api.Code == 41028 && w.s.Cred == string(binding.PrepayID) && w.c.Now.Sub(added) < prepaySettles {
+		return queue.Retry(prepayPause, w.s.note(), "prepay_id not settled")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := w.r.bindings.Spoil(ctx, w.o.App, w.o.OpenID, w.c.ID); err != nil {
+		w.r.log.Warn("credential not dropped", zap.String("message", w.c.ID), zap.Error(err))
+		return queue.Snooze(time.Second, w.s.note())
+	}
+	w.s.Cred, w.s.CredUntil = "", 0
+	return queue.Snooze(0, w.s.note())
+}
+
+// returnFormID gives the credential back when the send was refused for another reason. Should this fail, the credential
+// stays with the message: one lost, none used twice.
+func (w *sending) returnFormID() {
+	if w.channel() != ChannelTemplate || w.s.Cred == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := w.r.bindings.GiveBack(ctx, w.o.App, w.o.OpenID, w.c.ID); err != nil {
+		w.r.log.Warn("credential not given back", zap.String("message", w.c.ID), zap.Error(err))
+	}
+}
