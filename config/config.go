@@ -68,6 +68,16 @@ type App struct {
 	Kind       string `yaml:"kind"` // miniprogram | official_account
 	Push       Push   `yaml:"push"`
 	Token      Token  `yaml:"token"`
+
+	Templates []Template `yaml:"templates"`
+}
+
+// Template is a template under a name of ours, so that partners carry neither its id nor its keywords.
+type Template struct {
+	ID         string            `yaml:"id"` // the name
+	TemplateID string            `yaml:"template_id"`
+	Page       string            `yaml:"page"` // for messages without one
+	Data       map[string]string `yaml:"data"` // the partner's field -> the template's keyword
 }
 
 // Push is how WeChat pushes to us for one app.
@@ -139,6 +149,7 @@ type Limits struct {
 // Messages steers sending.
 type Messages struct {
 	UnknownDeadline time.Duration `yaml:"unknown_deadline"`
+	HeldPerUser     int           `yaml:"held_per_user"`
 }
 
 // Subscriptions is the policy of the account of consent.
@@ -178,7 +189,7 @@ func (l *Limits) defaults() {
 	*l = Limits{Body: 256 << 10, ProxyBody: 12 << 20, Batch: 1000,
 		MPPerIP: Rate{PerSecond: 20, Burst: 40}, MPPerOpenID: Rate{PerSecond: 5, Burst: 10}}
 }
-func (m *Messages) defaults() { m.UnknownDeadline = 15 * time.Minute }
+func (m *Messages) defaults() { m.UnknownDeadline, m.HeldPerUser = 15*time.Minute, 100 }
 func (s *Subscriptions) defaults() {
 	*s = Subscriptions{Trust: "both", PairingWindow: time.Minute, PopupReject: "keep", UnprovenMax: 3}
 }

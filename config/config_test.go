@@ -160,6 +160,7 @@ func TestEveryScalarFromTheEnvironment(t *testing.T) {
 		"limits.body":                {"WXRELAY_LIMITS_BODY", "64KiB", "body: 64KiB # from env"},
 		"subscriptions.unproven_max": {"WXRELAY_SUBSCRIPTIONS_UNPROVEN_MAX", "0", "unproven_max: 0 # from env"},
 		"allow_private_endpoints":    {"WXRELAY_ALLOW_PRIVATE_ENDPOINTS", "10.0.0.0/8, 127.0.0.1", "[10.0.0.0/8, 127.0.0.1/32] # from env"},
+		"templates":                  {"WXRELAY_APPS_SHOP_TEMPLATES_ORDER_SHIPPED_DATA", "a=thing1, b = date2", "data: {a: thing1, b: date2} # from env WXRELAY_APPS_SHOP_TEMPLATES_ORDER_SHIPPED_DATA"},
 		"shutdown_grace":             {"WXRELAY_SHUTDOWN_GRACE", "1m", "shutdown_grace: 1m # from env"},
 		"log.format":                 {"WXRELAY_LOG_FORMAT", "console", "format: console # from env"},
 	} {

@@ -162,12 +162,14 @@ func (f *filling) parts(v reflect.Value, node *yaml.Node, path, env string) {
 	}
 }
 
-// plain fills a scalar or a list of scalars; the environment gives a list with commas.
+// plain fills a scalar, or a list or map of scalars; the environment gives those with commas.
 func (f *filling) plain(v reflect.Value, node *yaml.Node, path, env string) {
 	isList := v.Kind() == reflect.Slice
 	if text, ok := f.lookupEnv(env); ok && !strings.HasSuffix(path, ".id") {
 		f.origin[path] = "env " + env
-		if isList {
+		if v.Kind() == reflect.Map {
+			f.words(v, text, path, env)
+		} else if isList {
 			f.texts(v, splitList(text, ","), path, " (from "+env+")")
 		} else if err := setScalar(v, text); err != nil {
 			f.fault(path, "%v (from %s)", err, env)
@@ -193,11 +195,33 @@ func (f *filling) plain(v reflect.Value, node *yaml.Node, path, env string) {
 	if absent(node) {
 		return
 	}
+	if v.Kind() == reflect.Map {
+		keys, m := f.mapping(node, path), map[string]string{}
+		for _, name := range keys.order {
+			m[name], _ = f.scalar(keys.node[name], under(path, name))
+		}
+		v.Set(reflect.ValueOf(m))
+		return
+	}
 	if text, ok := f.scalar(node, path); ok {
 		if err := setScalar(v, text); err != nil {
 			f.fault(path, "%v", err)
 		}
 	}
+}
+
+// words fills a map from the environment: name=value,name=value.
+func (f *filling) words(v reflect.Value, text, path, env string) {
+	m := map[string]string{}
+	for _, item := range splitList(text, ",") {
+		name, value, ok := strings.Cut(item, "=")
+		if !ok {
+			f.fault(path, "wants name=value,name=value (from %s)", env)
+			return
+		}
+		m[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	}
+	v.Set(reflect.ValueOf(m))
 }
 
 func (f *filling) texts(v reflect.Value, texts []string, path, from string) {

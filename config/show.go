@@ -75,7 +75,7 @@ func (c *Config) bare(v reflect.Value, path string) *yaml.Node {
 		}
 		return n
 	case t.Kind() == reflect.Map:
-		n, names := &yaml.Node{Kind: yaml.MappingNode}, v.MapKeys()
+		n, names := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}, v.MapKeys()
 		sort.Slice(names, func(i, j int) bool { return names[i].String() < names[j].String() })
 		for _, name := range names {
 			n.Content = append(n.Content, text(name.String()), c.shown(v.MapIndex(name), under(path, name.String())))

@@ -75,6 +75,7 @@ func (c *Config) validate(f *filling) {
 	f.rate("limits.mp_per_ip", c.Limits.MPPerIP)
 	f.rate("limits.mp_per_openid", c.Limits.MPPerOpenID)
 	f.between("messages.unknown_deadline", c.Messages.UnknownDeadline, time.Second, 7*24*time.Hour)
+	f.count("messages.held_per_user", c.Messages.HeldPerUser, 1, 10000)
 	if c.Messages.UnknownDeadline > c.Retention.Messages && c.Retention.Messages >= time.Minute {
 		f.refuse("messages.unknown_deadline", "%s, longer than a message is kept (retention.messages %s)",
 			formatDuration(c.Messages.UnknownDeadline), formatDuration(c.Retention.Messages))

@@ -67,6 +67,14 @@ func (c *Config) validateApps(f *filling) {
 		f.oneOf(p+".kind", a.Kind, "miniprogram", "official_account")
 		c.validatePush(f, &a.Push, p+".push")
 		f.tokenSource(&a.Token, p+".token")
+		named := ids{}
+		for j, t := range a.Templates {
+			tp := fmt.Sprintf("%s.templates[%d]", p, j)
+			f.name(named, tp, t.ID)
+			if t.TemplateID == "" {
+				f.refuse(tp+".template_id", "required")
+			}
+		}
 	}
 }
 
