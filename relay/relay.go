@@ -112,6 +112,7 @@ type Relay struct {
 	rules     atomic.Pointer[Rules]
 	templates templates
 	alerts    alerts
+	paces     paces
 }
 
 // New joins the rooms under the rules. Call Register before the queue runs.

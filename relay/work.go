@@ -64,6 +64,9 @@ func (w *sending) channel() string { return w.o.Channels[w.s.Channel] }
 func (w *sending) idempotent() bool { return w.channel() == ChannelOATemplate }
 
 func (w *sending) call(ctx context.Context) queue.Verdict {
+	if wait := w.r.paces.admit(w.o.App, w.c.Now); wait > 0 {
+		return queue.Snooze(wait, w.s.note())
+	}
 	body, err := w.body(ctx)
 	switch {
 	case errors.Is(err, binding.ErrEmpty):
@@ -162,6 +165,7 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	case wechat.ReactionSerial: // 43108: another send to this openid is under way somewhere else
 		return queue.Snooze(300*time.Millisecond+rand.N(700*time.Millisecond), w.s.note())
 	case wechat.ReactionQuotaMinute:
+		w.r.paces.refused(w.o.App, w.c.Now)
 		w.pause(untilNext(w.c.Now, time.Minute))
 		return queue.Snooze(untilNext(w.c.Now, time.Minute), w.s.note())
 	case wechat.ReactionQuotaDay:
