@@ -1,0 +1,124 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/wxrelay/wxrelay/config"
+	"github.com/wxrelay/wxrelay/gateway"
+	"github.com/wxrelay/wxrelay/gateway/console"
+)
+
+// What one connection may take. Pushes and partners' requests are small; calls passed on to WeChat carry up to
+// limits.proxy_body and wait for WeChat's answer.
+const (
+	readHeader = 5 * time.Second
+	readAll    = 10 * time.Second
+	writeAll   = 60 * time.Second
+	keepIdle   = 120 * time.Second
+	maxHeader  = 16 << 10
+)
+
+// openDoors listens on both addresses and answers at both: the operators' door fully, the public one with 503 until the
+// rooms are joined.
+func (a *App) openDoors(ctx context.Context, c *config.Config, p *plan) error {
+	var lc net.ListenConfig
+	admin, err := lc.Listen(ctx, "tcp", c.Admin.Listen)
+	if err != nil {
+		return address("admin.listen", c.Admin.Listen, err)
+	}
+	public, err := lc.Listen(ctx, "tcp", c.Listen)
+	if err != nil {
+		_ = admin.Close()
+		return address("listen", c.Listen, err)
+	}
+	a.publicAddr, a.adminAddr = public.Addr(), admin.Addr()
+	a.gate.set(gateway.Public(gateway.Options{Callback: a.door, Limits: p.limits, Version: a.version, Fault: a.fault,
+		Stopping: func() bool { return true }}))
+	a.setDesk(c)
+	quiet, err := zap.NewStdLogAt(a.log.Named("http"), zap.DebugLevel)
+	if err != nil {
+		return err
+	}
+	a.admin = &http.Server{Handler: &a.desk, ReadHeaderTimeout: readHeader, IdleTimeout: keepIdle, MaxHeaderBytes: maxHeader, ErrorLog: quiet}
+	a.public = &http.Server{Handler: &a.gate, ReadHeaderTimeout: readHeader, ReadTimeout: readAll, WriteTimeout: writeAll,
+		IdleTimeout: keepIdle, MaxHeaderBytes: maxHeader, ErrorLog: quiet}
+	a.serve(a.admin, admin)
+	a.serve(a.public, public)
+	return nil
+}
+
+func (a *App) serve(s *http.Server, l net.Listener) {
+	go func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.fail(address("serving", l.Addr().String(), err))
+		}
+	}()
+}
+
+// setDesk shows the operators' door as it now is: another password, or the console once there is something to see.
+func (a *App) setDesk(c *config.Config) {
+	var pages http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "Redis has not been there yet; /readyz says why.", http.StatusServiceUnavailable)
+	})
+	if r := a.rooms.Load(); r != nil {
+		pages = r.console
+	}
+	a.desk.set(gateway.Admin(gateway.AdminOptions{Ready: a.checks, Metrics: a.metrics.handler(), Console: pages, Password: c.Admin.Password.Reveal()}))
+}
+
+// turnLimit is how long the queue may stand still before /readyz is red.
+const turnLimit = 30 * time.Second
+
+// checks is what /readyz says. A gateway that stops is not ready, so that no new requests are sent its way.
+func (a *App) checks(ctx context.Context) []gateway.Check {
+	var out []gateway.Check
+	if a.stopping.Load() {
+		out = append(out, gateway.Check{Name: "serving", Detail: "stopping"})
+	}
+	ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := a.rdb.Ping(ctx).Err(); err != nil {
+		out = append(out, gateway.Check{Name: "redis", Detail: "does not answer: " + err.Error()})
+	} else {
+		out = append(out, gateway.Check{Name: "redis", OK: true, Detail: "answers in " + time.Since(began).Round(10*time.Microsecond).String()})
+	}
+	return append(out, a.turning())
+}
+
+func (a *App) turning() gateway.Check {
+	r := a.rooms.Load()
+	if r == nil {
+		detail := "not open yet"
+		if err := a.openErr.Load(); err != nil {
+			detail += ": " + (*err).Error()
+		}
+		return gateway.Check{Name: "queue", Detail: detail}
+	}
+	last, never := r.queue.LastTurn(), ""
+	if last.IsZero() {
+		last, never = r.opened, " (never yet)"
+	}
+	since := time.Since(last)
+	return gateway.Check{Name: "queue", OK: since < turnLimit, Detail: "last turned " + since.Round(time.Millisecond).String() + " ago" + never}
+}
+
+func (a *App) consoleChecks(ctx context.Context) []console.Check {
+	var out []console.Check
+	for _, c := range a.checks(ctx) {
+		out = append(out, console.Check(c))
+	}
+	return out
+}
+
+// fault logs what a door did not tell the outside.
+func (a *App) fault(requestID, route string, err error) {
+	a.metrics.faults.WithLabelValues(a.metrics.routes.or(route)).Inc()
+	a.log.Error("request failed", zap.String("request_id", requestID), zap.String("route", route), zap.Error(err))
+}

@@ -1,0 +1,91 @@
+package app
+
+import (
+	"reflect"
+
+	"go.uber.org/zap"
+
+	"github.com/wxrelay/wxrelay/config"
+)
+
+// Reload takes another config over while running: apps, partners, rules, limits, the admin password, the log level.
+// What needs a restart keeps its old value and is logged. A config the rooms refuse (config.Faults) changes nothing.
+func (a *App) Reload(c *config.Config) error {
+	a.reload.Lock()
+	defer a.reload.Unlock()
+	p, err := planOf(c)
+	if err != nil {
+		return err
+	}
+	before, err := planOf(a.config.Load())
+	if err != nil {
+		return err
+	}
+	if err := a.door.SetApps(p.callback); err != nil {
+		return err
+	}
+	if err := a.wechat.SetApps(p.wechat); err != nil {
+		_ = a.door.SetApps(before.callback) // they were in force a moment ago
+		return err
+	}
+	a.courier.Allow(c.AllowPrivateEndpoints)
+	if r := a.rooms.Load(); r != nil {
+		r.relay.SetRules(p.rules)
+		r.rules.Store(&p.rules)
+		r.gate.SetLimits(p.limits)
+	}
+	if a.level != nil {
+		setLevel(*a.level, c.Log.Level)
+	}
+	old := a.config.Swap(c)
+	a.setDesk(c)
+	a.metrics.reloads.WithLabelValues("applied").Inc()
+	a.log.Info("config reloaded", zap.Int("apps", len(c.Apps)), zap.Int("partners", len(c.Partners)))
+	for _, path := range needRestart(old, c) {
+		a.log.Warn("needs a restart to take effect", zap.String("key", path))
+	}
+	return nil
+}
+
+// Refuse logs a new config that is not taken over.
+func (a *App) Refuse(err error) {
+	a.metrics.reloads.WithLabelValues("refused").Inc()
+	a.log.Error("config not reloaded, the old one stays", zap.Strings("faults", faultLines(err)))
+}
+
+func faultLines(err error) []string {
+	faults, ok := err.(config.Faults) //nolint:errorlint // Load and Parse give it as it is
+	if !ok {
+		return []string{err.Error()}
+	}
+	lines := make([]string, len(faults))
+	for i := range faults {
+		lines[i] = faults[i].String()
+	}
+	return lines
+}
+
+// needRestart lists what differs and is only read at the start.
+func needRestart(old, now *config.Config) (paths []string) {
+	for _, f := range []struct {
+		path string
+		same bool
+	}{
+		{"listen", old.Listen == now.Listen},
+		{"admin.listen", old.Admin.Listen == now.Admin.Listen},
+		{"shutdown_grace", old.ShutdownGrace == now.ShutdownGrace},
+		{"redis.url", old.Redis.URL.Equal(now.Redis.URL)},
+		{"redis.shards", old.Redis.Shards == now.Redis.Shards},
+		{"wechat", old.WeChat == now.WeChat},
+		{"limits.body", old.Limits.Body == now.Limits.Body},
+		{"limits.proxy_body", old.Limits.ProxyBody == now.Limits.ProxyBody},
+		{"master_key", old.MasterKey.Equal(now.MasterKey) && reflect.DeepEqual(old.MasterKeyPrevious, now.MasterKeyPrevious)},
+		{"retention.buried", old.Retention.Buried == now.Retention.Buried},
+		{"log.format", old.Log.Format == now.Log.Format},
+	} {
+		if !f.same {
+			paths = append(paths, f.path)
+		}
+	}
+	return paths
+}

@@ -1,0 +1,103 @@
+package app
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/wxrelay/wxrelay/gateway"
+	"github.com/wxrelay/wxrelay/gateway/console"
+	"github.com/wxrelay/wxrelay/relay"
+	"github.com/wxrelay/wxrelay/relay/binding"
+	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/webhook"
+	"github.com/wxrelay/wxrelay/relay/wechat"
+)
+
+// rooms is what stands once Redis has been there.
+type rooms struct {
+	queue   *queue.Queue
+	wechat  *wechat.Client
+	relay   *relay.Relay
+	gate    *gateway.Gate
+	console *console.Console
+	rules   atomic.Pointer[relay.Rules]
+	opened  time.Time
+}
+
+// join opens the queue, joins the rooms over it, lets their loops run, and takes down the closed signs.
+// queue.ErrUnavailable: Redis is away, nothing has happened; anything else is final.
+func (a *App) join(ctx context.Context, p *plan) error {
+	c := a.config.Load()
+	q, err := queue.Open(ctx, a.rdb, queue.Options{
+		Shards: c.Redis.Shards, Riders: []queue.Rider{{Name: ledger.RiderName, Lua: ledger.Lua}},
+		BuriedKeep: c.Retention.Buried, Grace: c.ShutdownGrace, OnError: a.queueTrouble(),
+	})
+	if err != nil {
+		return err
+	}
+	r := &rooms{queue: q, wechat: a.wechat, opened: time.Now()}
+	health := webhook.NewHealth(a.rdb)
+	r.relay = relay.New(relay.Rooms{
+		Queue: q, Ledger: ledger.New(a.rdb, q.PrefixOf), WeChat: a.wechat, Courier: a.courier, Health: health,
+		Bindings: binding.New(a.rdb, binding.Sealer{Seal: a.keys.Seal, Unseal: a.keys.Unseal}), Log: a.log,
+		Observe: relay.Observer{Send: a.metrics.send, Delivery: a.metrics.deliver},
+	}, p.rules)
+	r.rules.Store(&p.rules)
+	r.relay.Register()
+	r.gate = gateway.Public(gateway.Options{Relay: r.relay, Callback: a.door, Inbox: webhook.NewInbox(a.rdb), Limits: p.limits,
+		Version: a.version, Fault: a.fault, Stopping: a.stopping.Load})
+	r.console = console.New(console.Options{Relay: r.relay, Queue: q, WeChat: a.wechat, Health: health, Rules: func() relay.Rules { return *r.rules.Load() },
+		Ready: a.consoleChecks, Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})
+
+	a.reload.Lock() // a Reload that came while we waited has changed a.config, and not the rooms
+	defer a.reload.Unlock()
+	if now := a.config.Load(); now != c {
+		if next, err := planOf(now); err == nil {
+			r.relay.SetRules(next.rules)
+			r.rules.Store(&next.rules)
+			r.gate.SetLimits(next.limits)
+		}
+	}
+	a.loop("queue", q.Run)
+	a.loop("tokens", func(ctx context.Context) error { a.wechat.Run(ctx); return nil })
+	a.loop("templates", func(ctx context.Context) error { r.relay.SyncTemplates(ctx); return nil })
+	a.rooms.Store(r)
+	a.view.rooms.Store(r)
+	a.gate.set(r.gate)
+	a.setDesk(a.config.Load())
+	close(a.ready)
+	a.log.Info("serving", zap.String("public", a.PublicAddr()), zap.String("admin", a.AdminAddr()), zap.Stringer("redis", c.Redis.URL),
+		zap.Int("shards", q.Shards()), zap.Int("apps", len(p.rules.Apps)), zap.Int("partners", len(p.rules.Partners)), zap.String("version", a.version))
+	return nil
+}
+
+// loop runs one of the rooms' loops for the app's life. None of them ends on its own; one that does ends the app.
+func (a *App) loop(name string, run func(context.Context) error) {
+	a.work.Add(1)
+	go func() {
+		defer a.work.Done()
+		if err := run(a.life); err != nil && a.life.Err() == nil {
+			a.fail(err)
+		} else if err != nil {
+			a.log.Warn("a loop ended badly", zap.String("loop", name), zap.Error(err))
+		}
+	}()
+}
+
+// queueTrouble counts what the queue's loops survive, and logs the first of each ten seconds.
+func (a *App) queueTrouble() func(error) {
+	var last, silent atomic.Int64
+	return func(err error) {
+		a.metrics.queueErrors.Inc()
+		now, then := time.Now().UnixNano(), last.Load()
+		if now-then < int64(10*time.Second) || !last.CompareAndSwap(then, now) {
+			silent.Add(1)
+			return
+		}
+		a.log.Error("queue", zap.Error(err), zap.Int64("not_logged_before", silent.Swap(0)))
+	}
+}

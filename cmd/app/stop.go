@@ -1,0 +1,86 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Close stops taking, finishes what is in hand or gives it back within shutdown_grace (less when ctx ends earlier), and
+// closes doors, loops and Redis. It waits for all of that, and can be called again. What could not be finished in time
+// stays leased in Redis and is taken up by the next process: that is no error.
+func (a *App) Close(ctx context.Context) error {
+	a.closing.Do(func() {
+		defer close(a.closed)
+		began, grace := time.Now(), a.config.Load().ShutdownGrace
+		a.log.Info("stopping", zap.Duration("grace", grace))
+		a.stopping.Store(true)
+		ctx, cancel := context.WithTimeout(ctx, grace)
+		defer cancel()
+		inTime := a.drain(ctx)
+		a.closeErr = a.takeApart()
+		level := zap.InfoLevel
+		if !inTime {
+			level = zap.WarnLevel
+		}
+		a.log.Log(level, "stopped", zap.Duration("took", time.Since(began)), zap.Bool("in_time", inTime), zap.Error(a.closeErr))
+		a.endLog()
+	})
+	<-a.closed
+	return a.closeErr
+}
+
+// drain ends the public door's requests and the loops side by side. What a last request queues is for the next process.
+func (a *App) drain(ctx context.Context) (inTime bool) {
+	a.endLife()
+	var both sync.WaitGroup
+	inTime = true
+	var mu sync.Mutex
+	late := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		inTime = false
+	}
+	both.Go(func() {
+		if a.public != nil && a.public.Shutdown(ctx) != nil {
+			late()
+			_ = a.public.Close()
+		}
+	})
+	both.Go(func() {
+		done := make(chan struct{})
+		go func() { a.work.Wait(); close(done) }()
+		// The queue has its own grace of the same length; a moment more, so that it can write down how it ended.
+		patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config.Load().ShutdownGrace+2*time.Second)
+		defer cancel()
+		select {
+		case <-done:
+		case <-patience.Done():
+			late()
+		}
+	})
+	both.Wait()
+	return inTime
+}
+
+// takeApart closes what is open, in whatever state the start was left.
+func (a *App) takeApart() error {
+	a.endLife()
+	var errs []error
+	for _, s := range []*http.Server{a.public, a.admin} {
+		if s == nil {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		if s.Shutdown(ctx) != nil {
+			errs = append(errs, s.Close())
+		}
+		cancel()
+	}
+	errs = append(errs, a.endRedis())
+	return errors.Join(errs...)
+}
