@@ -1,8 +1,25 @@
-// Package ledger owns the account of consent: how many messages a user has agreed to receive, per line.
+// Package ledger owns the account of consent: how many messages a user has agreed to receive, per line (app, openid,
+// template), and why. It hides how consent is counted and packed in Redis.
+//
+//	 popup accept, client's word          Reserve                Spend
+//	────────── grant ──────────▶  free ───────────▶ reserved ───────────▶ spent
+//	                               │ ▲                 │ │
+//	                               │ └──── returned ◀──┘ │   Return: the message did not go
+//	                               │                     │
+//	        change reject, 43101,  └──────▶ voided ◀─────┘   Void: WeChat said 43101
+//	        settings off
+//
+// Every arrow is one movement with a named cause, counted once per name, in one Lua script together with whatever caused
+// it: the moves of this package are arguments for the rider (Lua) that relay/queue runs inside its commits. A client's word
+// grants unproven credits; WeChat's event about the same tap proves them without granting again, whichever comes first.
+// Answers count by the time they were given, not by the time they came (DECISIONS 3).
 package ledger
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sort"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,28 +30,28 @@ type Kind string
 
 // The kinds of line.
 const (
-	OneTime     Kind = "one_time"
-	LongTerm    Kind = "long_term"
-	RateLimited Kind = "rate_limited"
-	Device      Kind = "device"
-	Unknown     Kind = "unknown"
+	OneTime     Kind = "one_time"     // each accept is one message
+	LongTerm    Kind = "long_term"    // open until the user rejects
+	RateLimited Kind = "rate_limited" // long-term, at most one message per period and value of a keyword
+	Device      Kind = "device"       // long-term, for one device
+	Unknown     Kind = "unknown"      // counts like one-time
 )
 
 // Statement is what is known about one line.
 type Statement struct {
 	App, OpenID, TemplateID string
 	Kind                    Kind
-	Credits, Reserved       int
-	Unproven                int    // how many of Credits rest on a client's word alone
-	Status                  string // accepted rejected cancelled unknown
-	LongTerm                bool
-	UpdatedAt               time.Time
-	History                 []Movement // oldest first
+	Credits, Reserved       int        // free ones; those of messages under way
+	Unproven                int        // how many of Credits rest on a client's word alone
+	Status                  string     // accepted rejected cancelled unknown: the user's last answer
+	LongTerm                bool       // the line is open: messages need no credit
+	UpdatedAt               time.Time  // the latest time in History; zero for a line never seen
+	History                 []Movement // the last eight, in the order they were booked, oldest first
 }
 
-// Movement is one entry of a statement.
+// Movement is one entry of a statement. Balance is Credits + Reserved after it.
 type Movement struct {
-	At             time.Time
+	At             time.Time // when the user answered as WeChat tells it, else when we heard of it; whole seconds
 	Cause          string
 	Delta, Balance int
 }
@@ -50,12 +67,72 @@ func New(rdb redis.UniversalClient, prefix func(app, openid string) string) *Led
 	return &Ledger{rdb: rdb, prefix: prefix}
 }
 
-// Lines lists every line of a user.
+// readLines reads a user's lines with the ids of their templates at one moment.
+//
+// KEYS[1] the user's hash. ARGV[1] the shard's prefix, [2] a template id or "" for every line.
+// Returns template id, near value, far value (or ""), one after another.
+var readLines = redis.NewScript(`
+local function pair(c)
+  local v = redis.call('HMGET', KEYS[1], 2 * c, 2 * c + 1)
+  return v[1], v[2] or ''
+end
+local out = {}
+if ARGV[2] ~= '' then
+  local c = redis.call('HGET', ARGV[1] .. 'lt:code', ARGV[2])
+  local near, far
+  if c then near, far = pair(tonumber(c)) end
+  if near then out = {ARGV[2], near, far} end
+  return out
+end
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  local c = tonumber(field)
+  if c % 2 == 0 then
+    local id = redis.call('HGET', ARGV[1] .. 'lt:id', c / 2)
+    if id then
+      local near, far = pair(c / 2)
+      out[#out + 1] = id
+      out[#out + 1] = near
+      out[#out + 1] = far
+    end
+  end
+end
+return out`)
+
+// Lines lists every line of a user, by template id. Errors are Redis failures, or a line that cannot be read.
 func (l *Ledger) Lines(ctx context.Context, app, openid string) ([]Statement, error) {
-	return nil, nil
+	return l.read(ctx, app, openid, "")
 }
 
 // LineOf reads one line; a line never seen has zero credits and status "unknown".
 func (l *Ledger) LineOf(ctx context.Context, app, openid, template string) (Statement, error) {
-	return Statement{App: app, OpenID: openid, TemplateID: template, Kind: Unknown, Status: "unknown"}, nil
+	none := Statement{App: app, OpenID: openid, TemplateID: template, Kind: Unknown, Status: statuses[0]}
+	if template == "" {
+		return none, nil
+	}
+	sts, err := l.read(ctx, app, openid, template)
+	if err != nil || len(sts) == 0 {
+		return none, err
+	}
+	return sts[0], nil
+}
+
+func (l *Ledger) read(ctx context.Context, app, openid, template string) ([]Statement, error) {
+	prefix := l.prefix(app, openid)
+	flat, err := readLines.Run(ctx, l.rdb, []string{prefix + "l:" + app + ":" + openid}, prefix, template).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("ledger: reading lines: %w", err)
+	}
+	if len(flat)%3 != 0 {
+		return nil, errors.New("ledger: reading lines: not in threes")
+	}
+	sts := make([]Statement, 0, len(flat)/3)
+	for i := 0; i < len(flat); i += 3 {
+		st := Statement{App: app, OpenID: openid, TemplateID: flat[i]}
+		if err := unpack(flat[i+1], flat[i+2], &st); err != nil {
+			return nil, err
+		}
+		sts = append(sts, st)
+	}
+	sort.Slice(sts, func(i, j int) bool { return sts[i].TemplateID < sts[j].TemplateID })
+	return sts, nil
 }

@@ -1,73 +1,178 @@
 package ledger
 
-import "time"
+import (
+	_ "embed"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // RiderName is the name the queue knows this room's Lua by.
 const RiderName = "ledger"
 
-// Lua is the rider.
-var Lua = `return function(prefix, now_ms, args) return true, "" end`
+// Lua is the rider: a chunk that returns function(prefix, now_ms, args) -> ok, reply. What it reads and answers stands above it.
+//
+//go:embed rider.lua
+var Lua string
 
 // Policy is what the operator decided about grants.
 type Policy struct {
-	Trust         string        // event | client | both (default)
-	PairingWindow time.Duration // how far a client's word and WeChat's event about one tap may be apart; default 60 s
+	Trust         string        // event | client | both (default); client and both count alike, event only notes what clients say
+	PairingWindow time.Duration // how far a client's word and WeChat's event about one tap may be apart; 0 = 60 s, negative = same second
 	PopupReject   string        // keep (default) | clear
-	UnprovenMax   int           // unproven credits a line may hold; default 3, negative = none
+	UnprovenMax   int           // unproven credits a line may hold, at most 255; 0 = 3, negative = none
 }
 
 // Line names a line, with what the caller knows about its template.
 type Line struct {
 	App, OpenID, TemplateID string
-	Kind                    Kind          // "" = keep what is known
+	Kind                    Kind          // "" and Unknown = keep what is known
 	Every                   time.Duration // rate_limited: at most one message per Value in this time; 0 = keep what is known
 	Value                   string        // rate_limited, Reserve only: the mandatory keyword's value
 }
 
-// Answer books WeChat's proven event about the user's answer.
-func Answer(l Line, p Policy, status, scene, cause string, at int64) []string { return nil }
-
-// Report books what a client said wx.requestSubscribeMessage returned.
-func Report(l Line, p Policy, value, cause string) []string { return nil }
-
-// Setting books a client's wx.getSetting snapshot.
-func Setting(l Line, p Policy, value, cause string) []string { return nil }
-
-// Reserve takes one credit for a message; refused with reply NoCredit.
-func Reserve(l Line, messageID string, try bool) []string { return nil }
-
-// Spend ends a reservation: WeChat took the message.
-func Spend(l Line, messageID string) []string { return nil }
-
-// Return ends a reservation: the message did not go.
-func Return(l Line, messageID string) []string { return nil }
-
-// Void ends a reservation and zeroes the line: WeChat said 43101.
-func Void(l Line, messageID, cause string) []string { return nil }
-
-// Forget deletes every line of a user; the reply lists the template ids, read by ParseForgotten.
-func Forget(app, openid string) []string { return nil }
-
-// SetKind books only what is known about a template; it moves no credit.
-func SetKind(l Line) []string { return nil }
-
-// NoCredit is the reply of a refused Reserve; TooSoon that of a rate-limited line within its period.
-const (
-	NoCredit = "no_credit"
-	TooSoon  = "too_soon"
-)
-
-// Reply is what one move answered.
-type Reply struct {
-	Delta, Credits, Reserved int
-	Status, Kind             string
-	Changed                  bool
-	Cause                    string
-	LongTerm                 bool
+// Answer books WeChat's proven event about the user's answer: scene "popup" (subscribe_msg_popup_event) or "change"
+// (subscribe_msg_change_event), status as SubscribeStatusString has it, at its CreateTime in Unix seconds (0: unknown, now).
+// cause names the event: the same name again moves nothing.
+func Answer(l Line, p Policy, status, scene, cause string, at int64) []string {
+	what := causeNoted
+	switch {
+	case scene == "change" && strings.HasPrefix(status, "accept"):
+		what = causeChangeAccept
+	case scene == "change" && status == "reject":
+		what = causeChangeReject
+	case strings.HasPrefix(status, "accept"):
+		what = causePopupAccept
+	case status == "reject":
+		what = causePopupReject
+	}
+	return []string{head('a', l, what, p.PopupReject == "clear"), l.user(), l.TemplateID, hash4(cause), strconv.FormatInt(max(at, 0), 10), p.window()}
 }
 
-// ParseReply reads the reply of any move but Forget.
-func ParseReply(s string) (Reply, error) { return Reply{}, nil }
+// Report books what a client said wx.requestSubscribeMessage returned for the template. It may grant an unproven credit;
+// cause names the report.
+func Report(l Line, p Policy, value, cause string) []string {
+	what := causeNoted
+	switch {
+	case strings.HasPrefix(value, "accept"):
+		what = causeClientAccept
+	case value == "reject":
+		what = causeClientReject
+	case value == "ban":
+		what = causeClientBan
+	case value == "filter":
+		what = causeClientFilter
+	}
+	return p.word(l, what, cause)
+}
 
-// ParseForgotten reads the reply of Forget.
-func ParseForgotten(s string) []string { return nil }
+// Setting books a client's wx.getSetting snapshot: the kept choice for the template, or "main_off", which closes the line.
+// It never grants.
+func Setting(l Line, p Policy, value, cause string) []string {
+	what := causeNoted
+	switch {
+	case value == "main_off":
+		what = causeSettingsOff
+	case strings.HasPrefix(value, "accept"):
+		what = causeSettingsAccept
+	case value == "reject":
+		what = causeSettingsReject
+	}
+	return p.word(l, what, cause)
+}
+
+// Reserve takes one credit for a message; refused with reply NoCredit or TooSoon. An open long-term line needs no credit,
+// and with try none is needed at all: such a reservation costs nothing later. A message that holds a reservation, or whose
+// credit was spent a few movements ago, agrees without moving.
+func Reserve(l Line, messageID string, try bool) []string {
+	value := ""
+	if l.Value != "" {
+		value = strconv.FormatUint(hash8(l.Value), 36)
+	}
+	return []string{head('r', l, 0, try), l.user(), l.TemplateID, hash4(messageID), messageID, l.every(), value}
+}
+
+// Spend ends a reservation: WeChat took the message. It never refuses; without an open reservation nothing moves.
+func Spend(l Line, messageID string) []string { return end('s', l, 0, messageID) }
+
+// Return ends a reservation: the message did not go, and its credit is free again, unless the user closed the line meanwhile.
+// It never refuses; without an open reservation nothing moves.
+func Return(l Line, messageID string) []string { return end('b', l, 0, messageID) }
+
+// Void ends a reservation and takes the line's free credits: WeChat said 43101 (or 43107, as cause). It never refuses;
+// without an open reservation nothing moves, so that a repeat cannot take a credit granted since.
+func Void(l Line, messageID, cause string) []string {
+	what := causeWeChat43101
+	if strings.HasSuffix(cause, "43107") {
+		what = causeWeChat43107
+	}
+	return end('v', l, what, messageID)
+}
+
+// Forget deletes every line of a user; the reply lists the template ids, read by ParseForgotten.
+func Forget(app, openid string) []string {
+	return []string{"f-@0", Line{App: app, OpenID: openid}.user()}
+}
+
+// SetKind books only what is known about a template; it moves no credit.
+func SetKind(l Line) []string {
+	return []string{head('k', l, 0, false), l.user(), l.TemplateID, "", "", l.every()}
+}
+
+func end(move byte, l Line, what cause, messageID string) []string {
+	return []string{head(move, l, what, false), l.user(), l.TemplateID, hash4(messageID), messageID}
+}
+
+// word is what a client said.
+func (p Policy) word(l Line, what cause, name string) []string {
+	allowed := p.UnprovenMax
+	if allowed == 0 {
+		allowed = 3
+	}
+	return []string{head('c', l, what, p.PopupReject == "clear"), l.user(), l.TemplateID, hash4(name), "0", p.window(), strconv.Itoa(min(max(allowed, 0), 255))}
+}
+
+// window is the pairing window in seconds; -1 says that clients are not believed.
+func (p Policy) window() string {
+	switch {
+	case p.Trust == "event":
+		return "-1"
+	case p.PairingWindow == 0:
+		return "60"
+	}
+	return strconv.FormatInt(int64(max(p.PairingWindow, 0)/time.Second), 10)
+}
+
+func (l Line) user() string { return l.App + ":" + l.OpenID }
+
+func (l Line) every() string {
+	return strconv.FormatInt(min(int64(max(l.Every, 0)/time.Second), 1<<31), 10)
+}
+
+func head(move byte, l Line, what cause, flag bool) string {
+	b := [4]byte{move, '-', 64 + byte(what), '0'}
+	if k := kindNumber(l.Kind); k > 0 {
+		b[1] = '0' + k
+	}
+	if flag {
+		b[3] = '1'
+	}
+	return string(b[:])
+}
+
+// hash8 is FNV-1a with a finish that lets every bit of the name touch every bit of the hash.
+func hash8(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := 0; i < len(s); i++ {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
+// hash4 is a name as the records of a line keep it.
+func hash4(s string) string {
+	h := hash8(s)
+	return string([]byte{byte(h >> 24), byte(h >> 16), byte(h >> 8), byte(h)})
+}

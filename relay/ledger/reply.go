@@ -1,0 +1,58 @@
+package ledger
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// NoCredit is the reply of a refused Reserve; TooSoon that of a rate-limited line within its period.
+const (
+	NoCredit = "no_credit"
+	TooSoon  = "too_soon"
+)
+
+// ErrReply says that a text is not the reply of an agreed move.
+var ErrReply = errors.New("ledger: not the reply of a move")
+
+// Reply is what one move answered.
+type Reply struct {
+	Delta             int    // change of the balance, Credits + Reserved: +1 a grant, -1 a spend, -n a closing
+	Credits, Reserved int    // after the move
+	Status            string // accepted rejected cancelled unknown
+	Kind              string
+	Changed           bool   // the move changed credits or status; false when it only proved, noted or repeated something
+	Cause             string // the word the statement uses; "" when nothing was booked
+	LongTerm          bool   // the line is open: messages need no credit
+}
+
+// ParseReply reads the reply of any move but Forget.
+func ParseReply(s string) (Reply, error) {
+	var n [7]int
+	f := strings.Split(s, " ")
+	if len(f) != len(n) {
+		return Reply{}, ErrReply
+	}
+	for i := range n {
+		v, err := strconv.Atoi(f[i])
+		if err != nil {
+			return Reply{}, ErrReply
+		}
+		n[i] = v
+	}
+	if n[3] < 0 || n[3] >= len(statuses) || n[4] < 0 || n[4] >= len(kinds) || n[6] < 0 || n[6] >= len(causes) {
+		return Reply{}, ErrReply
+	}
+	return Reply{Delta: n[0], Credits: n[1], Reserved: n[2], Status: statuses[n[3]], Kind: string(kinds[n[4]]), Changed: n[5] == 1,
+		Cause: causes[n[6]], LongTerm: open(n[4], n[3])}, nil
+}
+
+// ParseForgotten reads the reply of Forget.
+func ParseForgotten(s string) []string {
+	var ids []string
+	if json.Unmarshal([]byte(s), &ids) != nil {
+		return nil
+	}
+	return ids
+}

@@ -1,0 +1,127 @@
+package ledger
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+)
+
+// redisDB is this package's own number on the shared test server, so that packages tested in parallel do not collide.
+const redisDB = 2
+
+// eachRedis runs f on the in-process Redis, and again on a real one when WXRELAY_TEST_REDIS names it.
+func eachRedis(t *testing.T, f func(t *testing.T, rdb redis.UniversalClient)) {
+	t.Run("in-process", func(t *testing.T) {
+		m := miniredis.RunT(t)
+		rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
+		t.Cleanup(func() { rdb.Close() })
+		f(t, rdb)
+	})
+	url := os.Getenv("WXRELAY_TEST_REDIS")
+	if url == "" {
+		return
+	}
+	t.Run("redis-server", func(t *testing.T) { f(t, realRedis(t, url)) })
+}
+
+func realRedis(t testing.TB, url string) redis.UniversalClient {
+	t.Helper()
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.DB = redisDB
+	rdb := redis.NewClient(o)
+	t.Cleanup(func() { rdb.Close() })
+	if err := rdb.FlushDB(context.Background()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	return rdb
+}
+
+// bookScript runs the rider as relay/queue does: many moves in one script, each answering for itself.
+//
+// KEYS[1] prefix. ARGV[1] time in ms, then per move: number of arguments, arguments. Returns "1reply" or "0reply" per move.
+var bookScript = redis.NewScript(`
+local rider = (function() ` + Lua + `
+end)()
+local out, i = {}, 2
+while ARGV[i] do
+  local n = tonumber(ARGV[i])
+  local args = {}
+  for j = 1, n do args[j] = ARGV[i + j] end
+  i = i + n + 1
+  local ok, reply = rider(KEYS[1], ARGV[1], args)
+  out[#out + 1] = (ok and '1' or '0') .. reply
+end
+return out`)
+
+const testPrefix = "wx:{s07}:"
+
+// bench is an account under test: moves at a time the test says.
+type bench struct {
+	t   testing.TB
+	rdb redis.UniversalClient
+	now int64 // Unix s
+	p   Policy
+	l   Line
+}
+
+func newBench(t testing.TB, rdb redis.UniversalClient) *bench {
+	return &bench{t: t, rdb: rdb, now: 1_700_000_000, l: Line{App: "shop", OpenID: "oABCDEFGHIJKLMNOPQRSTUVWXYZ01", TemplateID: "tpl-1", Kind: OneTime}}
+}
+
+func (b *bench) raw(moves ...[]string) []string {
+	args := []any{b.now * 1000}
+	for _, m := range moves {
+		args = append(args, len(m))
+		for _, a := range m {
+			args = append(args, a)
+		}
+	}
+	out, err := bookScript.Run(context.Background(), b.rdb, []string{testPrefix}, args...).StringSlice()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return out
+}
+
+// book runs one move that must be agreed to.
+func (b *bench) book(args []string) Reply {
+	out := b.raw(args)[0]
+	if out[0] != '1' {
+		b.t.Fatalf("%q refused: %s", args, out[1:])
+	}
+	r, err := ParseReply(out[1:])
+	if err != nil {
+		b.t.Fatalf("%q: %v", out, err)
+	}
+	return r
+}
+
+// refused runs one move and gives the reason it was refused for, "" when it was not.
+func (b *bench) refused(args []string) string {
+	out := b.raw(args)[0]
+	if out[0] == '1' {
+		return ""
+	}
+	return out[1:]
+}
+
+func (b *bench) ledger() *Ledger {
+	return New(b.rdb, func(string, string) string { return testPrefix })
+}
+
+func (b *bench) line() Statement {
+	st, err := b.ledger().LineOf(context.Background(), b.l.App, b.l.OpenID, b.l.TemplateID)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return st
+}
+
+func (b *bench) pass(d time.Duration) { b.now += int64(d / time.Second) }
