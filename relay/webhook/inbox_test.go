@@ -211,7 +211,9 @@ func TestInboxLetsExactlyOneThrough(t *testing.T) {
 }
 
 func TestInboxWithoutRedis(t *testing.T) {
-	s, rdb := inProcess(t)
+	s, _ := inProcess(t)
+	rdb := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1, DialerRetries: 1})
+	defer rdb.Close()
 	inbox := NewInbox(rdb)
 	v := begin(t, inbox, "p", "1", digestA)
 	s.Close()
