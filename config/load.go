@@ -195,3 +195,38 @@ func contentNow(name string) []byte {
 	}
 	return raw
 }
+
+// ExampleSecrets lists the paths of secrets that still are what the example has in their place.
+func (c *Config) ExampleSecrets() (paths []string) {
+	e, err := Parse(example, ".", nil)
+	if err != nil {
+		panic("config: the example does not load: " + err.Error())
+	}
+	known := map[string]bool{}
+	eachSecret(reflect.ValueOf(e).Elem(), "", func(_ string, s Secret) { known[s.Reveal()] = true })
+	eachSecret(reflect.ValueOf(c).Elem(), "", func(path string, s Secret) {
+		if known[s.Reveal()] {
+			paths = append(paths, path)
+		}
+	})
+	return paths
+}
+
+// eachSecret visits every secret that is given.
+func eachSecret(v reflect.Value, path string, visit func(string, Secret)) {
+	switch t := v.Type(); {
+	case t == secretType:
+		if s := v.Interface().(Secret); !s.IsZero() {
+			visit(path, s)
+		}
+	case isPart(t):
+		names, index := fields(t)
+		for i, name := range names {
+			eachSecret(v.Field(index[i]), under(path, name), visit)
+		}
+	case t.Kind() == reflect.Slice:
+		for i := range v.Len() {
+			eachSecret(v.Index(i), fmt.Sprintf("%s[%d]", path, i), visit)
+		}
+	}
+}

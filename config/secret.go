@@ -119,3 +119,6 @@ func maskURL(raw string) string {
 	}
 	return out
 }
+
+// EmbeddedURL is the redis.url of the in-process store.
+func EmbeddedURL() URL { return newURL("embedded://") }

@@ -23,7 +23,6 @@ import (
 
 	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/config"
-	"github.com/wxrelay/wxrelay/gateway"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/webhook"
 	"github.com/wxrelay/wxrelay/relay/wechat"

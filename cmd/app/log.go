@@ -15,7 +15,9 @@ import (
 func NewLog(w io.Writer, c config.Log) (log *zap.Logger, level zap.AtomicLevel, stop func()) {
 	enc := zapcore.EncoderConfig{
 		TimeKey: "ts", LevelKey: "level", NameKey: "log", MessageKey: "msg", StacktraceKey: "stack",
-		EncodeTime:     func(t time.Time, e zapcore.PrimitiveArrayEncoder) { e.AppendString(t.UTC().Format("2006-01-02T15:04:05.000Z")) },
+		EncodeTime: func(t time.Time, e zapcore.PrimitiveArrayEncoder) {
+			e.AppendString(t.UTC().Format("2006-01-02T15:04:05.000Z"))
+		},
 		EncodeLevel:    zapcore.LowercaseLevelEncoder,
 		EncodeDuration: zapcore.StringDurationEncoder,
 		EncodeName:     zapcore.FullNameEncoder,

@@ -206,3 +206,6 @@ type redisLog struct{ log *zap.Logger }
 func (l redisLog) Printf(_ context.Context, format string, v ...any) {
 	l.log.Debug(strings.TrimSpace(fmt.Sprintf(format, v...)))
 }
+
+// EmbeddedURL is the in-process store.
+var EmbeddedURL = config.EmbeddedURL()

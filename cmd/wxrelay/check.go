@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/cmd/app"
+	"github.com/wxrelay/wxrelay/config"
+	"github.com/wxrelay/wxrelay/relay/wechat"
+)
+
+var checkCommand = command{
+	name: "check", args: "-c FILE [-json]", summary: "the doctor: config, Redis, and every app at WeChat",
+	help: `
+Looks at what serve would need: the config (every fault at once), Redis (reachable, version, eviction, persistence,
+cluster, clock) and, for each app, whether WeChat gives a token and lists the templates; what is wrong comes with its
+cure. It takes the same token the gateway uses, and writes nothing else.
+Exit 0: nothing wrong. 1: a finding (what only deserves a look does not count). 2: the config is wrong.`,
+	run: check,
+}
+
+// Grades of a finding. Only a problem makes the exit code 1.
+const (
+	gradeOK      = "ok"
+	gradeNote    = "note"
+	gradeProblem = "problem"
+)
+
+// finding is one thing the doctor looked at.
+type finding struct {
+	Subject string `json:"subject"` // config, redis, app shop
+	Check   string `json:"check"`   // reachable, token, ...
+	Grade   string `json:"grade"`
+	Detail  string `json:"detail"`
+	Errcode *int   `json:"errcode,omitempty"` // WeChat's
+	Cure    string `json:"cure,omitempty"`
+	CureZH  string `json:"cure_zh,omitempty"`
+	Doc     string `json:"doc,omitempty"`
+}
+
+// findings are collected, then printed or encoded.
+type findings struct {
+	OK     bool           `json:"ok"`
+	Faults []config.Fault `json:"faults"` // of the config; nothing else was looked at then
+	List   []finding      `json:"findings"`
+}
+
+func (f *findings) add(x finding) { f.List = append(f.List, x) }
+
+func (f *findings) ok(subject, check, format string, a ...any) {
+	f.add(finding{Subject: subject, Check: check, Grade: gradeOK, Detail: fmt.Sprintf(format, a...)})
+}
+
+func (f *findings) note(subject, check, detail, cure string) {
+	f.add(finding{Subject: subject, Check: check, Grade: gradeNote, Detail: detail, Cure: cure})
+}
+
+func (f *findings) problem(subject, check, detail, cure string) {
+	f.add(finding{Subject: subject, Check: check, Grade: gradeProblem, Detail: detail, Cure: cure})
+}
+
+func check(p *program, fs *flag.FlagSet, args []string) error {
+	path := configFlag(fs)
+	asJSON := fs.Bool("json", false, "print the findings as JSON")
+	patience := fs.Duration("timeout", 30*time.Second, "of everything together")
+	if _, err := parse(fs, args); err != nil {
+		return err
+	}
+	c, err := p.load(*path)
+	if err == nil {
+		err = app.CheckRooms(c)
+	}
+	if err != nil {
+		var faults config.Faults
+		if *asJSON && errors.As(err, &faults) {
+			if err := json.NewEncoder(p.stdout).Encode(findings{Faults: faults, List: []finding{}}); err != nil {
+				return err
+			}
+		}
+		return err
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, *patience)
+	defer cancel()
+	f := &findings{Faults: []config.Fault{}, List: []finding{}}
+	f.ok("config", "load", "%s: %d apps, %d partners", *path, len(c.Apps), len(c.Partners))
+	checkConfig(f, c)
+	if err := checkRedisAndApps(ctx, f, c); err != nil {
+		return err
+	}
+	f.OK = true
+	for _, x := range f.List {
+		f.OK = f.OK && x.Grade != gradeProblem
+	}
+	if *asJSON {
+		enc := json.NewEncoder(p.stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(f); err != nil {
+			return err
+		}
+	} else {
+		p.printFindings(f)
+	}
+	if !f.OK {
+		return errSilent
+	}
+	return nil
+}
+
+func (p *program) printFindings(f *findings) {
+	for _, x := range f.List {
+		fmt.Fprintf(p.stdout, "%-8s %-12s %-12s %s\n", x.Grade, x.Subject, x.Check, x.Detail)
+		for _, line := range []string{x.Cure, x.CureZH, x.Doc} {
+			if line != "" {
+				fmt.Fprintf(p.stdout, "%8s -> %s\n", "", line)
+			}
+		}
+	}
+}
+
+// checkConfig notes what is allowed and still deserves a look.
+func checkConfig(f *findings, c *config.Config) {
+	if left := c.ExampleSecrets(); len(left) > 0 {
+		f.problem("config", "secrets", "still the example's: "+strings.Join(left, ", "), "wxrelay keygen makes new ones")
+	}
+	if c.MasterKey.IsZero() {
+		f.note("config", "master_key", "none: access tokens and session keys lie in Redis as they are", "wxrelay keygen prints one")
+	}
+	for _, name := range c.UnknownEnv() {
+		f.note("config", "environment", name+" sets nothing, is it misspelt?", "")
+	}
+	if strings.HasPrefix(c.WeChat.BaseURL, "http://") && !config.Loopback(hostPort(c.WeChat.BaseURL)) {
+		f.problem("config", "base_url", "AppSecrets and tokens would travel unencrypted to "+c.WeChat.BaseURL, "use https")
+	}
+	for i := range c.Apps {
+		a := &c.Apps[i]
+		f.ok("app "+a.ID, "callback", "in WeChat's console: URL https://<your host>/callback/%s, mode %s, format JSON or XML, and the token and key of this config", a.ID, a.Push.Mode)
+	}
+}
+
+// hostPort is what a base URL is dialled at.
+func hostPort(base string) string {
+	host, _, _ := strings.Cut(strings.TrimPrefix(base, "http://"), "/")
+	if !strings.Contains(host, ":") {
+		host += ":80"
+	}
+	return host
+}
+
+// checkRedisAndApps looks at the apps with the gateway's own store, or with one of its own when that is away: a token
+// of an app whose source is classic is then not asked for, because it would end the one in use.
+func checkRedisAndApps(ctx context.Context, f *findings, c *config.Config) error {
+	rdb, closing, err := app.OpenRedis(c.Redis.URL)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = closing() }()
+	shared := true
+	if app.Embedded(c.Redis.URL) {
+		f.note("redis", "embedded", "in-process, lost at exit: for trying things out only", "a Redis of its own for anything else")
+		shared = false
+	} else if !checkRedis(ctx, f, c, rdb) {
+		shared = false
+		rdb, closing, err = spareRedis()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = closing() }()
+	}
+	w, err := app.NewWeChat(rdb, c)
+	if err != nil {
+		return err
+	}
+	for i := range c.Apps {
+		checkApp(ctx, f, w, &c.Apps[i], shared)
+	}
+	return nil
+}
+
+func spareRedis() (redis.UniversalClient, func() error, error) {
+	return app.OpenRedis(app.EmbeddedURL)
+}
+
+func checkApp(ctx context.Context, f *findings, w *wechat.Client, a *config.App, shared bool) {
+	subject := "app " + a.ID
+	if a.Token.Source == "classic" && !shared {
+		f.note(subject, "token", "not asked for: without the gateway's Redis a classic token would end the one in use", "")
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	t, err := w.Token(ctx, a.ID)
+	if err != nil {
+		f.add(wechatFinding(subject, "token", err))
+		return
+	}
+	f.ok(subject, "token", "obtained (%s), ends in %s", a.Token.Source, time.Until(t.ExpiresAt).Round(time.Second))
+	list, err := w.Templates(ctx, a.ID)
+	if err != nil {
+		f.add(wechatFinding(subject, "templates", err))
+		return
+	}
+	if len(list) == 0 {
+		f.note(subject, "templates", "none", "choose some in WeChat's console, or there is nothing to subscribe to")
+		return
+	}
+	f.ok(subject, "templates", "%d", len(list))
+	for _, t := range list {
+		f.ok(subject, "template", "%s  %s (%s)", t.ID, t.Title, strings.Join(t.Keywords, ", "))
+	}
+}
+
+// wechatFinding says what WeChat refused, why, and what to do: 40164 with the address to allow.
+func wechatFinding(subject, check string, err error) finding {
+	out := finding{Subject: subject, Check: check, Grade: gradeProblem, Detail: err.Error()}
+	var api *wechat.APIError
+	if !errors.As(err, &api) {
+		if errors.Is(err, wechat.ErrNotLeft) {
+			out.Cure = "WeChat's API cannot be reached from here: DNS, firewall, proxy, or wechat.base_url"
+		}
+		return out
+	}
+	row := wechat.Lookup(api.Code)
+	out.Errcode, out.Cure, out.CureZH, out.Doc = &api.Code, api.Cure(), api.CureZH(), row.Doc
+	out.Detail = fmt.Sprintf("errcode %d %s: %s", api.Code, row.Name, row.Meaning)
+	if ip := api.IP(); ip != "" {
+		out.Detail += "; WeChat sees us as " + ip
+	}
+	if api.Msg != "" {
+		out.Detail += " (" + api.Msg + ")"
+	}
+	return out
+}
