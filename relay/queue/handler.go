@@ -11,13 +11,14 @@ type Claimed struct {
 	Body, Note   []byte
 	Version      int64
 	Attempts     int       // Retry verdicts so far
-	Reclaims     int       // leases that lapsed, over the job's whole life: a worker died with it in hand
+	Reclaims     int       // leases that lapsed, over the job's whole life: somebody died with it in hand. Never reset
 	Expired      bool      // Job.Expires has passed
-	Created, Now time.Time // Redis' clock
-	State        string
+	Created, Now time.Time // Redis' clock; Now is when it was claimed
+	State        string    // "leased"
 }
 
-// Handler works on one job. Its context ends when the process must go.
+// Handler works on one job. Its context ends when the process must go or the lease was lost (context.Cause is
+// ErrLeaseLost). A handler that panics leaves its job as a lapsed lease would.
 type Handler func(ctx context.Context, c *Claimed) Verdict
 
 // Group says how a group of lanes is worked on by this process.
@@ -27,18 +28,20 @@ type Group struct {
 	Lease       time.Duration // default Options.Lease
 }
 
-type verdictKind int
+// verdictKind is spelled as commit.lua reads it.
+type verdictKind string
 
 const (
-	giveBack verdictKind = iota
-	done
-	retry
-	snooze
-	bury
-	parkAgain
+	giveBack  verdictKind = "g"
+	done      verdictKind = "d"
+	retry     verdictKind = "r"
+	snooze    verdictKind = "s"
+	bury      verdictKind = "b"
+	parkAgain verdictKind = "p"
+	lapse     verdictKind = "l" // the handler panicked
 )
 
-// Verdict is what becomes of a claimed job.
+// Verdict is what becomes of a claimed job. The zero Verdict gives it back. A nil note keeps the note.
 type Verdict struct {
 	kind    verdictKind
 	note    []byte
@@ -48,7 +51,7 @@ type Verdict struct {
 	with    *Change
 }
 
-// Done ends the job.
+// Done ends the job: kept for Job.Keep, or forgotten.
 func Done(note []byte) Verdict { return Verdict{kind: done, note: note} }
 
 // Retry has it again after a while; an attempt is counted.
@@ -61,12 +64,12 @@ func Snooze(after time.Duration, note []byte) Verdict {
 	return Verdict{kind: snooze, after: after, note: note}
 }
 
-// Bury sets it aside for a human; an Edit to Ready replays it.
+// Bury sets it aside for a human, kept for Options.BuriedKeep; an Edit to Ready replays it.
 func Bury(reason string, note []byte) Verdict {
 	return Verdict{kind: bury, reason: reason, note: note}
 }
 
-// ParkAgain parks it under a name; zero expires = never.
+// ParkAgain parks it under a name; expires replaces Job.Expires unless it is zero.
 func ParkAgain(name string, expires time.Time, note []byte) Verdict {
 	return Verdict{kind: parkAgain, reason: name, expires: expires, note: note}
 }
@@ -74,5 +77,16 @@ func ParkAgain(name string, expires time.Time, note []byte) Verdict {
 // GiveBack returns a job nothing was done about: it stands where it stood.
 func GiveBack() Verdict { return Verdict{kind: giveBack} }
 
-// With adds consequences that happen together with the verdict, on the job's own shard.
-func (v Verdict) With(c Change) Verdict { v.with = &c; return v }
+// With adds consequences that happen in the same script as the verdict, on the job's own shard. The verdict stands whatever
+// becomes of them, so that an answered send can never look like a crash:
+//   - Once taken: they happened before, and are left out;
+//   - a move that refuses: Refused jobs are put instead of Jobs, as in Commit;
+//   - a rider that fails: the rest happens, Options.OnError is told;
+//   - a job that exists: it is left as it is;
+//   - an Edit that cannot be done (ErrStale, ErrInHand, ErrNotFound): here alone the verdict does not stand. Nothing
+//     happens, and the job comes again after a second, to look again and decide again. So such a verdict is only for
+//     handlers that may be repeated.
+func (v Verdict) With(c Change) Verdict {
+	v.with = &c
+	return v
+}

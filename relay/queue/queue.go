@@ -1,15 +1,49 @@
-// Package queue owns the durable work queue on Redis.
+// Package queue owns the durable work queue on Redis: where a job is, who has it in hand, and the one atomic step by
+// which anything changes.
+//
+// That step is [Queue.Commit]. A [Change] happens wholly or not at all, on one shard, in one Lua script; Lua of other rooms
+// (a [Rider]) takes part in it. Changes that queue up while a script call is in flight travel together in the next one, and
+// each answers for itself. A worker's verdict is such a change too.
+//
+//	        Park                    Due, After
+//	 put ----------> parked    put -----------> later
+//	  |                |  ^                       |  ^
+//	  | at once        |  | ParkAgain         due |  | Retry, Snooze
+//	  v                |  |                       v  |
+//	ready <--- Edit Ready, Expires            (ready)|
+//	  |                   |                          |
+//	  |      claimed      |                          |
+//	  +-----------------> leased --------------------+
+//	  ^                   |  |  |
+//	  |  GiveBack         |  |  | Done          Keep over
+//	  |  lease lapsed     |  |  +-----> ended ------------> forgotten
+//	  |  (Reclaims+1)     |  | Bury                          ^
+//	  +-------------------+  +--------> buried --------------+
+//	                                               BuriedKeep over
+//
+// Edit takes whatever is not leased to ready (release, replay), later or ended. A job whose serial is in another hand is
+// ready too; it stands in that serial's line instead of its lane, and nobody behind it waits for it.
+//
+// A job in hand is one that may have been acted upon. So a worker never claims more than it has free slots, a claim whose
+// answer got lost is asked again and not made again, and a lease that lapses means: somebody died with it in hand.
+//
+// Times are Redis'. Every key begins with the shard's [Prefix]; lanes.lua lists them all. DECISIONS.md says why.
 package queue
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// MaxBody is the largest Body, in bytes.
+// MaxBody is the largest Body and the largest Note, in bytes.
 const MaxBody = 1 << 20
 
 // What a change or a look-up may answer. Test with errors.Is.
@@ -19,11 +53,12 @@ var (
 	ErrStale       = errors.New("queue: the job changed meanwhile")
 	ErrInHand      = errors.New("queue: the job is in a worker's hand")
 	ErrNotFound    = errors.New("queue: not found")
-	ErrID          = errors.New("queue: malformed id")
+	ErrID          = errors.New("queue: malformed")
 	ErrShards      = errors.New("queue: the number of shards cannot change")
-	ErrUnavailable = errors.New("queue: Redis does not answer")
+	ErrUnavailable = errors.New("queue: Redis does not answer") // wraps the failure; the change may or may not have happened
 	ErrTooLarge    = errors.New("queue: too large")
-	ErrRider       = errors.New("queue: a rider failed")
+	ErrRider       = errors.New("queue: a rider failed") // only that change did not happen; see Move
+	ErrLeaseLost   = errors.New("queue: the lease lapsed, the job is another's")
 )
 
 // Options are decided once, at Open.
@@ -33,65 +68,125 @@ type Options struct {
 	Lease      time.Duration // how long a silent worker keeps its jobs, default 60s; renewed every Lease/6
 	BuriedKeep time.Duration // how long buried jobs are kept for replay, default 30 days
 	Grace      time.Duration // how long Run waits for handlers when its context ends, default 20s
-	OnError    func(error)   // told of every failure the loops survive; may be nil
+	OnError    func(error)   // told of every failure the loops survive, from their goroutines; may be nil
 	PerShard   bool          // one script call carries one shard only; always so on a cluster
 }
 
 // Rider is Lua of another room that takes part in a change.
 //
-// Lua is a chunk that returns function(prefix, now_ms, args) -> ok, reply. args is an array of strings. ok = false refuses
-// the change, and the rider must not have written anything then.
+// Lua is a chunk that returns function(prefix, now_ms, args) -> ok, reply. args is an array of strings, reply a string.
+// ok = false refuses the change, and the rider must not have written anything then: it checks, then writes.
 type Rider struct{ Name, Lua string }
 
 // Queue is safe for concurrent use.
 type Queue struct {
-	rdb redis.UniversalClient
-	o   Options
+	rdb    redis.UniversalClient
+	o      Options
+	caller string // names this Queue in Redis
+	riders map[string]string
+	ids    mint
+
+	commit, claim, get, list, depths, pause *script
+
+	sites  []*site
+	siteOf [64]*site
+
+	hands    hands
+	lastTurn atomic.Int64
+	gone     chan struct{} // closed when Run is over
+	tally    tally
 }
 
-// Open connects to the queue kept in rdb.
+// Open connects to the queue kept in rdb, and writes the number of shards when it is the first.
 func Open(ctx context.Context, rdb redis.UniversalClient, o Options) (*Queue, error) {
 	if o.Shards == 0 {
 		o.Shards = 16
 	}
-	return &Queue{rdb: rdb, o: o}, nil
+	if o.Shards < 1 || o.Shards > 64 {
+		return nil, fmt.Errorf("%w: %d shards, must be 1 to 64", ErrShards, o.Shards)
+	}
+	for d, def := range map[*time.Duration]time.Duration{&o.Lease: time.Minute, &o.BuriedKeep: 30 * 24 * time.Hour, &o.Grace: 20 * time.Second} {
+		if *d <= 0 {
+			*d = def
+		}
+	}
+	if o.OnError == nil {
+		o.OnError = func(error) {}
+	}
+	q := &Queue{rdb: rdb, o: o, caller: randomName(), gone: make(chan struct{}), riders: make(map[string]string, len(o.Riders))}
+	q.hands.init(o.Shards)
+	var b strings.Builder
+	b.WriteString("local riders = {}\n")
+	for i, r := range o.Riders {
+		n := strconv.Itoa(i)
+		q.riders[r.Name] = n
+		fmt.Fprintf(&b, "riders['%s'] = (function()\n%s\nend)()\n", n, r.Lua)
+	}
+	q.commit = newScript(b.String(), commitLua)
+	q.claim, q.get, q.list = newScript("", claimLua), newScript("", getLua), newScript("", listLua)
+	q.depths, q.pause = newScript("", depthsLua), newScript("", pauseLua)
+	_, single := rdb.(*redis.Client)
+	q.divide(!single || o.PerShard)
+	if err := q.agree(ctx); err != nil {
+		return nil, err
+	}
+	return q, nil
 }
 
-// Commit makes a change happen wholly or not at all.
-func (q *Queue) Commit(ctx context.Context, c Change) Result { return Result{Err: ErrUnavailable} }
+// shardsKey keeps the number of shards, for ever.
+const shardsKey = "wx:{queue}:shards"
 
-// Handle names the handler of a group of lanes. Call it before Run.
-func (q *Queue) Handle(group string, g Group, h Handler) {}
-
-// Run works until ctx ends.
-func (q *Queue) Run(ctx context.Context) error { <-ctx.Done(); return nil }
-
-// Get reads one job.
-func (q *Queue) Get(ctx context.Context, id string) (Record, error) { return Record{}, ErrNotFound }
-
-// List reads the jobs under a tag, newest first; shard -1 is all of them, merged. next is "" at the end.
-func (q *Queue) List(ctx context.Context, tag string, shard int, cursor string, n int) (recs []Record, next string, err error) {
-	return nil, "", nil
+func (q *Queue) agree(ctx context.Context) error {
+	if err := q.rdb.SetNX(ctx, shardsKey, q.o.Shards, 0).Err(); err != nil {
+		return unavailable(err)
+	}
+	n, err := q.rdb.Get(ctx, shardsKey).Int()
+	if err != nil {
+		return unavailable(err)
+	}
+	if n != q.o.Shards {
+		return fmt.Errorf("%w: this Redis was started with %d, the config says %d; set it back, or start over on an empty Redis", ErrShards, n, q.o.Shards)
+	}
+	for _, s := range q.sites { // an empty commit: the riders' Lua compiles, and the scripts are loaded
+		if _, err := q.commit.run(ctx, q.rdb, s.key, q.caller, "0", "0"); err != nil {
+			return unavailable(err)
+		}
+	}
+	return nil
 }
 
-// Parked reads the jobs parked under a name, oldest first. next is "" at the end.
-func (q *Queue) Parked(ctx context.Context, shard int, name, cursor string, n int) (recs []Record, next string, err error) {
-	return nil, "", nil
+// site is what one script call may carry: all shards of a single Redis, one shard of a cluster (DECISIONS.md 2).
+type site struct {
+	q      *Queue
+	key    string // prefix of its first shard: the routing key of its calls
+	shards []int
+	committer
+	claimer
 }
 
-// Lookup reads what a Name stands for, or ErrNotFound.
-func (q *Queue) Lookup(ctx context.Context, shard int, name string) (string, error) {
-	return "", ErrNotFound
+func (q *Queue) divide(perShard bool) {
+	if !perShard {
+		q.sites = []*site{{q: q, key: Prefix(0)}}
+	}
+	for n := range q.o.Shards {
+		if perShard {
+			q.sites = append(q.sites, &site{q: q, key: Prefix(n)})
+		}
+		s := q.sites[len(q.sites)-1]
+		s.shards = append(s.shards, n)
+		q.siteOf[n] = s
+	}
 }
 
-// Pause keeps a lane, on every shard, from being claimed for d or until Resume.
-func (q *Queue) Pause(ctx context.Context, lane string, d time.Duration) error { return nil }
+// eachShard runs f for every shard at the same time; go-redis spreads them over its connections and nodes.
+func (q *Queue) eachShard(f func(shard int) error) error {
+	errs := make([]error, q.o.Shards)
+	var wg sync.WaitGroup
+	for n := range q.o.Shards {
+		wg.Go(func() { errs[n] = f(n) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
 
-// Resume ends a pause.
-func (q *Queue) Resume(ctx context.Context, lane string) error { return nil }
-
-// Depths counts the jobs of every lane, over all shards.
-func (q *Queue) Depths(ctx context.Context) ([]Depth, error) { return nil, nil }
-
-// LastTurn is when the claim loop last heard from Redis; zero before the first time.
-func (q *Queue) LastTurn() time.Time { return time.Time{} }
+func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }

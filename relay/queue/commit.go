@@ -1,0 +1,213 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Bounds of one script call, and of what may queue up behind one.
+const (
+	maxBatch      = 128
+	maxBatchBytes = 4 << 20
+	maxPending    = 64 << 20
+)
+
+var noCaller = errors.New("nothing was sent: too many changes wait for Redis")
+
+// Commit makes a change happen wholly or not at all. Safe for concurrent use; changes that are committed while a script call
+// is in flight travel together in the next one.
+//
+// When ctx ends first, the error wraps ctx.Err(). If the change had not left yet it never will; if it had, the error wraps
+// ErrUnavailable too, and the change may or may not happen. After any ErrUnavailable the same change may be committed
+// again if it has a Once or names its jobs: it then answers ErrTaken or ErrExists when the first had happened.
+func (q *Queue) Commit(ctx context.Context, c Change) Result {
+	if err := ctx.Err(); err != nil {
+		return Result{Err: err}
+	}
+	it := newItem(c.Shard)
+	if err := it.encode(q, &c, nil, nil); err != nil {
+		it.put()
+		return Result{Err: err}
+	}
+	res, _ := q.submit(ctx, it)
+	return res
+}
+
+// submit queues an item, waits for its answer and lets it go.
+func (q *Queue) submit(ctx context.Context, it *item) (Result, byte) {
+	s := q.siteOf[it.shard]
+	if !s.push(s, it) {
+		it.put()
+		return Result{Err: unavailable(noCaller)}, 0
+	}
+	select {
+	case <-it.done:
+	case <-ctx.Done():
+		if it.state.CompareAndSwap(itemWaits, itemAbandoned) {
+			return Result{Err: ctx.Err()}, 0 // the committer lets it go
+		}
+		return Result{Err: fmt.Errorf("%w: whether the change happened is not known: %w", ErrUnavailable, ctx.Err())}, 0
+	}
+	res, code := it.res, it.code
+	it.put()
+	return res, code
+}
+
+// committer is the group commit of a site. No goroutine waits for work: the first change of an idle site starts one, which
+// ends when nothing is left.
+type committer struct {
+	mu      sync.Mutex
+	pending []*item
+	bytes   int
+	busy    bool
+	calls   uint64 // touched by the one flush at work
+	args    []any
+}
+
+func (c *committer) push(s *site, it *item) bool {
+	c.mu.Lock()
+	if c.bytes+it.size > maxPending {
+		c.mu.Unlock()
+		return false
+	}
+	c.pending = append(c.pending, it)
+	c.bytes += it.size
+	start := !c.busy
+	c.busy = true
+	c.mu.Unlock()
+	if start {
+		go c.flush(s)
+	}
+	return true
+}
+
+// next takes what fits into one call; nil when nothing waits, and then the flush is over.
+func (c *committer) next(batch []*item) []*item {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(c.pending) && len(batch) < maxBatch && (bytes == 0 || bytes+c.pending[n].size <= maxBatchBytes) {
+		it := c.pending[n]
+		n++
+		c.bytes -= it.size
+		if it.state.CompareAndSwap(itemWaits, itemTaken) {
+			batch = append(batch, it)
+			bytes += it.size
+		} else {
+			it.put()
+		}
+	}
+	rest := copy(c.pending, c.pending[n:])
+	clear(c.pending[rest:])
+	c.pending = c.pending[:rest]
+	if len(batch) == 0 && rest == 0 {
+		c.busy = false
+		if cap(c.pending) > 4*maxBatch { // a burst's room is given back
+			c.pending, c.args = nil, nil
+		}
+	}
+	return batch
+}
+
+func (c *committer) flush(s *site) {
+	batch := make([]*item, 0, maxBatch)
+	for {
+		batch = c.next(batch[:0])
+		if len(batch) == 0 {
+			c.mu.Lock()
+			busy := c.busy
+			c.mu.Unlock()
+			if !busy {
+				return
+			}
+			continue
+		}
+		s.call(batch)
+		clear(batch)
+	}
+}
+
+// call carries a batch to Redis and hands out the answers.
+func (s *site) call(batch []*item) {
+	q, c := s.q, &s.committer
+	c.calls++
+	args := append(c.args[:0], "", "", "", "", q.caller, strconv.FormatUint(c.calls, 10), ms(q.o.BuriedKeep))
+	for _, it := range batch {
+		for i := range it.strs {
+			args = append(args, &it.strs[i])
+		}
+		for i := range it.blobs {
+			args = append(args, it.blobs[i])
+		}
+	}
+	res, err := q.commit.send(context.Background(), q.rdb, s.key, args)
+	clear(args)
+	c.args = args
+	text, ok := res.(string)
+	if err == nil && !ok {
+		err = fmt.Errorf("commit answered %T", res)
+	}
+	if err != nil {
+		err = unavailable(err)
+		q.o.OnError(err)
+	}
+	q.tally.calls.Add(1)
+	q.tally.changes.Add(uint64(len(batch)))
+	for _, it := range batch {
+		if err == nil {
+			text, err = it.answer(text)
+		}
+		if err != nil {
+			it.res = Result{Err: err}
+		} else if it.res.Err == nil {
+			q.hands.nudge(it)
+		}
+		it.done <- struct{}{}
+	}
+}
+
+// answer reads this item's part of the reply and returns the rest.
+func (it *item) answer(text string) (rest string, err error) {
+	torn := fmt.Errorf("%w: torn answer", ErrUnavailable)
+	if text == "" {
+		return "", torn
+	}
+	it.code = text[0]
+	count, rest, ok := strings.Cut(text[1:], " ")
+	n, err := strconv.Atoi(count)
+	if !ok || err != nil {
+		return "", torn
+	}
+	var replies []string
+	if n > 0 {
+		replies = make([]string, 0, n)
+	}
+	for range n {
+		size, after, ok := strings.Cut(rest, ":")
+		l, err := strconv.Atoi(size)
+		if !ok || err != nil || l > len(after) {
+			return "", torn
+		}
+		replies, rest = append(replies, after[:l]), after[l:]
+	}
+	it.res = Result{Replies: replies}
+	switch it.code {
+	case 'K', 'S', 'A', 'W':
+	case 'R':
+		it.res.Refused = true
+	case 'E':
+		it.res = Result{Err: fmt.Errorf("%w: %s", ErrRider, strings.Join(replies, ""))}
+	default:
+		it.res.Err = codes[it.code]
+		if it.res.Err == nil {
+			return "", torn
+		}
+	}
+	return rest, nil
+}
+
+var codes = map[byte]error{'T': ErrTaken, 'X': ErrExists, 'V': ErrStale, 'H': ErrInHand, 'N': ErrNotFound}

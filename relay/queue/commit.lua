@@ -1,0 +1,239 @@
+-- commit.lua makes changes happen, each wholly or not at all, each answering for itself.
+-- KEYS[1]  prefix of a shard. On a cluster every change is of this shard; on a single Redis they may be of any.
+-- ARGV     caller, number of the call, buried_keep_ms, then changes to the end:
+--            size (of all its ARGV), blobs (how many of them, at its end, are bodies and notes), prefix,
+--            shape (bytes: once, moves, finish, edit, jobs/256, jobs%256, refused/256, refused%256, names),
+--            [where Refused starts: strings, blobs]
+--            [once: name, ms]
+--            [finish: id, token, lane, serial, verdict, after_ms, reason, version, attempts, keep_ms, x, due_us, tags, noted]
+--            [edit: id, version, to, after_ms, noted]
+--            ids of Jobs and Refused
+--            moves: rider, n, args...
+--            names: name, value, ms
+--            jobs: id, lane, "keep_ms", shape (mode n|d|a|p, note -|n|r, serial, expires, tags), [when], [serial], [expires_ms], [tags, ms]
+--            the blobs: notes and bodies in the order of the above
+-- Returns  one string: per change a code, the number of replies, then "length:reply" for each. Codes:
+--            K done  R refused  T once taken  X a job exists  S not in this hand any more  V other version  H in hand
+--            N not found  E a rider failed (reply: why)  W finished, but what came with it failed (reply: why)
+--            A not finished but given again: an edit that came with it could not be done
+-- The same call again (a lost reply, sent again by the client) is answered from c:<caller> and does nothing.
+local A = ARGV
+local memory = KEYS[1] .. 'c:' .. A[1]
+local old = call('SET', memory, A[2], 'PX', 60000, 'GET') -- a write first: a replica, a full or broken Redis fails the whole call here
+if old and sub(old, 1, #A[2] + 1) == A[2] .. '\n' then
+  call('SET', memory, old, 'PX', 60000)
+  return sub(old, #A[2] + 2)
+end
+local BURIED = A[3]
+local s, b -- cursors over strings and blobs of the change at work
+local mark -- its once key, set and not yet kept
+
+-- put reads a job off the cursors and puts it; one that exists already is left alone when gently.
+local function put(P, replies, gently)
+  local id, lane, keep, shape = A[s], A[s + 1], A[s + 2], A[s + 3]
+  local mode, nt, hs, hx, ht = byte(shape, 1, 5)
+  s = s + 4
+  local at, serial, x, tags, ttl
+  if mode ~= 110 then at = A[s]; s = s + 1 end
+  if hs == 49 then serial = A[s]; s = s + 1 end
+  if hx == 49 then x = A[s]; s = s + 1 end
+  if ht == 49 then tags, ttl = A[s], tonumber(A[s + 1]); s = s + 2 end
+  local j, body, note = P .. 'j:' .. id, A[b], nil
+  b = b + 1
+  if nt == 110 then note = A[b]; b = b + 1 elseif nt == 114 then note = table.concat(replies, '\n') end
+  if gently and call('EXISTS', j) == 1 then return end
+  local m = NOW .. '\n' .. lane .. '\n' .. keep
+  if tags then m = m .. tags end
+  if note then call('HSET', j, 'b', body, 'm', m, 'n', note) else call('HSET', j, 'b', body, 'm', m) end
+  if serial then call('HSET', j, 's', serial) end
+  if x then call('HSET', j, 'x', x) end
+  if mode == 110 then wait(P, lane, id, NOW)
+  elseif mode == 112 then call('HSET', j, 'st', 'parked', 'p', at); park(P, lane, id, at, x)
+  elseif mode == 97 then wait(P, lane, id, after(at, x))
+  else
+    local ms = tonumber(at)
+    if x and ms > tonumber(x) then ms = tonumber(x) end
+    wait(P, lane, id, due(ms))
+  end
+  if tags then list(P, id, tags, ttl) end
+end
+
+local function finish(P, f, note)
+  local id, lane, serial, verdict = A[f], A[f + 2], A[f + 3], A[f + 4]
+  local j, version, keep, x = P .. 'j:' .. id, A[f + 7], A[f + 9], A[f + 10]
+  call('HDEL', P .. 'h', id)
+  if serial ~= '' then free(P, serial) end
+  if verdict == 'g' then return wait(P, lane, id, A[f + 11]) end
+  if verdict == 'd' and keep == '0' then
+    call('DEL', j)
+    return unlist(P, id, A[f + 12])
+  end
+  if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
+  if verdict == 'd' then
+    call('HSET', j, 'st', 'ended', 'e', NOW_MS)
+    call('PEXPIRE', j, keep)
+  elseif verdict == 'r' then
+    call('HSET', j, 'a', A[f + 8], 'w', A[f + 6])
+    wait(P, lane, id, after(A[f + 5], x))
+  elseif verdict == 's' then
+    wait(P, lane, id, after(A[f + 5], x))
+  elseif verdict == 'l' then
+    call('HINCRBY', j, 'r', 1)
+    wait(P, lane, id, after(A[f + 5], x))
+  elseif verdict == 'b' then
+    call('HSET', j, 'st', 'buried', 'e', NOW_MS, 'w', A[f + 6])
+    call('PEXPIRE', j, BURIED)
+    local d = P .. 'd:' .. lane
+    call('ZREMRANGEBYSCORE', d, '-inf', NOW_MS)
+    call('ZADD', d, string.format('%.0f', now_ms + tonumber(BURIED)), id)
+    call('PEXPIRE', d, BURIED)
+    outlive(P, A[f + 12], tonumber(BURIED))
+  else -- 'p', its name in the place of the reason, its expiry in the place of the time
+    if A[f + 5] ~= '' then x = A[f + 5]; call('HSET', j, 'x', x) end
+    call('HSET', j, 'st', 'parked', 'p', A[f + 6])
+    park(P, lane, id, A[f + 6], x)
+    outlive(P, A[f + 12], 31536e6)
+  end
+end
+
+-- steer does an edit whose checks passed; J is what they read: m v st s p x
+local function steer(P, e, note, J)
+  local id, to = A[e], A[e + 2]
+  local j, st, x = P .. 'j:' .. id, J[3], J[6]
+  local lane, keep, tags = match(J[1], '^%d+\n([^\n]*)\n(%d+)(.*)$')
+  local version = string.format('%.0f', tonumber(J[2] or 0) + 1)
+  if to == '2' and keep == '0' then
+    leave(P, lane, id, J[4], st, J[5])
+    call('DEL', j)
+    return unlist(P, id, tags)
+  end
+  if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
+  if to == '0' then return end
+  if to == '2' then
+    if st == 'ended' then return end
+    leave(P, lane, id, J[4], st, J[5])
+    call('HSET', j, 'st', 'ended', 'e', NOW_MS)
+    call('HDEL', j, 'p')
+    outlive(P, tags, tonumber(keep))
+    return call('PEXPIRE', j, keep)
+  end
+  if to == '1' then
+    call('HDEL', j, 'a')
+    if not st then
+      local at = call('ZSCORE', P .. 'q:' .. lane, id)
+      if not at or tonumber(at) <= tonumber(HORIZON) then return end -- ready already, or next in its serial's line: it keeps its place
+    end
+  end
+  leave(P, lane, id, J[4], st, J[5])
+  if st then
+    call('HDEL', j, 'st', 'e', 'p', 'w')
+    call('PERSIST', j)
+    outlive(P, tags, math.max(tonumber(keep), tonumber(BURIED)))
+  end
+  if to == '1' then wait(P, lane, id, NOW) else wait(P, lane, id, after(A[e + 3], x)) end
+end
+
+local function undo()
+  if mark then call('DEL', mark); mark = nil end
+end
+
+-- change does the change whose ARGV start at p; returns code, replies
+local function change(p)
+  local P = A[p + 2]
+  local once, moves, fin, ed, jh, jl, rh, rl, names = byte(A[p + 3], 1, 9)
+  local jobs, refused = jh * 256 + jl, rh * 256 + rl
+  local rs, rb, f, fnote, e, enote, J, why
+  local taken = false
+  s, b, mark = p + 4, p + tonumber(A[p]) - tonumber(A[p + 1]), nil
+  if refused > 0 then rs, rb = p + tonumber(A[s]), b + tonumber(A[s + 1]); s = s + 2 end
+  if once == 1 then
+    local k = P .. 'o:' .. A[s]
+    if call('SET', k, '1', 'NX', 'PX', A[s + 1]) then mark = k
+    elseif fin == 0 then return 'T'
+    else taken = true end
+    s = s + 2
+  end
+  if fin == 1 then
+    f = s
+    s = s + 14
+    local hand, token = call('HGET', P .. 'h', A[f]), A[f + 1] .. ' '
+    if not hand or sub(hand, 1, #token) ~= token then undo(); return 'S' end
+    if A[f + 13] == '1' then fnote = A[b]; b = b + 1 end
+    if taken then finish(P, f, fnote); return 'K' end -- what comes with it happened before
+  end
+  if ed == 1 then
+    e = s
+    s = s + 5
+    J = call('HMGET', P .. 'j:' .. A[e], 'm', 'v', 'st', 's', 'p', 'x')
+    local no
+    if not J[1] then no = 'N'
+    elseif call('HEXISTS', P .. 'h', A[e]) == 1 then no = 'H'
+    elseif A[e + 1] ~= '-1' and tonumber(A[e + 1]) ~= tonumber(J[2] or 0) then no = 'V' end
+    if no then
+      undo()
+      if fin == 0 then return no end
+      A[f + 4], A[f + 5] = 's', '1000' -- the handler reads again and decides again
+      finish(P, f, nil)
+      return 'A'
+    end
+    if A[e + 4] == '1' then enote = A[b]; b = b + 1 end
+  end
+  local ids = jobs + refused
+  if fin == 0 and ids > 0 then
+    local ks = {}
+    for i = 1, ids do ks[i] = P .. 'j:' .. A[s + i - 1] end
+    if call('EXISTS', unpack(ks)) > 0 then undo(); return 'X' end
+  end
+  s = s + ids
+  local replies = {}
+  for i = 1, moves do
+    local args, n = {}, tonumber(A[s + 1])
+    for k = 1, n do args[k] = A[s + 1 + k] end
+    local rider = riders[A[s]]
+    s = s + 2 + n
+    local ok, reply
+    if fin == 0 then ok, reply = rider(P, now_ms, args)
+    else -- the verdict stands whatever becomes of its consequences
+      local good
+      good, ok, reply = pcall(rider, P, now_ms, args)
+      if not good then why = text(ok); ok, reply = true, '' end
+    end
+    replies[i] = tostring(reply or '')
+    if not ok then
+      if refused == 0 or fin == 1 then undo() end
+      if fin == 1 then finish(P, f, fnote) end
+      s, b = rs, rb
+      for _ = 1, refused do put(P, replies, fin == 1) end
+      return fin == 1 and 'K' or 'R', replies
+    end
+  end
+  if fin == 1 then finish(P, f, fnote) end
+  if ed == 1 then steer(P, e, enote, J) end
+  for _ = 1, names do
+    call('SET', P .. 'n:' .. A[s], A[s + 1], 'PX', A[s + 2])
+    s = s + 3
+  end
+  for _ = 1, jobs do put(P, replies, fin == 1) end
+  if why then return 'W', { why } end
+  return 'K', replies
+end
+
+local out, p, n = {}, 4, #A
+while p <= n do
+  local good, code, replies = pcall(change, p)
+  if not good then
+    pcall(undo)
+    code, replies = 'E', { text(code) }
+  end
+  local k = #out
+  if replies then
+    out[k + 1] = code .. #replies .. ' '
+    for i = 1, #replies do out[k + 1 + i] = #replies[i] .. ':' .. replies[i] end
+  else
+    out[k + 1] = code .. '0 '
+  end
+  p = p + tonumber(A[p])
+end
+local reply = table.concat(out)
+call('SET', memory, A[2] .. '\n' .. reply, 'PX', 60000)
+return reply

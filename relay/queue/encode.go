@@ -1,0 +1,286 @@
+package queue
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxJobs   = 1000    // of one change
+	maxChange = 8 << 20 // bytes of one change
+	dayMs     = 24 * 3600 * 1000
+)
+
+// item is a change on its way: its ARGV (see commit.lua), the strings first, then the blobs.
+type item struct {
+	strs  []string
+	blobs [][]byte
+	size  int // bytes
+	shard int
+
+	ready  uint64        // groups (bits) that get due work by it
+	later  uint64        // groups that get work after wakeIn
+	wakeIn time.Duration // the soonest of it
+
+	state atomic.Int32
+	done  chan struct{}
+	res   Result
+	code  byte
+}
+
+const (
+	itemWaits int32 = iota
+	itemTaken
+	itemAbandoned
+)
+
+var items = sync.Pool{New: func() any { return &item{done: make(chan struct{}, 1)} }}
+
+func newItem(shard int) *item {
+	it := items.Get().(*item)
+	it.strs, it.blobs = it.strs[:0], it.blobs[:0]
+	it.size, it.shard, it.ready, it.later, it.wakeIn = 0, shard, 0, 0, 0
+	it.res, it.code = Result{}, 0
+	it.state.Store(itemWaits)
+	return it
+}
+
+// put makes room for another change; what the change held is let go.
+func (it *item) put() {
+	clear(it.strs)
+	clear(it.blobs)
+	it.res = Result{}
+	items.Put(it)
+}
+
+func (it *item) str(s ...string) { it.strs = append(it.strs, s...) }
+
+func (it *item) blob(b []byte) { it.blobs = append(it.blobs, b) }
+
+// encode writes a change, and the verdict it comes with, if any.
+func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
+	if c.Shard < 0 || c.Shard >= q.o.Shards {
+		return fmt.Errorf("%w: shard %d of %d", ErrID, c.Shard, q.o.Shards)
+	}
+	if len(c.Jobs) > maxJobs || len(c.Refused) > maxJobs || len(c.Names) > 255 || len(c.Moves) > 255 {
+		return fmt.Errorf("%w: %d jobs, %d names, %d moves in one change", ErrTooLarge, len(c.Jobs)+len(c.Refused), len(c.Names), len(c.Moves))
+	}
+	shape := [9]byte{0, byte(len(c.Moves)), 0, 0, byte(len(c.Jobs) >> 8), byte(len(c.Jobs)),
+		byte(len(c.Refused) >> 8), byte(len(c.Refused)), byte(len(c.Names))}
+	it.str("", "", Prefix(c.Shard), "")
+	if len(c.Refused) > 0 {
+		it.str("", "")
+	}
+	if c.Once != "" {
+		shape[0] = 1
+		it.str(c.Once, ms(or(c.OnceFor, 24*time.Hour)))
+	}
+	if f != nil {
+		shape[2] = 1
+		it.verdict(q, f, v)
+	}
+	if e := c.Edit; e != nil {
+		shape[3] = 1
+		if err := it.edit(q, c.Shard, e); err != nil {
+			return err
+		}
+	}
+	for _, jobs := range [2][]Job{c.Jobs, c.Refused} {
+		for i := range jobs {
+			if err := jobs[i].check(c.Shard); err != nil {
+				return err
+			}
+			it.str(jobs[i].ID)
+		}
+	}
+	for i := range c.Moves {
+		m := &c.Moves[i]
+		n, ok := q.riders[m.Rider]
+		if !ok {
+			return fmt.Errorf("%w: no rider is called %q", ErrRider, m.Rider)
+		}
+		it.str(n, strconv.Itoa(len(m.Args)))
+		it.str(m.Args...)
+	}
+	for i := range c.Names {
+		n := &c.Names[i]
+		it.str(n.Name, n.Value, ms(or(n.For, 24*time.Hour)))
+	}
+	for i := range c.Jobs {
+		it.job(q, &c.Jobs[i])
+	}
+	if len(c.Refused) > 0 {
+		it.strs[4], it.strs[5] = strconv.Itoa(len(it.strs)), strconv.Itoa(len(it.blobs))
+		for i := range c.Refused {
+			it.job(q, &c.Refused[i])
+		}
+	}
+	it.strs[0], it.strs[1], it.strs[3] = strconv.Itoa(len(it.strs)+len(it.blobs)), strconv.Itoa(len(it.blobs)), string(shape[:])
+	for _, s := range it.strs {
+		it.size += len(s) + 16
+	}
+	for _, b := range it.blobs {
+		if len(b) > MaxBody {
+			return fmt.Errorf("%w: a body or note of %d bytes, at most %d", ErrTooLarge, len(b), MaxBody)
+		}
+		it.size += len(b) + 16
+	}
+	if it.size > maxChange {
+		return fmt.Errorf("%w: a change of %d bytes, at most %d", ErrTooLarge, it.size, maxChange)
+	}
+	return nil
+}
+
+func (it *item) edit(q *Queue, shard int, e *Edit) error {
+	if n, err := ShardOf(e.ID); err != nil || n != shard {
+		return fmt.Errorf("%w: id %q in a change of shard %d", ErrID, e.ID, shard)
+	}
+	noted := "0"
+	if e.Note != nil {
+		noted = "1"
+		it.blob(e.Note)
+	}
+	it.str(e.ID, strconv.FormatInt(e.Version, 10), strconv.Itoa(int(e.To)), ms(e.After), noted)
+	switch e.To { // whose lane it is the script knows: every group looks
+	case Ready:
+		it.ready = ^uint64(0)
+	case Later:
+		it.wake(^uint64(0), e.After)
+	}
+	return nil
+}
+
+// check tells whether a job may be put on a shard.
+func (j *Job) check(shard int) error {
+	if n, err := ShardOf(j.ID); err != nil || n != shard {
+		return fmt.Errorf("%w: id %q in a change of shard %d", ErrID, j.ID, shard)
+	}
+	if j.Lane == "" || j.Lane[0] == ':' || strings.IndexByte(j.Lane, '\n') >= 0 || strings.IndexByte(j.Serial, '\n') >= 0 {
+		return fmt.Errorf("%w: lane %q, serial %q", ErrID, j.Lane, j.Serial)
+	}
+	for _, t := range j.Tags {
+		if t == "" || strings.IndexByte(t, '\n') >= 0 {
+			return fmt.Errorf("%w: tag %q", ErrID, t)
+		}
+	}
+	return nil
+}
+
+func (it *item) job(q *Queue, j *Job) {
+	shape := [5]byte{'n', '-', '0', '0', '0'}
+	it.blob(j.Body)
+	it.str(j.ID, j.Lane, ms(j.Keep), "")
+	at := len(it.strs) - 1
+	group := q.hands.groupBit(j.Lane)
+	switch {
+	case j.Park != "":
+		shape[0] = 'p'
+		it.str(j.Park)
+	case !j.Due.IsZero():
+		shape[0] = 'd'
+		it.str(strconv.FormatInt(j.Due.UnixMilli(), 10))
+		it.wake(group, time.Until(j.Due))
+	case j.After > 0:
+		shape[0] = 'a'
+		it.str(ms(j.After))
+		it.wake(group, j.After)
+	default:
+		it.ready |= group
+	}
+	switch {
+	case j.Replies:
+		shape[1] = 'r'
+	case len(j.Note) > 0:
+		shape[1] = 'n'
+		it.blob(j.Note)
+	}
+	if j.Serial != "" {
+		shape[2] = '1'
+		it.str(j.Serial)
+	}
+	if !j.Expires.IsZero() {
+		shape[3] = '1'
+		it.str(strconv.FormatInt(j.Expires.UnixMilli(), 10))
+	}
+	if len(j.Tags) > 0 {
+		shape[4] = '1'
+		it.str("\n"+strings.Join(j.Tags, "\n"), strconv.FormatInt(j.listedFor(), 10))
+	}
+	it.strs[at] = string(shape[:])
+}
+
+// listedFor is how long, in ms, a tag's index must live for this job: to the latest time it is known to wait for, its
+// keeping, and a day. Burying, parking and editing look after it again.
+func (j *Job) listedFor() int64 {
+	wait := max(0, time.Until(j.Due), j.After)
+	if j.Park != "" {
+		wait = 365 * 24 * time.Hour
+	}
+	if !j.Expires.IsZero() {
+		wait = max(0, time.Until(j.Expires))
+	}
+	return (wait + j.Keep).Milliseconds() + dayMs
+}
+
+// verdict writes what becomes of a job in hand.
+func (it *item) verdict(q *Queue, f *job, v *Verdict) {
+	noted, version, attempts, when := "0", f.Version, f.Attempts, ms(v.after)
+	if v.note != nil && v.kind != giveBack && v.kind != lapse {
+		noted = "1"
+		it.blob(v.note)
+	}
+	if v.kind != giveBack && v.kind != lapse {
+		version++
+	}
+	group := q.hands.groupBit(f.Lane)
+	switch v.kind {
+	case retry:
+		attempts++
+		it.wake(group, v.after)
+	case snooze, lapse:
+		it.wake(group, v.after)
+	case giveBack:
+		it.ready |= group
+	case parkAgain:
+		when = ""
+		if !v.expires.IsZero() {
+			when = strconv.FormatInt(v.expires.UnixMilli(), 10)
+		}
+	}
+	if f.serial != "" {
+		it.ready = ^uint64(0) // the next of its serial may be of any lane
+	}
+	it.str(f.ID, f.token, f.Lane, f.serial, string(v.kind), when, v.reason, strconv.FormatInt(version, 10),
+		strconv.Itoa(attempts), f.keep, f.expires, f.due, f.tags, noted)
+}
+
+// wake notes that groups get work after a while.
+func (it *item) wake(groups uint64, after time.Duration) {
+	if after <= 0 {
+		it.ready |= groups
+		return
+	}
+	if it.later == 0 || after < it.wakeIn {
+		it.wakeIn = after
+	}
+	it.later |= groups
+}
+
+// ms is a duration in whole milliseconds, not less than it.
+func ms(d time.Duration) string {
+	if d <= 0 {
+		return "0"
+	}
+	return strconv.FormatInt(int64((d+time.Millisecond-1)/time.Millisecond), 10)
+}
+
+func or(d, def time.Duration) time.Duration {
+	if d <= 0 {
+		return def
+	}
+	return d
+}

@@ -1,0 +1,353 @@
+package queue
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// group is one Handle: its slots, what is in them, and where more may be had.
+type group struct {
+	name    string
+	session string // its name among the lease holders
+	bit     uint64
+	conf    Group
+	handler Handler
+
+	// guarded by hands.mu
+	count  int
+	lanes  map[string]int
+	jobs   map[string]*job // by token and id
+	shards [64]int         // jobs in hand, by shard
+	dirty  uint64          // shards (bits) that may have due work
+	capped uint64          // shards whose due work waits for a slot of its lane
+	due    [64]time.Time   // when a shard's next job is due; zero = not known
+	beatAt [64]time.Time   // next renewal of a shard's lease
+	sure   [64]time.Time   // the lease was certainly renewed later than this
+}
+
+// hands is what this process holds, and what it knows about where to find more.
+type hands struct {
+	mu     sync.Mutex
+	groups []*group
+	byName map[string]*group
+	frozen atomic.Bool // Run has begun: byName is read without the lock
+	wake   chan struct{}
+	wakeAt time.Time // the loop sleeps until then
+	idle   chan struct{}
+	total  int
+	all    uint64 // every shard
+}
+
+func (h *hands) init(shards int) {
+	h.byName, h.wake, h.all = map[string]*group{}, make(chan struct{}, 1), 1<<shards-1
+}
+
+// Handle names the handler of a group: of the lanes "name" and "name:...". Call it before Run and before the first Commit;
+// one handler for a group, at most 64 groups.
+func (q *Queue) Handle(name string, g Group, h Handler) {
+	if g.Concurrency <= 0 {
+		g.Concurrency = 16
+	}
+	if g.PerLane <= 0 || g.PerLane > g.Concurrency {
+		g.PerLane = g.Concurrency
+	}
+	g.Lease = or(g.Lease, q.o.Lease)
+	hs := &q.hands
+	n := len(hs.groups)
+	if hs.frozen.Load() || n == 64 || hs.byName[name] != nil || name == "" || strings.ContainsAny(name, ":\n") {
+		panic("queue: Handle(" + strconv.Quote(name) + ") twice, too late, or not a group's name")
+	}
+	gr := &group{name: name, session: q.caller + "-" + strconv.Itoa(n), bit: 1 << n, conf: g, handler: h,
+		lanes: map[string]int{}, jobs: map[string]*job{}}
+	hs.groups = append(hs.groups, gr)
+	hs.byName[name] = gr
+}
+
+func (h *hands) group(name string) *group { return h.byName[name] }
+
+func (h *hands) bySession(session string) *group {
+	for _, g := range h.groups {
+		if g.session == session {
+			return g
+		}
+	}
+	return nil
+}
+
+// groupBit is the bit of the lane's group, 0 when this process does not handle it.
+func (h *hands) groupBit(lane string) uint64 {
+	name, _, _ := strings.Cut(lane, ":")
+	if g := h.byName[name]; g != nil {
+		return g.bit
+	}
+	return 0
+}
+
+// nudge tells the loop what a commit of this process made due, or will.
+func (h *hands) nudge(it *item) {
+	if it.ready|it.later == 0 || !h.frozen.Load() {
+		return
+	}
+	shard := uint64(1) << it.shard
+	wake := false
+	h.mu.Lock()
+	for _, g := range h.groups {
+		if it.ready&g.bit != 0 && g.dirty&shard == 0 {
+			g.dirty |= shard
+			wake = wake || g.count < g.conf.Concurrency
+		}
+		if it.later&g.bit != 0 {
+			at := time.Now().Add(it.wakeIn)
+			if d := &g.due[it.shard]; d.IsZero() || at.Before(*d) {
+				*d = at
+				wake = wake || at.Before(h.wakeAt)
+			}
+		}
+	}
+	h.mu.Unlock()
+	if wake {
+		h.rouse()
+	}
+}
+
+func (h *hands) rouse() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take puts a job that was asked for at a time into its slot.
+func (h *hands) take(g *group, j *job, asked time.Time) {
+	h.mu.Lock()
+	if g.shards[j.shard] == 0 {
+		g.beatAt[j.shard], g.sure[j.shard] = asked.Add(g.conf.Lease/6), asked
+	}
+	g.count++
+	h.total++
+	g.lanes[j.Lane]++
+	g.jobs[j.token+j.ID] = j
+	g.shards[j.shard]++
+	h.mu.Unlock()
+}
+
+// release frees a job's slot, and rouses the loop when somebody waits for one.
+func (h *hands) release(g *group, j *job) {
+	h.mu.Lock()
+	g.count--
+	h.total--
+	if g.lanes[j.Lane]--; g.lanes[j.Lane] == 0 {
+		delete(g.lanes, j.Lane)
+	}
+	delete(g.jobs, j.token+j.ID)
+	g.shards[j.shard]--
+	g.dirty |= g.capped
+	g.capped = 0
+	wake := g.dirty != 0
+	if h.total == 0 && h.idle != nil {
+		close(h.idle)
+		h.idle = nil
+	}
+	h.mu.Unlock()
+	if wake {
+		h.rouse()
+	}
+}
+
+// empty returns a channel that is closed when nothing is in hand.
+func (h *hands) empty() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := make(chan struct{})
+	if h.total == 0 {
+		close(c)
+	} else {
+		h.idle = c
+	}
+	return c
+}
+
+// wish gathers what the next turn asks of a site: leases that are to be renewed and, when claiming, free slots for the
+// shards that may have due work. sweep looks everywhere. Nil when there is nothing to ask.
+func (h *hands) wish(s *site, now time.Time, sweep, claiming bool, turn int) *wish {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := &wish{site: s, at: now, look: sweep && claiming}
+	for _, g := range h.groups {
+		for _, n := range s.shards {
+			if g.shards[n] > 0 && !now.Before(g.beatAt[n]) {
+				w.beats = append(w.beats, beat{g, n})
+			}
+		}
+		h.want(w, g, sweep, claiming, turn, now)
+	}
+	if !w.look && len(w.beats) == 0 && len(w.groups) == 0 {
+		return nil
+	}
+	return w
+}
+
+// want adds a group's wish for a site. Slots that a lost answer may have filled are asked for with the same number again,
+// and not given away meanwhile.
+func (h *hands) want(w *wish, g *group, sweep, claiming bool, turn int, now time.Time) {
+	s := w.site
+	slots := s.owed[g]
+	if slots == 0 && !claiming {
+		return
+	}
+	var shards []int
+	for i := range s.shards {
+		n := s.shards[(i+turn)%len(s.shards)]
+		if d := g.due[n]; !d.IsZero() && !now.Before(d) {
+			g.dirty |= 1 << n
+			g.due[n] = time.Time{}
+		}
+		if claiming && (sweep || g.dirty&(1<<n) != 0) {
+			shards = append(shards, n)
+		}
+	}
+	if slots == 0 {
+		slots = min(maxClaim, g.free(s.q.sites))
+	}
+	if slots <= 0 || len(shards) == 0 && s.owed[g] == 0 {
+		return
+	}
+	lanes := make(map[string]int, len(g.lanes))
+	for lane, n := range g.lanes {
+		lanes[lane] = g.conf.PerLane - n
+	}
+	for _, n := range shards {
+		g.dirty &^= 1 << n
+	}
+	if s.owed == nil {
+		s.owed = map[*group]int{}
+	}
+	s.owed[g] = slots
+	w.groups = append(w.groups, want{g, slots, lanes, shards})
+}
+
+// free is how many slots are neither taken nor promised.
+func (g *group) free(sites []*site) int {
+	n := g.conf.Concurrency - g.count
+	for _, s := range sites {
+		n -= s.owed[g]
+	}
+	return n
+}
+
+// again marks what a failed turn would have looked at.
+func (h *hands) again(w *wish) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range w.groups {
+		for _, n := range g.shards {
+			g.group.dirty |= 1 << n
+		}
+	}
+}
+
+// learn keeps what a turn did to our leases and what it said about work that is left.
+func (h *hands) learn(w *wish, t *turned) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, b := range w.beats {
+		b.group.beatAt[b.shard], b.group.sure[b.shard] = w.at.Add(b.group.conf.Lease/6), w.at
+	}
+	for _, l := range t.left {
+		if l.group == nil {
+			continue
+		}
+		switch l.why {
+		case 'm':
+			l.group.dirty |= 1 << l.shard
+		case 'c':
+			l.group.capped |= 1 << l.shard
+		default:
+			l.group.due[l.shard] = l.due
+		}
+	}
+	for _, b := range t.lost {
+		if b.group != nil {
+			b.group.lose(b.shard)
+		}
+	}
+}
+
+// lose tells the handlers of a shard's jobs that they hold them no more. Called with hands.mu.
+func (g *group) lose(shard int) {
+	for _, j := range g.jobs {
+		if j.shard == shard {
+			j.cancel(ErrLeaseLost)
+		}
+	}
+}
+
+// doubt tells the handlers of leases that went unrenewed for too long; nobody else's clock is needed to know that.
+func (h *hands) doubt(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.groups {
+		for n := range g.sure {
+			if g.shards[n] > 0 && now.Sub(g.sure[n]) > g.conf.Lease {
+				g.lose(n)
+			}
+		}
+	}
+}
+
+// sleepUntil is when the loop has something to do by itself; now when it has at once. Sites that are out or fail are asked
+// again at their own time.
+func (h *hands) sleepUntil(now, sweepAt time.Time, sites []*site, claiming bool) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := sweepAt
+	soon := func(t time.Time) {
+		if !t.IsZero() && t.Before(at) {
+			at = t
+		}
+	}
+	var open uint64
+	for _, s := range sites {
+		switch {
+		case s.out:
+		case now.Before(s.retryAt):
+			soon(s.retryAt)
+		default:
+			for _, n := range s.shards {
+				open |= 1 << n
+			}
+		}
+	}
+	for _, g := range h.groups {
+		free := claiming && g.free(sites) > 0
+		if free && g.dirty&open != 0 {
+			at = now
+		}
+		for n := range g.due {
+			if open&(1<<n) == 0 {
+				continue
+			}
+			if free {
+				soon(g.due[n])
+			}
+			if g.shards[n] > 0 {
+				soon(g.beatAt[n])
+			}
+		}
+	}
+	h.wakeAt = at
+	return at
+}
+
+// everywhere has the loop look at every shard.
+func (h *hands) everywhere() {
+	h.mu.Lock()
+	for _, g := range h.groups {
+		g.dirty = h.all
+	}
+	h.mu.Unlock()
+	h.rouse()
+}

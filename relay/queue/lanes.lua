@@ -1,0 +1,121 @@
+-- lanes.lua stands before every script of this room: where a job is, and how it gets elsewhere.
+-- Keys below a shard's prefix P (R-6: what expires says so):
+--   j:<id>     hash  the job: b body, n note, m "created_us\nlane\nkeep_ms[\ntag...]", s serial, x expires_ms,
+--                    v version, a attempts, r reclaims, st parked|ended|buried (absent: waits or in hand), e ended_ms,
+--                    w reason, p park name.                     Expires once ended or buried.
+--   q:<lane>   zset  id -> due_us: ready and later jobs alike
+--   g:<group>  zset  lane -> due_us of its first job, or earlier; +inf when empty
+--   gs         set   groups
+--   h          hash  id -> "token lane": jobs in hand
+--   z          zset  session -> lease_until_ms of the workers with something in hand
+--   w          zset  id -> expires_ms (+inf): parked jobs;  k:<name> zset id -> parked_us: the same by name
+--   y, s:<serial>    hash serial -> id in hand;  zset id -> due_us: those that wait for it
+--   u          hash  "p"lane, "s"lane -> how many are parked, wait for their serial
+--   d:<lane>   zset  id -> forgotten_ms: buried jobs.            Expires.
+--   t:<tag>    zset  id -> created_us.                          Expires.
+--   o:<name>   string, taken once;  n:<name> string, a Name;  p hash lane -> paused_until_ms;
+--   c:<caller>, r:<caller>  strings: what its last commit, its last claim answered.   All expire.
+local call, byte, sub, match = redis.call, string.byte, string.sub, string.match
+local tm = call('TIME')
+local NOW = tm[1] .. string.format('%06d', tonumber(tm[2])) -- microseconds, as a string: it never passes through a double's text
+local NOW_MS = sub(NOW, 1, -4)
+local now_ms = tonumber(NOW_MS)
+local HORIZON = NOW_MS .. '999' -- due in this millisecond is due
+
+-- A time in ms (number) as the due_us of a lane; what is past is now.
+local function due(ms)
+  if ms <= now_ms then return NOW end
+  return string.format('%.0f', ms) .. '000'
+end
+
+-- after ms, but not past the job's expiry x ('' or false = none): then its handler is told
+local function after(ms, x)
+  local at = now_ms + (tonumber(ms) or 0)
+  if x and x ~= '' and at > tonumber(x) then at = tonumber(x) end
+  return due(at)
+end
+
+local awake = {} -- lanes this call knows to stand in their group with a due_us not past NOW
+
+local function wait(P, lane, id, score)
+  call('ZADD', P .. 'q:' .. lane, score, id)
+  local k = P .. lane
+  if awake[k] then return end
+  local group = match(lane, '^[^:]*')
+  if call('ZADD', P .. 'g:' .. group, 'LT', score, lane) == 1 then call('SADD', P .. 'gs', group) end
+  if score == NOW then awake[k] = true end
+end
+
+local function park(P, lane, id, name, x)
+  call('ZADD', P .. 'w', (x and x ~= '') and x or '+inf', id)
+  call('ZADD', P .. 'k:' .. name, NOW, id)
+  call('HINCRBY', P .. 'u', 'p' .. lane, 1)
+end
+
+local function less(P, field)
+  if call('HINCRBY', P .. 'u', field, -1) <= 0 then call('HDEL', P .. 'u', field) end
+end
+
+-- leave takes a job that is not in hand from where it stands; st is its field, name its park name.
+local function leave(P, lane, id, serial, st, name)
+  if not st then
+    if call('ZREM', P .. 'q:' .. lane, id) == 0 and serial and call('ZREM', P .. 's:' .. serial, id) == 1 then less(P, 's' .. lane) end
+  elseif st == 'parked' then
+    call('ZREM', P .. 'w', id)
+    call('ZREM', P .. 'k:' .. (name or ''), id)
+    less(P, 'p' .. lane)
+  elseif st == 'buried' then
+    call('ZREM', P .. 'd:' .. lane, id)
+  end
+end
+
+-- free ends the hold of a serial; the first that waits for it goes back to its lane, at its old place.
+local function free(P, serial)
+  call('HDEL', P .. 'y', serial)
+  local nx = call('ZPOPMIN', P .. 's:' .. serial)
+  if not nx[1] then return end
+  local m = call('HGET', P .. 'j:' .. nx[1], 'm')
+  if not m then return end
+  local lane = match(m, '^%d+\n([^\n]*)')
+  less(P, 's' .. lane)
+  wait(P, lane, nx[1], nx[2])
+end
+
+local fresh = {} -- tags whose expiry this call has looked at
+
+-- outlive sees to it that the indexes of tags live ms at least.
+local function outlive(P, tags, ms)
+  for tag in string.gmatch(tags, '[^\n]+') do
+    local k = P .. 't:' .. tag
+    if call('PTTL', k) < ms then call('PEXPIRE', k, string.format('%.0f', ms + ms / 8)) end
+  end
+end
+
+local function sweep(P, k, from)
+  local ids, gone = call('ZRANGE', k, from, from + 31), {}
+  for _, id in ipairs(ids) do
+    if call('EXISTS', P .. 'j:' .. id) == 0 then gone[#gone + 1] = id end
+  end
+  if #gone > 0 then call('ZREM', k, unpack(gone)) end
+end
+
+-- list puts a job under its tags; one listing in 16 sweeps out jobs that are gone: the oldest, and some in between.
+local function list(P, id, tags, ms)
+  for tag in string.gmatch(tags, '[^\n]+') do
+    local k = P .. 't:' .. tag
+    call('ZADD', k, NOW, id)
+    if not fresh[k] then
+      fresh[k] = true
+      if call('PTTL', k) < ms then call('PEXPIRE', k, string.format('%.0f', ms + ms / 8)) end
+      if tonumber(sub(NOW, -2)) % 16 == 0 then
+        sweep(P, k, 0)
+        local n = call('ZCARD', k)
+        if n > 64 then sweep(P, k, tonumber(sub(NOW, -6)) % (n - 32)) end
+      end
+    end
+  end
+end
+
+local function unlist(P, id, tags)
+  for tag in string.gmatch(tags, '[^\n]+') do call('ZREM', P .. 't:' .. tag, id) end
+end

@@ -1,0 +1,151 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// List reads the jobs under a tag, newest first; shard -1 is all of them, merged. cursor is "" or the next of the page
+// before; next is "" at the end. A page may be shorter than n when jobs are forgotten meanwhile. A cursor that is not ours
+// is ErrID.
+func (q *Queue) List(ctx context.Context, tag string, shard int, cursor string, n int) (recs []Record, next string, err error) {
+	return q.page(ctx, "t:"+tag, -1, shard, cursor, n)
+}
+
+// Parked reads the jobs parked under a name, those first that were parked first; otherwise as List.
+func (q *Queue) Parked(ctx context.Context, shard int, name, cursor string, n int) (recs []Record, next string, err error) {
+	return q.page(ctx, "k:"+name, 1, shard, cursor, n)
+}
+
+// place is where a job stands in an index.
+type place struct {
+	shard int
+	at    int64 // us
+	id    string
+}
+
+// stretch is one shard's part of an index, read piece by piece.
+type stretch struct {
+	shard int
+	from  string
+	skip  int64
+	got   []place
+	end   bool
+}
+
+// page merges the shards' indexes; order is 1 for oldest first, -1 for newest first.
+func (q *Queue) page(ctx context.Context, index string, order, shard int, cursor string, n int) ([]Record, string, error) {
+	if shard < -1 || shard >= q.o.Shards || n <= 0 || strings.ContainsRune(index, '\n') {
+		return nil, "", fmt.Errorf("%w: shard %d, %d a page", ErrID, shard, n)
+	}
+	last, err := parseCursor(cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	less := func(a, b place) int { return order * cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.id, b.id)) }
+	stretches := make([]*stretch, q.o.Shards)
+	for i := range stretches {
+		s := &stretch{shard: i, from: map[int]string{1: "-inf", -1: "+inf"}[order], end: shard >= 0 && shard != i}
+		if last != nil {
+			s.from = strconv.FormatInt(last.at, 10)
+		}
+		stretches[i] = s
+	}
+	err = q.eachShard(func(i int) error {
+		s := stretches[i]
+		for !s.end && len(s.got) <= n {
+			if err := q.more(ctx, index, s, n+1); err != nil {
+				return err
+			}
+			if last != nil {
+				s.got = slices.DeleteFunc(s.got, func(p place) bool { return less(p, *last) <= 0 })
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	var all []place
+	for _, s := range stretches {
+		all = append(all, s.got...)
+	}
+	slices.SortFunc(all, less)
+	next := ""
+	if len(all) > n {
+		all = all[:n]
+		next = all[n-1].cursor()
+	}
+	recs, err := q.fetchAll(ctx, all)
+	return recs, next, err
+}
+
+// more reads the next piece of a stretch.
+func (q *Queue) more(ctx context.Context, index string, s *stretch, n int) error {
+	res, err := q.list.run(ctx, q.rdb, Prefix(s.shard), index, s.from, s.skip, n)
+	if err != nil {
+		return unavailable(err)
+	}
+	flat, _ := res.([]any)
+	if len(flat) < 2 {
+		return unavailable(fmt.Errorf("list answered %d values", len(flat)))
+	}
+	looked, _ := flat[0].(int64)
+	gone, _ := flat[1].(int64)
+	for i := 2; i+1 < len(flat); i += 2 {
+		id, _ := flat[i].(string)
+		at, _ := flat[i+1].(string)
+		s.got = append(s.got, place{s.shard, number(at), id})
+	}
+	s.skip += looked - gone
+	s.end = looked < int64(n)
+	return nil
+}
+
+// fetchAll reads the jobs of places, in their order.
+func (q *Queue) fetchAll(ctx context.Context, places []place) ([]Record, error) {
+	ids := make([][]string, q.o.Shards)
+	for _, p := range places {
+		ids[p.shard] = append(ids[p.shard], p.id)
+	}
+	found := make([]map[string]Record, q.o.Shards)
+	err := q.eachShard(func(i int) error {
+		if len(ids[i]) == 0 {
+			return nil
+		}
+		recs, err := q.fetch(ctx, i, ids[i]...)
+		found[i] = make(map[string]Record, len(recs))
+		for _, r := range recs {
+			found[i][r.ID] = r
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	recs := make([]Record, 0, len(places))
+	for _, p := range places {
+		if r, ok := found[p.shard][p.id]; ok {
+			recs = append(recs, r)
+		}
+	}
+	return recs, nil
+}
+
+func (p place) cursor() string { return strconv.FormatInt(p.at, 36) + "~" + p.id }
+
+func parseCursor(c string) (*place, error) {
+	if c == "" {
+		return nil, nil
+	}
+	at, id, ok := strings.Cut(c, "~")
+	us, err := strconv.ParseInt(at, 36, 64)
+	if _, idErr := ShardOf(id); !ok || err != nil || idErr != nil {
+		return nil, fmt.Errorf("%w: cursor", ErrID)
+	}
+	return &place{at: us, id: id}, nil
+}
