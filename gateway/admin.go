@@ -10,14 +10,12 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/wxrelay/wxrelay/gateway/console"
 )
 
 // Check is one thing that must hold for the gateway to be ready.
-type Check struct {
-	Name   string `json:"name"` // redis, queue, ...
-	OK     bool   `json:"ok"`
-	Detail string `json:"detail"` // why not, or a figure worth seeing; never a secret
-}
+type Check = console.Check
 
 // AdminOptions is what the operators' door is made of.
 type AdminOptions struct {

@@ -21,7 +21,8 @@ func decode(body []byte, v any, code Code) error {
 	if !utf8.Valid(body) {
 		return &fault{code: Malformed, detail: "the body is not UTF-8"}
 	}
-	w := walker{b: body}
+	var room [few][]byte
+	w := walker{b: body, keys: room[:0]}
 	if body = bytes.TrimLeft(body, " \t\r\n"); len(body) == 0 || body[0] != '{' {
 		return &fault{code: Malformed, detail: "the body is not a JSON object"}
 	}
@@ -109,7 +110,6 @@ func (w *walker) value(s *shape, d int) bool {
 func (w *walker) object(s *shape, d int) bool {
 	w.i++
 	mark := len(w.keys)
-	defer func() { w.keys = w.keys[:mark] }()
 	var many map[string]bool // once an object has too many names to compare one by one
 	if w.space(); w.eat('}') {
 		return true
@@ -125,13 +125,17 @@ func (w *walker) object(s *shape, d int) bool {
 		switch {
 		case !known:
 			w.blame(d, "unknown field")
-		case w.seen(name, mark, &many):
-			w.blame(d, "given twice")
+		default:
+			var twice bool
+			if twice, many = w.seen(name, mark, many); twice {
+				w.blame(d, "given twice")
+			}
 		}
 		if !w.value(inner, d+1) {
 			return false
 		}
 		if w.space(); w.eat('}') {
+			w.keys = w.keys[:mark]
 			return true
 		}
 		if !w.eat(',') {
@@ -159,30 +163,30 @@ func (w *walker) array(s *shape, d int) bool {
 	}
 }
 
+// few is how many names of one object are compared one by one.
+const few = 24
+
 // seen notes a name and tells whether the object had it already.
-func (w *walker) seen(name []byte, mark int, many *map[string]bool) bool {
-	const few = 24
-	if *many == nil {
+func (w *walker) seen(name []byte, mark int, many map[string]bool) (bool, map[string]bool) {
+	if many == nil {
 		for _, k := range w.keys[mark:] {
 			if bytes.Equal(k, name) {
-				return true
+				return true, nil
 			}
 		}
 		w.keys = append(w.keys, name)
 		if len(w.keys)-mark < few {
-			return false
+			return false, nil
 		}
-		*many = make(map[string]bool, 2*few)
+		many = make(map[string]bool, 2*few)
 		for _, k := range w.keys[mark:] {
-			(*many)[string(k)] = true
+			many[string(k)] = true
 		}
-		return false
+		return false, many
 	}
-	if (*many)[string(name)] {
-		return true
-	}
-	(*many)[string(name)] = true
-	return false
+	had := many[string(name)]
+	many[string(name)] = true
+	return had, many
 }
 
 // str reads a string and returns what it means; without escapes that is a piece of the body itself.
@@ -190,27 +194,30 @@ func (w *walker) str() ([]byte, bool) {
 	if !w.eat('"') {
 		return nil, false
 	}
-	from, escaped := w.i, false
-	for w.i < len(w.b) {
-		switch w.b[w.i] {
-		case '\\':
-			escaped = true
-			w.i += 2
-			continue
-		case '"':
-			w.i++
-			if !escaped {
-				return w.b[from : w.i-1], true
-			}
-			var s string
-			if json.Unmarshal(w.b[from-1:w.i], &s) != nil {
-				return nil, false
-			}
-			return []byte(s), true
+	from := w.i
+	for {
+		n := bytes.IndexByte(w.b[w.i:], '"')
+		if n < 0 {
+			return nil, false
 		}
-		w.i++
+		at := w.i + n
+		w.i = at + 1
+		back := at
+		for back > from && w.b[back-1] == '\\' {
+			back--
+		}
+		if (at-back)%2 == 1 {
+			continue // an escaped quote
+		}
+		if bytes.IndexByte(w.b[from:at], '\\') < 0 {
+			return w.b[from:at], true
+		}
+		var s string
+		if json.Unmarshal(w.b[from-1:w.i], &s) != nil {
+			return nil, false
+		}
+		return []byte(s), true
 	}
-	return nil, false
 }
 
 func (w *walker) space() {

@@ -30,7 +30,7 @@ func samples() []page {
 	delivery := relay.Delivery{ID: "dlv_07sample", WebhookID: "evt_07sample", Endpoint: "main", Type: "message.refused", State: "buried", Reason: &why, CreatedAt: ago(50 * time.Hour),
 		NextAt: &next, Attempts: []relay.DeliveryAttempt{{At: ago(49 * time.Hour), Status: &status, TookMS: 120, Error: &failed}}}
 	return []page{
-		&Overview{Ready: true, Live: true, Checks: []Check{{Name: "redis", OK: true, Detail: "1 ms"}, {Name: "queue", OK: false, Detail: "has not turned for 40 s"}},
+		&Overview{Ready: false, Live: true, Checks: []Check{{Name: "redis", OK: true, Detail: "1 ms"}, {Name: "queue", OK: false, Detail: "has not turned for 40 s"}},
 			Apps:  []AppRow{{Name: "shop", AppID: "wx0123456789abcdef", Kind: "miniprogram", Partners: []string{"orders", "crm"}, Fetched: &fetched, Expires: &expires}, {Name: "news", AppID: "wxfedcba9876543210", Kind: "official_account"}},
 			Lanes: []Lane{{Name: "send:shop:normal", Ready: 120, InHand: 12, Later: 3, Oldest: 400 * time.Millisecond}, {Name: "deliver:orders/main", Ready: 4, Buried: 2, Oldest: 3 * time.Second}}, Recent: messages},
 		&User{Apps: []string{"shop", "news"}, App: "shop", OpenID: bad.OpenID, Asked: true, Lines: []relay.Line{line}, Messages: messages},

@@ -34,6 +34,9 @@ type Frame struct {
 
 func (f *Frame) frame() *Frame { return f }
 
+// In tells whether the page stands at or below a path.
+func (f *Frame) In(path string) bool { return f.Path == path || strings.HasPrefix(f.Path, path+"/") }
+
 // OtherLanguage is the address of this page in the other language.
 func (f *Frame) OtherLanguage() string { return f.with("lang", f.Words.Other) }
 

@@ -1,0 +1,141 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wxrelay/wxrelay/relay"
+)
+
+type inner struct {
+	Name string `json:"name"`
+}
+
+type outer struct {
+	App  string            `json:"app"`
+	N    int               `json:"n"`
+	At   *time.Time        `json:"at"`
+	In   inner             `json:"in"`
+	Many []inner           `json:"many"`
+	By   map[string]inner  `json:"by"`
+	Any  json.RawMessage   `json:"any"`
+	Bag  map[string]string `json:"bag"`
+}
+
+func TestDecodeNamesEveryFault(t *testing.T) {
+	deep := strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1)
+	wide := `{"bag":{`
+	for i := range 40 {
+		wide += `"k` + strings.Repeat("x", i) + `":"v",`
+	}
+	wide += `"k":"v"}}`
+	for name, c := range map[string]struct {
+		body   string
+		code   Code // "" = fine
+		fields []relay.Field
+	}{
+		"whole":                {`{"app":"shop","n":1,"in":{"name":"x"},"many":[{"name":"a"}],"by":{"k":{"name":"b"}},"any":{"z":[1,{"z":2}]}}`, "", nil},
+		"empty object":         {` {} `, "", nil},
+		"empty":                {``, Malformed, nil},
+		"not an object":        {`[]`, Malformed, nil},
+		"null":                 {`null`, Malformed, nil},
+		"trailing":             {`{"app":"a"} {}`, Malformed, nil},
+		"cut":                  {`{"app":"a"`, Malformed, nil},
+		"comma":                {`{"app":"a",}`, Malformed, nil},
+		"not utf-8":            {"{\"app\":\"\xff\"}", Malformed, nil},
+		"too deep":             {`{"any":` + deep + `}`, Malformed, nil},
+		"deep and cut":         {`{"any":` + strings.Repeat("[", 5000), Malformed, nil},
+		"wrong type":           {`{"n":"1"}`, Malformed, []relay.Field{{Field: "n", Reason: "a JSON string does not fit here"}}},
+		"wrong type inside":    {`{"in":{"name":7}}`, Malformed, []relay.Field{{Field: "in.name", Reason: "a JSON number does not fit here"}}},
+		"not a time":           {`{"at":"tomorrow"}`, Malformed, nil},
+		"unknown":              {`{"ap":"shop","in":{"nam":"x"}}`, InvalidRequest, []relay.Field{{Field: "ap", Reason: "unknown field"}, {Field: "in.nam", Reason: "unknown field"}}},
+		"unknown in a list":    {`{"many":[{"name":"a"},{"x":{"y":[1]}}]}`, InvalidRequest, []relay.Field{{Field: "many[1].x", Reason: "unknown field"}}},
+		"unknown in a map":     {`{"by":{"k":{"z":1}}}`, InvalidRequest, []relay.Field{{Field: "by.k.z", Reason: "unknown field"}}},
+		"another case":         {`{"App":"shop"}`, InvalidRequest, []relay.Field{{Field: "App", Reason: "unknown field"}}},
+		"twice":                {`{"app":"a","app":"b"}`, InvalidRequest, []relay.Field{{Field: "app", Reason: "given twice"}}},
+		"twice by an escape":   {`{"app":"a","\u0061pp":"b"}`, InvalidRequest, []relay.Field{{Field: "app", Reason: "given twice"}}},
+		"twice where all goes": {`{"any":{"x":1,"x":2}}`, InvalidRequest, []relay.Field{{Field: "any.x", Reason: "given twice"}}},
+		"twice among many":     {wide, InvalidRequest, []relay.Field{{Field: "bag.k", Reason: "given twice"}}},
+		"same name elsewhere":  {`{"many":[{"name":"a"},{"name":"a"}],"in":{"name":"a"}}`, "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var v outer
+			err := decode([]byte(c.body), &v, InvalidRequest)
+			if c.code == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			var f *fault
+			if !errors.As(err, &f) || f.code != c.code {
+				t.Fatalf("error %v, want %s", err, c.code)
+			}
+			if diff := cmp.Diff(c.fields, f.fields); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestDecodeListsABoundedNumberOfFaults(t *testing.T) {
+	body := `{"x0":0`
+	for i := range 500 {
+		body += `,"` + strings.Repeat("x", i%300+2) + string(rune('a'+i/300)) + `":0`
+	}
+	var f *fault
+	if err := decode([]byte(body+"}"), &outer{}, InvalidRequest); !errors.As(err, &f) || len(f.fields) != maxFaults {
+		t.Fatalf("%v", err)
+	}
+}
+
+// The walker must never be the one who lets something pass that encoding/json would not read, nor stumble over what it does.
+func FuzzDecode(f *testing.F) {
+	for _, s := range []string{`{"app":"shop","n":1}`, `{"any":[{"a":{}},"\"",-1e3,null]}`, `{"a\\":1}`, `{"in":{"name":"\u00e9"}}`, `{`, `{"a":}`, "{\"a\":\"\\", `{"n":1}x`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var v, w outer
+		if err := decode(body, &v, InvalidRequest); err != nil {
+			var ours *fault
+			if !errors.As(err, &ours) {
+				t.Fatalf("an error of another kind: %v", err)
+			}
+			return
+		}
+		if err := json.Unmarshal(body, &w); err != nil {
+			t.Fatalf("taken, but not JSON: %v", err)
+		}
+		if diff := cmp.Diff(w, v); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+func BenchmarkDecodeMessage(b *testing.B) {
+	body := []byte(`{"app":"shop","to":{"openid":"oAnn0000000000000000000000"},"channel":"subscribe","template_id":"T1","page":"pages/order?id=1",` +
+		`"data":{"thing1":{"value":"hello"},"amount2":"¥100"},"lang":"zh_CN","miniprogram_state":"formal","no_credit":"refuse","metadata":{"order":"A-1"}}`)
+	b.Run("json.Unmarshal", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var req relay.SendRequest
+			if err := json.Unmarshal(body, &req); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var req relay.SendRequest
+			if err := decode(body, &req, InvalidMessage); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
