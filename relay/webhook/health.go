@@ -2,16 +2,63 @@ package webhook
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
+// The breaker's figures.
+const (
+	benchAfter   = 10               // failures in a row, or
+	benchShare   = 70               // percent of at least
+	benchOutOf   = 10               // outcomes
+	benchWindow  = 5 * time.Minute  // so young
+	windowSlots  = 10               // it forgets in steps of this many
+	benchFirst   = 30 * time.Second // doubling while probes fail, up to
+	benchLongest = 10 * time.Minute //
+	probesToPass = 2                // in a row
+	probeTime    = 30 * time.Second // a probe that says nothing for so long is given up: its process died
+	probeWait    = time.Second      // of those who find a probe under way
+	healthKept   = 30 * 24 * time.Hour
+	lookAgain    = time.Second // how old this process's own view may be
+	viewsKept    = 4096
+)
+
 // Health knows which endpoints are benched or disabled, over all replicas.
-type Health struct{ rdb redis.UniversalClient }
+//
+//	healthy --10 in a row, or 70 % of >= 10 in 5 min fail--> benched --30 s ... 10 min--> probing
+//	   ^                                                        ^                           |  |
+//	   |                                                        +----- a probe fails -------+  |
+//	   +-------------------------- two probes in a row pass -----------------------------------+
+//	any --410--> disabled --Enable, or 30 days of silence--> healthy
+//
+// A healthy endpoint costs at most one command a second and process: its successes are counted here and told together
+// (DECISIONS.md 5).
+type Health struct {
+	way *shuttle
+	now func() time.Time // for this process's own view only; the scripts ask Redis
+
+	mu    sync.Mutex
+	views map[string]*view
+}
+
+// view is what this process knows about one endpoint.
+type view struct {
+	mu       sync.Mutex
+	at       time.Time // when it was learnt; zero = ask
+	until    time.Time // waiting till then, then ask; zero = go
+	disabled bool
+	calm     bool // healthy, and no failure since the last success
+	untold   int  // successes not told yet
+}
 
 // NewHealth keeps it in rdb.
-func NewHealth(rdb redis.UniversalClient) *Health { return &Health{rdb: rdb} }
+func NewHealth(rdb redis.UniversalClient) *Health {
+	return &Health{way: &shuttle{rdb: rdb}, now: time.Now, views: map[string]*view{}}
+}
 
 // Transition is what an outcome changed.
 type Transition string
@@ -32,21 +79,169 @@ type Condition struct {
 	Failures int       // in a row
 }
 
-// Note counts one outcome and says what it changed.
+// Note counts one outcome and says what it changed; exactly one caller over all replicas is told of a change. Blocked is
+// our own refusal and says nothing about the endpoint. ErrUnavailable.
 func (h *Health) Note(ctx context.Context, endpoint string, o Outcome) (Transition, error) {
-	return NoTransition, nil
+	good, bad, gone := 0, 0, 0
+	switch o.Kind {
+	case Delivered:
+		good = 1
+	case Failed:
+		bad = 1
+	case Gone:
+		gone = 1
+	default:
+		return NoTransition, nil
+	}
+	v := h.view(endpoint)
+	v.mu.Lock()
+	if good == 1 && v.calm && h.now().Sub(v.at) < lookAgain {
+		v.untold++
+		v.mu.Unlock()
+		return NoTransition, nil
+	}
+	if h.now().Sub(v.at) < benchWindow/windowSlots { // older ones would count as today's
+		good += v.untold
+	}
+	v.untold = 0
+	v.mu.Unlock()
+	r, err := h.ask(ctx, noteScript, endpoint, good, bad, gone)
+	if err != nil {
+		return NoTransition, err
+	}
+	v.learn(h.now(), r)
+	return r.changed, nil
 }
 
 // Gate says how long a delivery to this endpoint must wait (0 = go) without spending an attempt, and whether the
-// endpoint is disabled. While benched it lets one probe through at a time. At most 1 s old.
+// endpoint is disabled. While benched it lets one probe through at a time, over all replicas: who is told to go must
+// deliver and Note. What it says about the others may be a second old. ErrUnavailable.
 func (h *Health) Gate(ctx context.Context, endpoint string) (wait time.Duration, disabled bool, err error) {
-	return 0, false, nil
+	v := h.view(endpoint)
+	now := h.now()
+	v.mu.Lock()
+	waiting := !v.until.IsZero()
+	if now.Sub(v.at) < lookAgain && (!waiting || now.Before(v.until)) {
+		if waiting {
+			wait = v.until.Sub(now)
+		}
+		disabled = v.disabled
+		v.mu.Unlock()
+		return wait, disabled, nil
+	}
+	at, until := v.at, v.until
+	if !at.IsZero() { // while this caller asks the others go by the old view
+		v.at = now
+		if waiting {
+			v.until = now.Add(probeWait)
+		}
+	}
+	v.mu.Unlock()
+	r, err := h.ask(ctx, gateScript, endpoint)
+	if err != nil {
+		v.mu.Lock()
+		v.at, v.until = at, until
+		v.mu.Unlock()
+		return 0, false, err
+	}
+	v.learn(now, r)
+	return r.wait, r.state == stateOff, nil
 }
 
-// Enable forgets everything held against the endpoint.
-func (h *Health) Enable(ctx context.Context, endpoint string) error { return nil }
+// Enable forgets everything held against the endpoint. ErrUnavailable.
+func (h *Health) Enable(ctx context.Context, endpoint string) error {
+	h.mu.Lock()
+	delete(h.views, endpoint)
+	h.mu.Unlock()
+	if err := h.way.do(ctx, redis.NewIntCmd(ctx, "del", healthKey(endpoint))); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
 
-// Of reads one endpoint's condition.
+// Of reads one endpoint's condition. ErrUnavailable.
 func (h *Health) Of(ctx context.Context, endpoint string) (Condition, error) {
-	return Condition{State: "healthy"}, nil
+	r, err := h.ask(ctx, readScript, endpoint)
+	if err != nil {
+		return Condition{}, err
+	}
+	c := Condition{State: "healthy", Failures: r.failures}
+	if r.state != "" {
+		c.Since = r.since
+	}
+	switch r.state {
+	case stateOpen:
+		c.State, c.Until = "benched", r.now.Add(r.wait)
+	case stateHalf:
+		c.State = "probing"
+	case stateOff:
+		c.State = "disabled"
+	}
+	return c, nil
 }
+
+func (h *Health) view(endpoint string) *view {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := h.views[endpoint]
+	if v == nil {
+		if len(h.views) >= viewsKept { // endpoints come and go; what is lost is looked up again
+			clear(h.views)
+		}
+		v = &view{}
+		h.views[endpoint] = v
+	}
+	return v
+}
+
+func (v *view) learn(now time.Time, r reading) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.at, v.disabled, v.calm = now, r.state == stateOff, r.state == "" && r.failures == 0
+	v.until = time.Time{}
+	switch {
+	case r.probe:
+		v.until = now.Add(probeWait) // for the others; the prober knows its own answer
+	case r.wait > 0:
+		v.until = now.Add(r.wait)
+	case r.state == stateHalf: // the next probe may go at once
+		v.at = time.Time{}
+	}
+}
+
+// reading is what a script says.
+type reading struct {
+	state      string
+	wait       time.Duration
+	failures   int
+	changed    Transition
+	probe      bool
+	since, now time.Time
+}
+
+var errReading = errors.New("health script answered in another form")
+
+func (h *Health) ask(ctx context.Context, script *redis.Script, endpoint string, args ...any) (reading, error) {
+	v, err := h.way.run(ctx, script, healthKey(endpoint), args...)
+	if err != nil {
+		return reading{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	list, ok := v.([]any)
+	if !ok || len(list) != 7 {
+		return reading{}, fmt.Errorf("%w: %w", ErrUnavailable, errReading)
+	}
+	state, _ := list[0].(string)
+	changed, _ := list[3].(string)
+	var n [7]int64
+	for i := range list {
+		n[i], _ = list[i].(int64)
+	}
+	r := reading{state: state, wait: time.Duration(n[1]) * time.Millisecond, failures: int(n[2]), changed: Transition(changed),
+		probe: n[4] == 1, now: time.UnixMilli(n[6])}
+	if n[5] > 0 {
+		r.since = time.UnixMilli(n[5])
+	}
+	return r, nil
+}
+
+func healthKey(endpoint string) string { return "wx:{ep:" + hashOf(endpoint) + "}:h" }
