@@ -1,0 +1,379 @@
+package wechatsim
+
+import (
+	_ "embed" // the page
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sort"
+	"strings"
+	"time"
+)
+
+// The control door is no part of WeChat: it is where a person (one HTML page) or another program (JSON) makes users do
+// things, changes the weather and looks at what happened. POST /api/<action> takes one flat object, see command; GET
+// /api/<view> shows. Errors are {"error":"..."} with 400 or 404.
+
+//go:embed control.html
+var controlPage []byte
+
+// command is what an action may be given. A user is named by openid, or by name and app.
+type command struct {
+	App      string             `json:"app"`
+	User     string             `json:"user"`
+	OpenID   string             `json:"openid"`
+	Template string             `json:"template"` // id, title, or T1, T2 ... by position
+	Choice   string             `json:"choice"`
+	Choices  map[string]string  `json:"choices"`
+	Text     string             `json:"text"`
+	Event    string             `json:"event"`
+	On       bool               `json:"on"`
+	N        int                `json:"n"`
+	Seconds  float64            `json:"seconds"`
+	Era      int                `json:"era"`
+	Moods    map[string]float64 `json:"moods"`
+	Forced
+	DelayMS     int     `json:"delay_ms"`
+	CallbackURL *string `json:"callback_url"`
+	Mode        Mode    `json:"mode"`
+	Format      Format  `json:"format"`
+	Shape       Shape   `json:"shape"`
+}
+
+// UnmarshalJSON keeps App and OpenID, which Forced names as well, in both places.
+func (c *command) UnmarshalJSON(b []byte) error {
+	type plain command
+	if err := json.Unmarshal(b, (*plain)(c)); err != nil {
+		return err
+	}
+	c.Forced.App, c.Forced.OpenID = c.App, c.OpenID
+	c.Delay = time.Duration(c.DelayMS) * time.Millisecond
+	return nil
+}
+
+var errNoSuch = errors.New("no such")
+
+// actions of POST /api/<name>.
+var actions = map[string]func(*Sim, *http.Request, command) (any, error){
+	"user": person(func(s *Sim, openid string, _ command) any { return map[string]string{"openid": openid} }),
+	"tap": func(s *Sim, _ *http.Request, c command) (any, error) {
+		openid, err := s.openid(c)
+		if err != nil {
+			return nil, err
+		}
+		a := s.world.account(openid).app
+		choices := map[string]string{}
+		for t, choice := range c.Choices {
+			choices[a.templateID(t)] = choice
+		}
+		if c.Template != "" {
+			choices[a.templateID(c.Template)] = c.Choice
+		}
+		return s.Tap(openid, a.conf().AppID, choices), nil
+	},
+	"setting": person(func(s *Sim, openid string, c command) any {
+		s.ChangeSetting(openid, s.world.account(openid).app.templateID(c.Template), c.Choice)
+		return s.Settings(openid)
+	}),
+	"settings":    person(func(s *Sim, openid string, _ command) any { return s.Settings(openid) }),
+	"main_switch": person(func(s *Sim, openid string, c command) any { s.MainSwitch(openid, c.On); return s.Settings(openid) }),
+	"grant": person(func(s *Sim, openid string, c command) any {
+		t := s.world.account(openid).app.templateID(c.Template)
+		s.Grant(openid, t, max(1, c.N))
+		return map[string]int{"credits": s.Credits(openid, t)}
+	}),
+	"login":      person(func(s *Sim, openid string, _ command) any { return map[string]string{"code": s.Login(openid)} }),
+	"phone_code": person(func(s *Sim, openid string, _ command) any { return map[string]string{"code": s.PhoneCode(openid)} }),
+	"say":        person(func(s *Sim, openid string, c command) any { return map[string]string{"msgid": s.Say(openid, c.Text)} }),
+	"enter":      person(func(s *Sim, openid string, c command) any { s.EnterSession(openid, c.Text); return fine.body }),
+	"form":       person(func(s *Sim, openid string, _ command) any { return map[string]string{"form_id": s.SubmitForm(openid)} }),
+	"pay":        person(func(s *Sim, openid string, _ command) any { return map[string]string{"prepay_id": s.Pay(openid)} }),
+	"revoke":     person(func(s *Sim, openid string, c command) any { s.Revoke(openid, c.Event); return fine.body }),
+	"follow":     person(func(s *Sim, openid string, c command) any { s.Follow(openid, c.On); return fine.body }),
+	"block":      person(func(s *Sim, openid string, c command) any { s.Block(openid, c.On); return fine.body }),
+	"risky":      person(func(s *Sim, openid string, c command) any { s.Risky(openid, c.On); return fine.body }),
+	"event":      person(func(s *Sim, openid string, c command) any { s.PushEvent(openid, c.Event); return fine.body }),
+	"calm":       weather(func(s *Sim, _ command) { s.Calm() }),
+	"unhelpful":  weather(func(s *Sim, _ command) { s.SetMoods(Unhelpful()) }),
+	"moods": weather(func(s *Sim, c command) {
+		m := Moods{}
+		for k, v := range c.Moods {
+			m[Mood(k)] = v
+		}
+		s.SetMoods(m)
+	}),
+	"force": func(s *Sim, _ *http.Request, c command) (any, error) {
+		if !known(c.Mood) {
+			return nil, fmt.Errorf("%w mood: %q", errNoSuch, c.Mood)
+		}
+		s.Force(c.Forced)
+		return s.weather(), nil
+	},
+	"advance": weather(func(s *Sim, c command) { s.Advance(time.Duration(c.Seconds * float64(time.Second))) }),
+	"era":     weather(func(s *Sim, c command) { s.SetEra(Era(c.Era)) }),
+	"kill_token": func(s *Sim, _ *http.Request, c command) (any, error) {
+		if s.world.app(c.App) == nil {
+			return nil, fmt.Errorf("%w app: %q", errNoSuch, c.App)
+		}
+		s.KillToken(c.App, c.On)
+		return fine.body, nil
+	},
+	"app": func(s *Sim, _ *http.Request, c command) (any, error) {
+		if s.world.app(c.App) == nil {
+			return nil, fmt.Errorf("%w app: %q", errNoSuch, c.App)
+		}
+		s.SetApp(c.App, func(a *App) {
+			if c.CallbackURL != nil {
+				a.CallbackURL = *c.CallbackURL
+			}
+			for _, set := range []struct{ to, from *string }{{(*string)(&a.Mode), (*string)(&c.Mode)},
+				{(*string)(&a.Format), (*string)(&c.Format)}, {(*string)(&a.Shape), (*string)(&c.Shape)}} {
+				if *set.from != "" {
+					*set.to = *set.from
+				}
+			}
+		})
+		return fine.body, nil
+	},
+	"verify": func(s *Sim, r *http.Request, c command) (any, error) {
+		if s.world.app(c.App) == nil {
+			return nil, fmt.Errorf("%w app: %q", errNoSuch, c.App)
+		}
+		if err := s.VerifyCallback(r.Context(), c.App); err != nil {
+			return nil, err
+		}
+		return fine.body, nil
+	},
+}
+
+func person(do func(*Sim, string, command) any) func(*Sim, *http.Request, command) (any, error) {
+	return func(s *Sim, _ *http.Request, c command) (any, error) {
+		openid, err := s.openid(c)
+		if err != nil {
+			return nil, err
+		}
+		return do(s, openid, c), nil
+	}
+}
+
+func weather(do func(*Sim, command)) func(*Sim, *http.Request, command) (any, error) {
+	return func(s *Sim, _ *http.Request, c command) (any, error) {
+		do(s, c)
+		return s.weather(), nil
+	}
+}
+
+func known(m Mood) bool {
+	for _, k := range callMoods {
+		if k == m {
+			return true
+		}
+	}
+	return ofPush[m] || m == Refuse
+}
+
+// openid of the user a command names; a name that nobody has is a new user.
+func (s *Sim) openid(c command) (string, error) {
+	if c.OpenID != "" {
+		if s.world.account(c.OpenID) == nil {
+			return "", fmt.Errorf("%w openid: %q", errNoSuch, c.OpenID)
+		}
+		return c.OpenID, nil
+	}
+	a := s.world.app(c.App)
+	if c.App == "" {
+		a = s.world.all()[0]
+	}
+	if a == nil {
+		return "", fmt.Errorf("%w app: %q", errNoSuch, c.App)
+	}
+	if c.User == "" {
+		return "", errors.New("name a user, or an openid")
+	}
+	return s.world.enter(a, c.User).openid, nil
+}
+
+// templateID takes an id, a title, or T1, T2 ... by position.
+func (a *app) templateID(handle string) string {
+	for i, t := range a.conf().Templates {
+		if handle == t.Title || handle == fmt.Sprintf("T%d", i+1) {
+			return t.ID
+		}
+	}
+	return handle
+}
+
+// Control is the control door.
+func (s *Sim) Control() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", "default-src 'self' 'unsafe-inline'")
+		_, _ = w.Write(controlPage) // the reader went away
+	})
+	mux.HandleFunc("GET /api/{view}", func(w http.ResponseWriter, r *http.Request) {
+		v, err := s.view(r)
+		say(w, v, err)
+	})
+	mux.HandleFunc("POST /api/{action}", func(w http.ResponseWriter, r *http.Request) {
+		do := actions[r.PathValue("action")]
+		if do == nil {
+			say(w, nil, fmt.Errorf("%w action: %q", errNoSuch, r.PathValue("action")))
+			return
+		}
+		var c command
+		body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+		if err == nil && len(body) > 0 {
+			err = json.Unmarshal(body, &c)
+		}
+		if err != nil {
+			say(w, nil, err)
+			return
+		}
+		v, err := do(s, r, c)
+		say(w, v, err)
+	})
+	return mux
+}
+
+func say(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		status := http.StatusBadRequest
+		if errors.Is(err, errNoSuch) {
+			status = http.StatusNotFound
+		}
+		w.WriteHeader(status)
+		v = map[string]string{"error": err.Error()}
+	}
+	_ = json.NewEncoder(w).Encode(v) // the reader went away
+}
+
+// view of GET /api/<name>.
+func (s *Sim) view(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	switch r.PathValue("view") {
+	case "state":
+		return s.state(), nil
+	case "actions":
+		names := make([]string, 0, len(actions))
+		for name := range actions {
+			names = append(names, name)
+		}
+		sort.Strings(names)
+		return names, nil
+	case "inbox":
+		openid, err := s.openid(command{OpenID: q.Get("openid"), App: q.Get("app"), User: q.Get("user")})
+		if err != nil {
+			return nil, err
+		}
+		return s.Inbox(openid), nil
+	case "pushes":
+		return s.Pushes(), nil
+	case "sends":
+		return s.Sends(), nil
+	case "calls":
+		return s.Calls(), nil
+	case "counts":
+		return s.Counts(), nil
+	}
+	return nil, fmt.Errorf("%w view: %q", errNoSuch, r.PathValue("view"))
+}
+
+type weatherState struct {
+	Era    Era      `json:"era"`
+	Moods  Moods    `json:"moods"`
+	Forced []Forced `json:"forced"`
+}
+
+func (s *Sim) weather() weatherState {
+	st := weatherState{Era: Era(s.era.Load()), Moods: s.Moods(), Forced: []Forced{}}
+	s.temper.mu.Lock()
+	defer s.temper.mu.Unlock()
+	for _, f := range s.temper.forced {
+		st.Forced = append(st.Forced, *f)
+	}
+	return st
+}
+
+type appState struct {
+	Name      string          `json:"name"`
+	AppID     string          `json:"appid"`
+	Kind      Kind            `json:"kind"`
+	Mode      Mode            `json:"mode"`
+	Format    Format          `json:"format"`
+	Shape     Shape           `json:"shape"`
+	Callback  string          `json:"callback_url"`
+	Silenced  bool            `json:"silenced"`
+	Templates []templateState `json:"templates"`
+	Users     []userState     `json:"users"`
+}
+
+type templateState struct {
+	ID    string       `json:"id"`
+	Title string       `json:"title"`
+	Type  TemplateType `json:"type"`
+}
+
+type userState struct {
+	Name    string         `json:"name"`
+	OpenID  string         `json:"openid"`
+	Credits map[string]int `json:"credits"` // by template id; -1 = open
+	Inbox   []Message      `json:"inbox"`
+}
+
+const (
+	usersShown = 50
+	linesShown = 20
+)
+
+// state is everything the page shows, cut to what a person can read.
+func (s *Sim) state() any {
+	var apps []appState
+	for _, a := range s.world.all() {
+		conf := a.conf()
+		st := appState{Name: conf.Name, AppID: conf.AppID, Kind: conf.Kind, Mode: conf.Mode, Format: conf.Format, Shape: conf.Shape,
+			Callback: conf.CallbackURL, Silenced: a.mark.silent(s.memory()), Users: []userState{}}
+		for _, t := range conf.Templates {
+			st.Templates = append(st.Templates, templateState{t.ID, t.Title, t.Type})
+		}
+		for i, acc := range s.world.everybody(a) {
+			if i == usersShown {
+				break
+			}
+			u := userState{Name: acc.person, OpenID: acc.openid, Credits: map[string]int{}, Inbox: last(s.Inbox(acc.openid), linesShown)}
+			for _, t := range conf.Templates {
+				if n := s.Credits(acc.openid, t.ID); n != 0 {
+					u.Credits[t.ID] = n
+				}
+			}
+			st.Users = append(st.Users, u)
+		}
+		apps = append(apps, st)
+	}
+	var moods []string
+	for _, m := range callMoods {
+		moods = append(moods, string(m))
+	}
+	for m := range ofPush {
+		moods = append(moods, string(m))
+	}
+	sort.Strings(moods)
+	return map[string]any{"seed": s.o.Seed, "now": s.now(), "aged": time.Duration(s.aged.Load()).String(), "weather": s.weather(),
+		"moods": moods, "apps": apps, "pushes": last(s.Pushes(), linesShown), "calls": last(s.Calls(), linesShown), "counts": s.Counts(),
+		"help": strings.TrimSpace(controlHelp)}
+}
+
+const controlHelp = `POST /api/<action> with one JSON object; GET /api/actions lists the actions, GET /api/state shows everything.`
+
+func last[T any](all []T, n int) []T {
+	if len(all) > n {
+		all = all[len(all)-n:]
+	}
+	if all == nil {
+		all = []T{}
+	}
+	return all
+}
