@@ -1,117 +1,226 @@
 // Package callback owns the proof that a push is WeChat's, and the reading of what it says. Nothing leaves it unproven: a
 // push is read only after its signature, its cipher, its appid and its age have been checked, and whatever fails gets one
 // and the same answer.
+//
+// The way of a push, strict first and lenient after:
+//
+//	body --envelope--> Encrypt --prove--> proven bytes --read--> Event --Sink--> success | reply
+//	  |                            |                      |                 |
+//	 413                          403                    400               500
+//
+// WeChat's documents of it: https://developers.weixin.qq.com/miniprogram/dev/framework/server-ability/message-push.html
 package callback
 
 import (
-	"context"
+	"crypto/subtle"
 	"errors"
-	"net/http"
+	"fmt"
+	"strconv"
 	"time"
+	"unsafe"
 )
 
 // Mode is how an app's pushes are secured, as set in WeChat's console.
 type Mode string
 
-// The modes. A push weaker than its app's mode is refused.
+// The modes. A push weaker than its app's mode is refused, a stronger one is taken.
 const (
-	Secure Mode = "secure"
-	Compat Mode = "compat"
-	Plain  Mode = "plain"
+	Secure Mode = "secure" // 安全模式: only what is sealed counts, msg_signature proves it
+	Compat Mode = "compat" // 兼容模式: sealed and plain side by side; the sealed content counts
+	Plain  Mode = "plain"  // 明文模式: signature proves that the sender knows the token, nothing proves the body
 )
 
-// Format is how a push is written.
-type Format string
-
-// The formats, told by the first byte.
-const (
-	JSON Format = "json"
-	XML  Format = "xml"
-)
-
-// Key is one pair of the console's Token and EncodingAESKey (43 characters).
+// Key is one pair of the console's Token and EncodingAESKey (43 characters). It holds secrets: never print it.
 type Key struct{ Token, EncodingAESKey string }
 
-// App is what the ear must know of one app.
+// App is what the ear must know of one app. It holds secrets: never print it.
 type App struct {
-	Name       string
-	AppID      string
-	OriginalID string
-	Mode       Mode
-	Key        Key
-	Previous   []Key
-	MaxAge     time.Duration
-	Reply      string
-	PayAppKey  string
+	Name       string        // in our URLs
+	AppID      string        // must stand at the end of what is sealed; a third-party platform's own appid for its pushes
+	OriginalID string        // gh_...; when set, ToUserName must be it
+	Mode       Mode          // "" is Secure
+	Key        Key           // EncodingAESKey may be empty in Plain: then a sealed push is refused
+	Previous   []Key         // still taken while rotating; an empty half is the half of Key
+	MaxAge     time.Duration // of the URL's timestamp; 0 takes any age
+	Reply      string        // "" or success, transfer_customer_service (the door does it), partner (the sink does it)
+	PayAppKey  string        // virtual payment's AppKey: when set, PayEventSig must be right
 }
 
-// The two ways not to be a push.
+// The two ways not to be a push. [ErrUnproven] never says why: the sender would learn from it.
 var (
 	ErrUnproven  = errors.New("callback: not proven to be WeChat's")
 	ErrMalformed = errors.New("callback: proven, but malformed")
 )
 
-// Query is what the URL of a push carries.
-type Query struct{ Signature, MsgSignature, Timestamp, Nonce, EchoStr string }
+// maxAhead is how far WeChat's clock may be before ours while MaxAge is in force.
+const maxAhead = 5 * time.Minute
 
-// ParseQuery reads a raw query.
-func ParseQuery(raw string) Query { return Query{} }
-
-// Push is a proven push.
+// Push is a proven push. All of it belongs to whoever holds it: nothing in it is used again after it was handed out, so a sink
+// may keep it, and keep it after it returned. Raw is for reading only: the texts in Event are pieces of it.
 type Push struct {
-	App, AppID string
-	Format     Format
-	Raw        []byte
-	Event      Event
-	Name       string
-	Sealed     bool
+	App    string // the app's name
+	AppID  string
+	Format Format // of Raw
+	Raw    []byte // the proven message, byte for byte
+	Event  Event
+	Name   string // the same for every delivery of the same push, whatever its nonce; 28 characters of [A-Za-z0-9_-]
+	Sealed bool   // it came encrypted
+
+	outer Format // of the envelope: what a reply is written in
+	nonce string
+	lock  *lock // the key that opened it
 }
 
-// Seal seals a passive reply in the format and with the key of the push.
-func (p *Push) Seal(reply []byte, now time.Time) ([]byte, error) { return reply, nil }
-
-// Ear hears one app.
-type Ear struct{}
-
-// NewEar checks the app and prepares its keys.
-func NewEar(a App) (*Ear, error) { return &Ear{}, nil }
-
-// Open proves and reads a push.
-func (e *Ear) Open(q Query, body []byte, now time.Time) (*Push, error) { return nil, ErrUnproven }
-
-// Decode reads a proven message.
-func Decode(raw []byte) (Format, Event, error) { return "", Event{}, ErrMalformed }
-
-// TransferCustomerService is the reply that hands a message to the customer service tool; nil for events.
-func TransferCustomerService(p *Push) []byte { return nil }
-
-// Sink takes a proven push.
-type Sink func(ctx context.Context, p *Push) (reply []byte, err error)
-
-// DoorOptions are the limits of the door and who is told.
-type DoorOptions struct {
-	BodyLimit int64
-	Budget    time.Duration
-	OnResult  func(app, event, result string)
-	OnError   func(app string, err error)
+// Ear hears one app. It is safe for concurrent use.
+type Ear struct {
+	app    App
+	locks  []*lock // the current key first
+	rounds int     // keys tried before giving up; the same for every app of a door
 }
 
-// Door is the HTTP door of all apps.
-type Door struct{}
-
-// NewDoor opens the door.
-func NewDoor(apps []App, sink Sink, o DoorOptions) (*Door, error) { return &Door{}, nil }
-
-// SetApps replaces the apps.
-func (d *Door) SetApps(apps []App) error { return nil }
-
-// Serve answers one request for the app named.
-func (d *Door) Serve(w http.ResponseWriter, r *http.Request, app string) {}
-
-// SealPush writes a push as WeChat would.
-func SealPush(a App, format Format, raw []byte, nonce string, at time.Time) (query string, body []byte, err error) {
-	return "", nil, nil
+// NewEar checks the app and prepares its keys. Errors name the field and never its value.
+func NewEar(a App) (*Ear, error) {
+	if a.Mode == "" {
+		a.Mode = Secure
+	}
+	switch {
+	case a.Mode != Secure && a.Mode != Compat && a.Mode != Plain:
+		return nil, fmt.Errorf("callback: app %q: mode: unknown, want secure, compat or plain", a.Name)
+	case a.AppID == "":
+		return nil, fmt.Errorf("callback: app %q: appid: missing", a.Name)
+	case a.Reply != "" && a.Reply != "success" && a.Reply != "transfer_customer_service" && a.Reply != "partner":
+		return nil, fmt.Errorf("callback: app %q: reply: unknown, want success, transfer_customer_service or partner", a.Name)
+	case a.MaxAge < 0:
+		return nil, fmt.Errorf("callback: app %q: max_age: negative", a.Name)
+	}
+	e := &Ear{app: a}
+	for i, k := range append([]Key{a.Key}, a.Previous...) {
+		path := "push"
+		if i > 0 {
+			path = "push.previous[" + strconv.Itoa(i-1) + "]"
+			if k.Token == "" {
+				k.Token = a.Key.Token
+			}
+			if k.EncodingAESKey == "" {
+				k.EncodingAESKey = a.Key.EncodingAESKey
+			}
+		}
+		l, err := newLock(k)
+		if err != nil {
+			return nil, fmt.Errorf("callback: app %q: %s.%w", a.Name, path, err)
+		}
+		if !l.keyed && a.Mode != Plain {
+			return nil, fmt.Errorf("callback: app %q: %s.encoding_aes_key: missing, mode %s needs it", a.Name, path, a.Mode)
+		}
+		e.locks = append(e.locks, l)
+	}
+	e.rounds = len(e.locks)
+	return e, nil
 }
 
-// Compose writes an event as WeChat would.
-func Compose(format Format, e Event) ([]byte, error) { return nil, nil }
+// Open proves and reads one push. It keeps nothing of body. The errors are [ErrUnproven], whatever was wrong, and
+// [ErrMalformed] for a push that is WeChat's and cannot be read.
+func (e *Ear) Open(q Query, body []byte, now time.Time) (*Push, error) {
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	p, err := e.open(s, &q, body, now)
+	if err == nil {
+		s.name(p)
+	}
+	return p, err
+}
+
+// open is the codec alone: verify, decrypt, decode.
+func (e *Ear) open(s *scratch, q *Query, body []byte, now time.Time) (*Push, error) {
+	outer, encrypt := s.envelope(body)
+	msg, l := e.prove(s, q, encrypt, body)
+	if l == nil || !e.fresh(q.Timestamp, now) {
+		return nil, ErrUnproven
+	}
+	p := &Push{App: e.app.Name, AppID: e.app.AppID, Sealed: encrypt != nil, outer: outer, nonce: q.Nonce, lock: l}
+	p.Raw = append(p.Raw, msg...)
+	var err error
+	// The event's texts are cut out of Raw itself, which nobody writes to (DECISIONS.md 4).
+	if p.Format, err = p.Event.read(unsafe.String(unsafe.SliceData(p.Raw), len(p.Raw))); err != nil {
+		return nil, err
+	}
+	if !e.addressed(&p.Event) || !e.paid(&p.Event, p.Sealed) {
+		return nil, ErrUnproven
+	}
+	return p, nil
+}
+
+// Echo proves a URL check (GET) and returns what to answer it with, verbatim.
+// https://developers.weixin.qq.com/miniprogram/dev/framework/server-ability/message-push.html
+func (e *Ear) Echo(q Query, now time.Time) (string, error) {
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	l := e.signed(s, &q)
+	switch {
+	case l == nil || !e.fresh(q.Timestamp, now):
+		return "", ErrUnproven
+	case q.EchoStr == "":
+		return "", fmt.Errorf("%w: no echostr", ErrMalformed)
+	}
+	return q.EchoStr, nil
+}
+
+// prove returns the proven message and the key that proved it, or no key. What it does depends on the body and on how many
+// keys the door's apps have, not on which check fails (DECISIONS.md 3).
+func (e *Ear) prove(s *scratch, q *Query, encrypt, body []byte) ([]byte, *lock) {
+	if encrypt == nil {
+		if l := e.signed(s, q); l != nil && e.app.Mode == Plain {
+			return body, l
+		}
+		return nil, nil
+	}
+	tried := false
+	for i := range e.rounds {
+		l := e.locks[min(i, len(e.locks)-1)]
+		sum := s.signature(l.token, q.Timestamp, q.Nonce, encrypt)
+		right := same(&sum, q.MsgSignature)
+		if !right && (tried || i+1 < e.rounds) {
+			continue
+		}
+		tried = true
+		if msg, ok := l.unseal(s, encrypt, e.app.AppID); ok && right && l.keyed {
+			return msg, l
+		}
+	}
+	return nil, nil
+}
+
+// signed returns the key whose token made signature, which covers token, timestamp and nonce and never the body.
+func (e *Ear) signed(s *scratch, q *Query) *lock {
+	for i := range e.rounds {
+		l := e.locks[min(i, len(e.locks)-1)]
+		sum := s.signature(l.token, q.Timestamp, q.Nonce, nil)
+		if same(&sum, q.Signature) {
+			return l
+		}
+	}
+	return nil
+}
+
+func same(sum *[40]byte, claimed string) bool {
+	var c [40]byte
+	copy(c[:], claimed)
+	return subtle.ConstantTimeCompare(sum[:], c[:])&subtle.ConstantTimeEq(int32(len(claimed)), 40) == 1
+}
+
+func (e *Ear) fresh(timestamp string, now time.Time) bool {
+	if e.app.MaxAge == 0 {
+		return true
+	}
+	at, err := strconv.ParseInt(timestamp, 10, 64)
+	if err != nil {
+		return false
+	}
+	age := now.Sub(time.Unix(at, 0))
+	return age <= e.app.MaxAge && age >= -maxAhead
+}
+
+// addressed says whether the push is for the account the app is. A third-party platform's notices have no ToUserName.
+func (e *Ear) addressed(ev *Event) bool {
+	return e.app.OriginalID == "" || ev.ToUserName == e.app.OriginalID || ev.Component != nil && ev.ToUserName == ""
+}

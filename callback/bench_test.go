@@ -1,0 +1,175 @@
+package callback
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/silenceper/wechat/v2/util"
+)
+
+// benchApp has the key of the second vector: not zero, trailing bits set.
+var benchApp = App{Name: "shop", AppID: "wxb11529c136998cb6", Key: Key{Token: "pamtest", EncodingAESKey: "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"}}
+
+var benchTime = time.Unix(1714112445, 0)
+
+// popup is the largest popup event within 1 KiB in the format.
+func popup(tb testing.TB, format Format) []byte {
+	tb.Helper()
+	ev := Event{ToUserName: "gh_97417a04a28d", FromUserName: "o9AgO5Kd5ggOC-bXrbNODIiE3bGY", CreateTime: 1714112445, MsgType: "event", Event: "subscribe_msg_popup_event"}
+	var last []byte
+	for n := 0; ; n++ {
+		raw, err := Compose(format, ev)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if len(raw) > 1024 {
+			return last
+		}
+		last = raw
+		ev.Subscribes = append(ev.Subscribes, Subscribe{TemplateID: fmt.Sprintf("VRR0UEO9VJOLs0MHlU0OilqX6MVFDwH3_3gz3Oc0N%02d", n), Status: "accept", PopupScene: "0"})
+	}
+}
+
+func sealedPush(tb testing.TB, a App, format Format, raw []byte) (Query, []byte) {
+	tb.Helper()
+	query, body, err := SealPush(a, format, raw, "415670741", benchTime)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ParseQuery(query), body
+}
+
+func TestAllocations(t *testing.T) {
+	e, err := NewEar(benchApp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []Format{XML, JSON} {
+		q, body := sealedPush(t, benchApp, format, popup(t, format))
+		if n := testing.AllocsPerRun(200, func() {
+			if _, err := e.codec(q, body, benchTime); err != nil {
+				t.Fatal(err)
+			}
+		}); n > 4 && !raceEnabled {
+			t.Errorf("%s: verify, decrypt and decode: %v allocations, want at most 4", format, n)
+		}
+		bad := q
+		bad.MsgSignature = strings.Repeat("0", 40)
+		if n := testing.AllocsPerRun(200, func() {
+			if _, err := e.Open(bad, body, benchTime); err == nil {
+				t.Fatal("accepted")
+			}
+		}); n > 0 && !raceEnabled {
+			t.Errorf("%s: a forged push: %v allocations, want none", format, n)
+		}
+	}
+	query := "signature=6c5c811b55cc85e0e1b54100749188c20beb3f5d&timestamp=1714112445&nonce=415670741&openid=o9&encrypt_type=aes&msg_signature=046e02f8204d34f8ba5fa3b1db94908f3df2e9b3"
+	if n := testing.AllocsPerRun(200, func() { ParseQuery(query) }); n > 0 {
+		t.Errorf("query: %v allocations, want none", n)
+	}
+}
+
+// BenchmarkCodec is verify, decrypt and decode: what the oracle does. BenchmarkOpen also gives the push its name.
+func BenchmarkCodecXML(b *testing.B)  { benchmarkOpen(b, XML, (*Ear).codec) }
+func BenchmarkCodecJSON(b *testing.B) { benchmarkOpen(b, JSON, (*Ear).codec) }
+func BenchmarkOpenXML(b *testing.B)   { benchmarkOpen(b, XML, (*Ear).Open) }
+func BenchmarkOpenJSON(b *testing.B)  { benchmarkOpen(b, JSON, (*Ear).Open) }
+
+func (e *Ear) codec(q Query, body []byte, now time.Time) (*Push, error) {
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	return e.open(s, &q, body, now)
+}
+
+func benchmarkOpen(b *testing.B, format Format, open func(*Ear, Query, []byte, time.Time) (*Push, error)) {
+	e, err := NewEar(benchApp)
+	if err != nil {
+		b.Fatal(err)
+	}
+	raw := popup(b, format)
+	q, body := sealedPush(b, benchApp, format, raw)
+	b.SetBytes(int64(len(raw)))
+	b.ReportAllocs()
+	defer cpuPerOp(b)()
+	for b.Loop() {
+		if _, err := open(e, q, body, benchTime); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// cpuPerOp reports the process's CPU time beside the wall clock, which other work on the machine stretches.
+func cpuPerOp(b *testing.B) func() {
+	b.Helper()
+	spent := func() int64 {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return u.Utime.Nano() + u.Stime.Nano()
+	}
+	began := spent()
+	return func() { b.ReportMetric(float64(spent()-began)/float64(b.N), "cpu-ns/op") }
+}
+
+func BenchmarkDecodeXML(b *testing.B)  { benchmarkDecode(b, XML) }
+func BenchmarkDecodeJSON(b *testing.B) { benchmarkDecode(b, JSON) }
+
+func benchmarkDecode(b *testing.B, format Format) {
+	raw := popup(b, format)
+	b.ReportAllocs()
+	defer cpuPerOp(b)()
+	for b.Loop() {
+		if _, _, err := Decode(raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// The oracle does the same work with the SDK's primitives and the standard library's decoders.
+func BenchmarkOracleXML(b *testing.B)  { benchmarkOracle(b, XML, xml.Unmarshal) }
+func BenchmarkOracleJSON(b *testing.B) { benchmarkOracle(b, JSON, json.Unmarshal) }
+
+type oraclePush struct {
+	XMLName                xml.Name `xml:"xml" json:"-"`
+	ToUserName             string
+	FromUserName           string
+	CreateTime             int64
+	MsgType                string
+	Event                  string
+	SubscribeMsgPopupEvent struct{ List []oracleEntry } `json:"-"`
+	List                   []oracleEntry                `xml:"-"`
+}
+
+type oracleEntry struct{ TemplateId, SubscribeStatusString, PopupScene string } //nolint:revive // WeChat's spelling
+
+func benchmarkOracle(b *testing.B, format Format, unmarshal func([]byte, any) error) {
+	q, body := sealedPush(b, benchApp, format, popup(b, format))
+	b.ReportAllocs()
+	defer cpuPerOp(b)()
+	for b.Loop() {
+		var envelope struct {
+			XMLName xml.Name `xml:"xml" json:"-"`
+			Encrypt string
+		}
+		if err := unmarshal(body, &envelope); err != nil {
+			b.Fatal(err)
+		}
+		if util.Signature(benchApp.Key.Token, q.Timestamp, q.Nonce, envelope.Encrypt) != q.MsgSignature {
+			b.Fatal("signature")
+		}
+		_, raw, err := util.DecryptMsg(benchApp.AppID, envelope.Encrypt, benchApp.Key.EncodingAESKey)
+		if err != nil {
+			b.Fatal(err)
+		}
+		var push oraclePush
+		if err := unmarshal(raw, &push); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,229 @@
+package callback
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Decode reads a proven message as WeChat wrote it, XML or JSON. Every event and message is read as far as it is known; what
+// is not known is no fault. The error is [ErrMalformed]: neither format, cut off, or nested past any reason.
+func Decode(raw []byte) (Format, Event, error) {
+	var ev Event
+	format, err := ev.read(string(raw))
+	return format, ev, err
+}
+
+// maxDepth is how deep a message may nest. WeChat's own stay below 6.
+const maxDepth = 32
+
+// read fills the event from text, of which it keeps parts.
+func (ev *Event) read(text string) (Format, error) {
+	text = trimLeft(strings.TrimPrefix(text, "\ufeff"))
+	r := newReader(ev)
+	defer r.free()
+	var format Format
+	var err error
+	switch {
+	case strings.HasPrefix(text, "<"):
+		r.likely = 1 + (len(text)-400)/140
+		format, err = XML, readXML(text, r)
+	case strings.HasPrefix(text, "{"):
+		r.likely = 1 + (len(text)-280)/110
+		format, err = JSON, readJSON(text, r)
+	default:
+		return "", fmt.Errorf("%w: neither XML nor JSON", ErrMalformed)
+	}
+	if err != nil {
+		return format, err
+	}
+	r.finish()
+	return format, nil
+}
+
+// blanks are what XML and JSON both call white space.
+const blanks = " \t\r\n"
+
+func trimLeft[T string | []byte](s T) T {
+	for len(s) > 0 && isBlank(s[0]) {
+		s = s[1:]
+	}
+	return s
+}
+
+func trim[T string | []byte](s T) T {
+	for len(s) > 0 && isBlank(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return trimLeft(s)
+}
+
+func isBlank(c byte) bool { return c <= ' ' && (c == ' ' || c == '\t' || c == '\r' || c == '\n') }
+
+func malformed(what string, at int) error {
+	return fmt.Errorf("%w: %s at byte %d", ErrMalformed, what, at)
+}
+
+// leaf is a field the reader could not place yet, because which family it belongs to stands elsewhere in the push. A leaf
+// without a key marks where a container of that name begins.
+type leaf struct{ in, key, value string }
+
+// reader turns what the two scanners see into an Event. Both formats come to the same calls: a container is entered and
+// left, a leaf has a key and a text. A JSON array of things is the same thing several times, as repeated elements in XML.
+type reader struct {
+	ev     *Event
+	names  [4]string // of the containers open now, outermost first; deeper ones need no name
+	depth  int
+	entry  int  // the depth of the subscribe entry open now; 0: none
+	bare   bool // the subscribe wrapper open now has fields but no List yet
+	likely int  // how many subscribe entries fit into a push of this length
+	rest   []leaf
+}
+
+var readers = sync.Pool{New: func() any { return &reader{rest: make([]leaf, 0, 24)} }}
+
+func newReader(ev *Event) *reader {
+	r := readers.Get().(*reader)
+	r.ev = ev
+	return r
+}
+
+// free gives the reader back without a trace of what it read.
+func (r *reader) free() {
+	clear(r.rest)
+	*r = reader{rest: r.rest[:0]}
+	if cap(r.rest) <= 256 {
+		readers.Put(r)
+	}
+}
+
+func (r *reader) parent() string {
+	switch {
+	case r.depth == 0:
+		return ""
+	case r.depth > len(r.names):
+		return "deeper"
+	}
+	return r.names[r.depth-1]
+}
+
+func (r *reader) enter(name string) {
+	wrapped := strings.HasPrefix(r.parent(), "SubscribeMsg")
+	if r.depth < len(r.names) {
+		r.names[r.depth] = name
+	}
+	r.depth++
+	switch {
+	case name == "List" && (r.depth == 1 || r.depth == 2 && wrapped):
+		r.addSubscribe()
+		r.entry = r.depth
+	case r.depth == 1 && strings.HasPrefix(name, "SubscribeMsg"):
+		r.bare = true
+	default:
+		r.rest = append(r.rest, leaf{in: name})
+	}
+}
+
+func (r *reader) leave() {
+	if r.entry == r.depth {
+		r.entry = 0
+	}
+	r.depth--
+}
+
+func (r *reader) addSubscribe() {
+	if r.ev.Subscribes == nil {
+		r.ev.Subscribes = make([]Subscribe, 0, min(max(r.likely, 1), 8))
+	}
+	r.ev.Subscribes = append(r.ev.Subscribes, Subscribe{})
+}
+
+func (r *reader) leaf(key, value string) {
+	switch {
+	case r.depth == 0:
+		r.top(key, value)
+	case r.entry == r.depth:
+		r.subscribe(key, value)
+	case r.depth == 1 && strings.HasPrefix(r.names[0], "SubscribeMsg"):
+		if r.bare {
+			r.addSubscribe()
+			r.bare = false
+		}
+		r.subscribe(key, value)
+	default:
+		r.rest = append(r.rest, leaf{r.parent(), key, value})
+	}
+}
+
+func (r *reader) top(key, value string) {
+	ev := r.ev
+	switch key {
+	case "ToUserName":
+		ev.ToUserName = value
+	case "FromUserName":
+		ev.FromUserName = value
+	case "CreateTime":
+		ev.CreateTime = whole(value)
+	case "MsgType":
+		ev.MsgType = value
+	case "Event":
+		ev.Event = value
+	case "MsgId", "MsgID", "msgid", "MSGID", "msgId", "Msgid":
+		ev.MsgID = value
+	case "Status":
+		ev.Status = value
+	case "List": // empty: List had no entry
+	default:
+		r.rest = append(r.rest, leaf{key: key, value: value})
+	}
+}
+
+func (r *reader) subscribe(key, value string) {
+	if len(r.ev.Subscribes) == 0 {
+		return
+	}
+	s := &r.ev.Subscribes[len(r.ev.Subscribes)-1]
+	switch key {
+	case "TemplateId", "TemplateID", "template_id":
+		s.TemplateID = value
+	case "SubscribeStatusString":
+		s.Status = value
+	case "PopupScene":
+		s.PopupScene = value
+	case "MsgID", "MsgId", "msgid":
+		s.MsgID = value
+	case "ErrorCode":
+		s.ErrorCode = value
+	case "ErrorStatus":
+		s.ErrorStatus = value
+	}
+}
+
+// finish places what waited for the event's name.
+func (r *reader) finish() {
+	ev := r.ev
+	ev.OpenID = ev.FromUserName
+	if ev.Subscribes != nil {
+		if !strings.HasPrefix(ev.Event, "subscribe_msg_") {
+			ev.Subscribes = nil // some other event's List
+		}
+		ev.Subscribes = slices.DeleteFunc(ev.Subscribes, func(s Subscribe) bool { return s.TemplateID == "" })
+	}
+	if len(r.rest) > 0 {
+		ev.place(r.rest)
+	}
+}
+
+// whole reads an integer WeChat wrote as a number or a text; 0 when it is none.
+func whole(s string) int64 {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err == nil {
+		return n
+	}
+	if f, err := strconv.ParseFloat(s, 64); err == nil && f > -1<<53 && f < 1<<53 {
+		return int64(f)
+	}
+	return 0
+}

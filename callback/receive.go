@@ -1,0 +1,342 @@
+package callback
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Sink takes a proven push. It returns when the push and all that follows from it is safe; an error makes WeChat push again.
+// A reply that is not empty becomes the passive reply, sealed as the push was. ctx ends with the budget, not with the
+// connection. p is the sink's to keep (see [Push]).
+type Sink func(ctx context.Context, p *Push) (reply []byte, err error)
+
+// DoorOptions are the limits of the door and who is told. Zero values get the contract's defaults.
+type DoorOptions struct {
+	BodyLimit int64         // bytes of a body; 256 KiB
+	Budget    time.Duration // from the first look at a request to its answer; 4 s, WeChat waits 5
+	// OnResult is told of every request: the app's name ("" when there is no such app), the event or kind of message (one of
+	// a fixed set, else "other"; "" when nothing was proven), and one of the Result constants.
+	OnResult func(app, event, result string)
+	// OnError is told why a proven push could not be taken: the sink's error, [ErrMalformed] or [ErrLate].
+	OnError func(app string, err error)
+}
+
+// What came of a request.
+const (
+	ResultTaken     = "taken"     // 200 success
+	ResultReplied   = "replied"   // 200 with a passive reply
+	ResultEchoed    = "echoed"    // 200, a URL check
+	ResultProbed    = "probed"    // 200 success to CheckContainerPath
+	ResultUnproven  = "unproven"  // 403
+	ResultMalformed = "malformed" // 400
+	ResultTooLarge  = "too_large" // 413
+	ResultFailed    = "failed"    // 500, the sink refused
+	ResultLate      = "late"      // 500, the budget passed
+	ResultMethod    = "method"    // 405
+)
+
+// ErrLate is told to OnError when the sink did not return within the budget.
+var ErrLate = errors.New("callback: not taken within the budget")
+
+// Door is the HTTP door WeChat pushes to, for all apps. It is safe for concurrent use.
+type Door struct {
+	sink     Sink
+	o        DoorOptions
+	ears     atomic.Pointer[map[string]*Ear]
+	stranger atomic.Pointer[Ear] // stands in for apps there are none of: as much work, never a yes
+}
+
+// NewDoor opens the door for the apps.
+func NewDoor(apps []App, sink Sink, o DoorOptions) (*Door, error) {
+	if o.BodyLimit <= 0 {
+		o.BodyLimit = 256 << 10
+	}
+	if o.Budget <= 0 {
+		o.Budget = 4 * time.Second
+	}
+	if o.OnResult == nil {
+		o.OnResult = func(string, string, string) {}
+	}
+	if o.OnError == nil {
+		o.OnError = func(string, error) {}
+	}
+	d := &Door{sink: sink, o: o}
+	return d, d.SetApps(apps)
+}
+
+// SetApps replaces all apps at once; with an error the old ones stay. Requests under way end with the app they began with.
+func (d *Door) SetApps(apps []App) error {
+	var secret [48]byte
+	rand.Read(secret[:]) //nolint:errcheck // never fails
+	stranger, err := NewEar(App{Name: "stranger", AppID: "wx0000000000000000", Mode: Secure, Key: Key{
+		Token:          base64.RawStdEncoding.EncodeToString(secret[:16]),
+		EncodingAESKey: base64.RawStdEncoding.EncodeToString(secret[16:]),
+	}})
+	if err != nil {
+		return err
+	}
+	ears := make(map[string]*Ear, len(apps))
+	var faults []error
+	rounds := stranger.rounds
+	for _, a := range apps {
+		e, err := NewEar(a)
+		switch {
+		case err != nil:
+			faults = append(faults, err)
+		case ears[a.Name] != nil || a.Name == "":
+			faults = append(faults, fmt.Errorf("callback: app %q: name missing or twice", a.Name))
+		default:
+			ears[a.Name] = e
+			rounds = max(rounds, e.rounds)
+		}
+	}
+	if len(faults) > 0 {
+		return errors.Join(faults...)
+	}
+	for _, e := range ears {
+		e.rounds = rounds
+	}
+	stranger.rounds = rounds
+	d.stranger.Store(stranger)
+	d.ears.Store(&ears)
+	return nil
+}
+
+// Serve answers one request for the app named in its path: GET checks the URL, POST is a push.
+func (d *Door) Serve(w http.ResponseWriter, r *http.Request, app string) {
+	began := time.Now()
+	e := (*d.ears.Load())[app]
+	if e == nil {
+		e, app = d.stranger.Load(), ""
+	}
+	switch r.Method {
+	case http.MethodPost:
+		event, result := d.push(w, r, e, app, began)
+		d.o.OnResult(app, event, result)
+	case http.MethodGet:
+		d.o.OnResult(app, "", d.check(w, r, e, began))
+	default:
+		w.Header().Set("Allow", "GET, POST")
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		d.o.OnResult(app, "", ResultMethod)
+	}
+}
+
+func (d *Door) check(w http.ResponseWriter, r *http.Request, e *Ear, now time.Time) string {
+	echo, err := e.Echo(ParseQuery(r.URL.RawQuery), now)
+	if err != nil {
+		return refuse(w, err)
+	}
+	answer(w, textPlain, []byte(echo)) // verbatim, and never as a page
+	return ResultEchoed
+}
+
+func (d *Door) push(w http.ResponseWriter, r *http.Request, e *Ear, app string, began time.Time) (event, result string) {
+	_ = http.NewResponseController(w).SetReadDeadline(began.Add(d.o.Budget)) // where the server can: a slow body is late too
+	room := bodies.Get().(*[]byte)
+	body, err := d.body(r, (*room)[:0])
+	if cap(body) <= keepBody {
+		*room = body[:0]
+		defer bodies.Put(room)
+	}
+	if err != nil {
+		return "", refuse(w, err)
+	}
+	q := ParseQuery(r.URL.RawQuery)
+	if isProbe(&q, body) {
+		answer(w, textPlain, success)
+		return "", ResultProbed
+	}
+	p, err := e.Open(q, body, began)
+	if err != nil {
+		if errors.Is(err, ErrMalformed) {
+			d.o.OnError(app, err)
+		}
+		return "", refuse(w, err)
+	}
+	reply, err := d.take(r.Context(), p, began)
+	event = p.Event.kind()
+	if err == nil && len(reply) == 0 && e.app.Reply == "transfer_customer_service" {
+		reply = TransferCustomerService(p)
+	}
+	if err == nil && len(reply) > 0 {
+		reply, err = p.Seal(reply, time.Now())
+	}
+	if err != nil {
+		d.o.OnError(app, err)
+		w.WriteHeader(http.StatusInternalServerError)
+		if errors.Is(err, ErrLate) || errors.Is(err, context.DeadlineExceeded) {
+			return event, ResultLate
+		}
+		return event, ResultFailed
+	}
+	if len(reply) == 0 {
+		answer(w, textPlain, success)
+		return event, ResultTaken
+	}
+	kind := textJSON
+	if p.outer == XML {
+		kind = textXML
+	}
+	answer(w, kind, reply)
+	return event, ResultReplied
+}
+
+var errTooLarge = errors.New("callback: body too large")
+
+// body reads the request's body into b, growing it as bytes really come.
+func (d *Door) body(r *http.Request, b []byte) ([]byte, error) {
+	if r.ContentLength > d.o.BodyLimit {
+		return b, errTooLarge
+	}
+	if r.Body == nil {
+		return b, nil
+	}
+	if n := r.ContentLength; n < keepBody && n >= int64(cap(b)) {
+		b = make([]byte, 0, n+1)
+	}
+	for {
+		if len(b) == cap(b) {
+			b = slices.Grow(b, max(len(b), 512))
+		}
+		n, err := r.Body.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		var limited *http.MaxBytesError
+		switch {
+		case int64(len(b)) > d.o.BodyLimit || err != nil && errors.As(err, &limited):
+			return b, errTooLarge
+		case err == io.EOF:
+			return b, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return b, ErrLate
+		case err != nil: // cut off
+			return b, ErrUnproven
+		}
+	}
+}
+
+// keepBody is the largest buffer kept for the next push; a push is some 1 to 4 KiB.
+const keepBody = 16 << 10
+
+var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// take hands the push to the sink and waits for it no longer than the budget. A connection that is gone does not stop the
+// sink: what it stores, WeChat's next delivery finds stored.
+func (d *Door) take(ctx context.Context, p *Push, began time.Time) ([]byte, error) {
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), began.Add(d.o.Budget))
+	type taken struct {
+		reply []byte
+		err   error
+	}
+	done := make(chan taken, 1)
+	go func() {
+		defer cancel()
+		var t taken
+		defer func() {
+			if broken := recover(); broken != nil {
+				t = taken{err: fmt.Errorf("callback: the sink broke down: %v\n%s", broken, debug.Stack())}
+			}
+			done <- t
+		}()
+		t.reply, t.err = d.sink(ctx, p)
+	}()
+	select {
+	case t := <-done:
+		return t.reply, t.err
+	case <-ctx.Done():
+		select {
+		case t := <-done:
+			return t.reply, t.err
+		default:
+			return nil, ErrLate
+		}
+	}
+}
+
+// isProbe says whether this is CheckContainerPath, with which WeChat's cloud hosting asks whether anybody is there. It proves
+// nothing and learns nothing (DECISIONS.md 7).
+// https://developers.weixin.qq.com/miniprogram/dev/wxcloudservice/wxcloudrun/src/guide/weixin/push
+func isProbe(q *Query, body []byte) bool {
+	const longest = 256
+	if len(body) == 0 || len(body) > longest || q.Signature != "" || q.MsgSignature != "" || !bytes.Contains(body, []byte("CheckContainerPath")) {
+		return false
+	}
+	tight := strings.Join(strings.Fields(strings.TrimPrefix(string(body), "\ufeff")), "")
+	return tight == `{"action":"CheckContainerPath"}` || tight == "<xml><action>CheckContainerPath</action></xml>" ||
+		tight == "<xml><action><![CDATA[CheckContainerPath]]></action></xml>"
+}
+
+var (
+	success   = []byte("success")
+	textPlain = []string{"text/plain; charset=utf-8"}
+	textJSON  = []string{"application/json; charset=utf-8"}
+	textXML   = []string{"text/xml; charset=utf-8"}
+	noSniff   = []string{"nosniff"}
+)
+
+func answer(w http.ResponseWriter, kind []string, body []byte) {
+	h := w.Header()
+	h["Content-Type"] = kind
+	h["X-Content-Type-Options"] = noSniff
+	_, _ = w.Write(body) // a connection that is gone hears nothing; WeChat pushes again
+}
+
+// refuse answers with a status and nothing else.
+func refuse(w http.ResponseWriter, err error) string {
+	status, result := http.StatusForbidden, ResultUnproven
+	switch {
+	case errors.Is(err, ErrMalformed):
+		status, result = http.StatusBadRequest, ResultMalformed
+	case errors.Is(err, errTooLarge):
+		status, result = http.StatusRequestEntityTooLarge, ResultTooLarge
+	case errors.Is(err, ErrLate):
+		status, result = http.StatusInternalServerError, ResultLate
+	}
+	w.WriteHeader(status)
+	return result
+}
+
+// kind is the event's or message's name for counting, out of a fixed set.
+func (ev *Event) kind() string {
+	name := ev.Event
+	switch {
+	case ev.Component != nil:
+		name = ev.Component.InfoType
+	case ev.MsgType != "event":
+		name = ev.MsgType
+	}
+	if kinds[name] {
+		return name
+	}
+	return "other"
+}
+
+var kinds = func() map[string]bool {
+	known := make(map[string]bool)
+	for _, name := range strings.Fields(`
+		text image miniprogrampage voice video shortvideo location link
+		subscribe_msg_popup_event subscribe_msg_change_event subscribe_msg_sent_event TEMPLATESENDJOBFINISH
+		user_enter_tempsession user_authorization_revoke user_authorization_cancellation user_info_modified
+		notify_service_msg_send_result wxa_punish_event wxa_media_check
+		trade_manage_order_settlement trade_manage_remind_shipping trade_manage_remind_access_api
+		xpay_goods_deliver_notify xpay_coin_pay_notify xpay_refund_notify xpay_complaint_notify
+		minigame_coin_deliver_completed minigame_game_pay_goods_deliver_notify minigame_h5_goods_deliver_notify
+		subscribe unsubscribe SCAN CLICK VIEW LOCATION view_miniprogram debug_demo
+		component_verify_ticket authorized unauthorized updateauthorized`) {
+		known[name] = true
+	}
+	return known
+}()

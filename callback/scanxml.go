@@ -1,0 +1,345 @@
+package callback
+
+import (
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	cdataOpen  = "<![CDATA["
+	cdataClose = "]]>"
+)
+
+// xmlScan reads WeChat's XML in one pass: elements, CDATA, the five entities and character references. Attributes, comments
+// and processing instructions are passed over; a DOCTYPE is malformed, and so no entity can be declared.
+type xmlScan struct {
+	s     string
+	i     int
+	r     *reader
+	clean bool // no entity and no carriage return anywhere: texts are what they are
+}
+
+func readXML(s string, r *reader) error {
+	x := xmlScan{s: s, r: r, clean: strings.IndexByte(s, '&') < 0 && strings.IndexByte(s, '\r') < 0}
+	if err := x.misc(); err != nil {
+		return err
+	}
+	name, closed, err := x.tag()
+	if err != nil {
+		return err
+	}
+	if !closed {
+		if err := x.element(name, 0); err != nil {
+			return err
+		}
+	}
+	if err := x.misc(); err != nil {
+		return err
+	}
+	if x.i < len(s) {
+		return malformed("more than one document", x.i)
+	}
+	return nil
+}
+
+// misc passes over blanks, comments and processing instructions outside the root.
+func (x *xmlScan) misc() error {
+	for {
+		x.i = len(x.s) - len(trimLeft(x.s[x.i:]))
+		if skipped, err := x.aside(); !skipped {
+			return err
+		}
+	}
+}
+
+// aside passes over a comment or processing instruction.
+func (x *xmlScan) aside() (bool, error) {
+	rest, end := x.s[x.i:], ""
+	switch {
+	case strings.HasPrefix(rest, "<?"):
+		end = "?>"
+	case strings.HasPrefix(rest, "<!--"):
+		end = "-->"
+	default:
+		return false, nil
+	}
+	n := strings.Index(rest[2:], end)
+	if n < 0 {
+		return false, malformed("unclosed "+rest[:2], x.i)
+	}
+	x.i += 2 + n + len(end)
+	return true, nil
+}
+
+// tag reads a start tag and says whether it closed itself.
+func (x *xmlScan) tag() (name string, closed bool, err error) {
+	from := x.i + 1
+	if x.i >= len(x.s) || x.s[x.i] != '<' {
+		return "", false, malformed("no element", x.i)
+	}
+	i := from
+	for i < len(x.s) && !tagEnds[x.s[i]] {
+		i++
+	}
+	name = x.s[from:i]
+	if name == "" || name[0] == '!' {
+		return "", false, malformed("no element name", x.i)
+	}
+	if i < len(x.s) && x.s[i] == '>' {
+		x.i = i + 1
+		return name, false, nil
+	}
+	for quote := byte(0); i < len(x.s); i++ {
+		switch c := x.s[i]; {
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '"' || c == '\'':
+			quote = c
+		case c == '>':
+			x.i = i + 1
+			return name, x.s[i-1] == '/', nil
+		}
+	}
+	return "", false, malformed("unclosed tag", x.i)
+}
+
+// tagEnds are the bytes a name in a tag ends before.
+var tagEnds = [256]bool{'>': true, '/': true, ' ': true, '\t': true, '\r': true, '\n': true}
+
+// closes reads </name> if it stands here.
+func (x *xmlScan) closes(name string) bool {
+	rest := x.s[x.i:]
+	if len(rest) < len(name)+3 || rest[0] != '<' || rest[1] != '/' || rest[2:2+len(name)] != name {
+		return false
+	}
+	i := 2 + len(name)
+	for i < len(rest)-1 && isBlank(rest[i]) {
+		i++
+	}
+	if rest[i] != '>' {
+		return false
+	}
+	x.i += i + 1
+	return true
+}
+
+// element reads the content of the root (depth 0) or of a container or leaf below it, up to its end tag.
+func (x *xmlScan) element(name string, depth int) error {
+	if depth > maxDepth {
+		return malformed("too deep", x.i)
+	}
+	var text xmlText
+	entered := depth == 0
+	for {
+		if x.i >= len(x.s) || x.s[x.i] != '<' {
+			lt := strings.IndexByte(x.s[x.i:], '<')
+			if lt < 0 {
+				return malformed("unclosed element", x.i)
+			}
+			text.add(x.s[x.i:x.i+lt], false)
+			x.i += lt
+		}
+		rest := x.s[x.i:]
+		switch {
+		case strings.HasPrefix(rest, "</"):
+			if !x.closes(name) {
+				return malformed("wrong end tag", x.i)
+			}
+			switch {
+			case !entered:
+				x.r.leaf(name, text.value())
+			case depth > 0:
+				x.r.leave()
+			}
+			return nil
+		case strings.HasPrefix(rest, cdataOpen):
+			n := cdataEnd(rest)
+			if n < 0 {
+				return malformed("unclosed CDATA", x.i)
+			}
+			text.add(rest[len(cdataOpen):n], true)
+			x.i += n + len(cdataClose)
+		case strings.HasPrefix(rest, "<!") || strings.HasPrefix(rest, "<?"):
+			skipped, err := x.aside()
+			if err != nil {
+				return err
+			}
+			if !skipped {
+				return malformed("a declaration", x.i)
+			}
+		default:
+			if !entered {
+				x.r.enter(name)
+				entered = true
+			}
+			if err := x.child(depth + 1); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// child reads one element below an open one; the short way for the leaf WeChat writes nearly always.
+func (x *xmlScan) child(depth int) error {
+	name, closed, err := x.tag()
+	if err != nil {
+		return err
+	}
+	if closed {
+		x.r.leaf(name, "")
+		return nil
+	}
+	rest, from := x.s[x.i:], x.i
+	if strings.HasPrefix(rest, cdataOpen) {
+		if n := cdataEnd(rest); n >= 0 {
+			if x.i += n + len(cdataClose); x.closes(name) {
+				text := rest[len(cdataOpen):n]
+				if !x.clean {
+					text = oneLine(text)
+				}
+				x.r.leaf(name, text)
+				return nil
+			}
+		}
+	} else if lt := strings.IndexByte(rest, '<'); lt >= 0 {
+		if x.i += lt; x.closes(name) {
+			text := rest[:lt]
+			if !x.clean {
+				text = unescape(text)
+			}
+			x.r.leaf(name, trim(text))
+			return nil
+		}
+	}
+	x.i = from
+	return x.element(name, depth)
+}
+
+// cdataEnd is where the CDATA that s begins with ends, or -1.
+func cdataEnd(s string) int {
+	for i := len(cdataOpen); ; i++ {
+		n := strings.IndexByte(s[i:], ']')
+		if n < 0 {
+			return -1
+		}
+		if i += n; strings.HasPrefix(s[i:], cdataClose) {
+			return i
+		}
+	}
+}
+
+// xmlText puts a leaf's text together: blanks around it go, CDATA stays as it is.
+type xmlText struct {
+	one  string // the first piece, nearly always the only one
+	more []byte // all pieces, when there are several
+	end  int    // of more, without the blanks after the last piece
+	any  bool
+	raw  bool // some of it was CDATA
+}
+
+func (t *xmlText) add(piece string, cdata bool) {
+	blank := false
+	if cdata {
+		piece = oneLine(piece)
+	} else {
+		blank = trim(piece) == ""
+		piece = unescape(piece)
+	}
+	switch {
+	case !t.any && blank:
+		return
+	case !t.any:
+		t.one, t.any, t.raw = piece, true, cdata
+		return
+	case t.more == nil:
+		t.more = append(t.more, t.one...)
+		t.end = len(t.more)
+	}
+	if t.more = append(t.more, piece...); !blank {
+		t.end = len(t.more)
+		t.raw = t.raw || cdata
+	}
+}
+
+func (t *xmlText) value() string {
+	s := t.one
+	if t.more != nil {
+		s = string(t.more[:t.end])
+	}
+	if t.raw {
+		return s
+	}
+	return trim(s)
+}
+
+// oneLine writes line ends as XML reads them. https://www.w3.org/TR/xml/#sec-line-ends
+func oneLine(s string) string {
+	if strings.IndexByte(s, '\r') < 0 {
+		return s
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
+}
+
+// unescape undoes entities outside CDATA; one that is not known stays as it is.
+func unescape(s string) string {
+	if strings.IndexByte(s, '&') < 0 {
+		return oneLine(s)
+	}
+	s = oneLine(s)
+	var b strings.Builder
+	for {
+		amp := strings.IndexByte(s, '&')
+		if amp < 0 {
+			b.WriteString(s)
+			return b.String()
+		}
+		b.WriteString(s[:amp])
+		s = s[amp:]
+		semi := strings.IndexByte(s[:min(len(s), 12)], ';')
+		c := rune(-1)
+		if semi > 1 {
+			c = entity(s[1:semi])
+		}
+		if c < 0 {
+			b.WriteByte('&')
+			s = s[1:]
+			continue
+		}
+		b.WriteRune(c)
+		s = s[semi+1:]
+	}
+}
+
+func entity(name string) rune {
+	switch name {
+	case "lt":
+		return '<'
+	case "gt":
+		return '>'
+	case "amp":
+		return '&'
+	case "quot":
+		return '"'
+	case "apos":
+		return '\''
+	}
+	digits, base := strings.CutPrefix(name, "#")
+	if !base {
+		return -1
+	}
+	radix := 10
+	if hex, ok := strings.CutPrefix(digits, "x"); ok {
+		digits, radix = hex, 16
+	}
+	n, err := strconv.ParseUint(digits, radix, 32)
+	switch {
+	case err != nil || n == 0 || n > utf8.MaxRune:
+		return -1
+	case !utf8.ValidRune(rune(n)): // half of a surrogate pair
+		return utf8.RuneError
+	}
+	return rune(n)
+}
