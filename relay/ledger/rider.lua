@@ -25,7 +25,8 @@ local RECORD, NEAR, ALL = 9, 45, 72     -- bytes: a record, those that lie besid
 -- what an answer says: 1 rejected, 2 cancelled, 3 accepted; nil: nothing
 local SAYS = {[1] = 3, [2] = 1, [3] = 2, [4] = 3, [5] = 1, [11] = 3, [12] = 1, [13] = 2, [14] = 3}
 
-local known = {} -- prefix -> template -> code, for as long as this script call lasts
+local known = {} -- prefix -> template -> {near field, far field, code}, for as long as this script call lasts
+local digits = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'} -- to write a number costs more than to look it up
 
 local function four(n)
   return char(floor(n / 16777216) % 256, floor(n / 65536) % 256, floor(n / 256) % 256, n % 256)
@@ -36,23 +37,30 @@ local function number4(s, i)
   return ((a * 256 + b) * 256 + c) * 256 + d
 end
 
+local function fields(code)
+  local near = 2 * tonumber(code)
+  return {string.format('%d', near), string.format('%d', near + 1), code}
+end
+
 local function code_of(P, template)
   local codes = known[P]
   if not codes then codes = {}; known[P] = codes end
   local c = codes[template]
   if not c then
     c = call('HGET', P .. 'lt:code', template)
-    c = c and tonumber(c) or nil
+    if not c then return nil end
+    c = fields(c)
     codes[template] = c
   end
   return c
 end
 
 local function load(P, user, template)
-  local L = {c = code_of(P, template), template = template, key = P .. 'l:' .. user, kind = 0, status = 0, credits = 0,
-    unproven = 0, status_at = 0, closed = 0, reserved = 0, doubted = 0, every = 0, ring = ''}
-  if not L.c then return L end
-  local v = call('HMGET', L.key, 2 * L.c, 2 * L.c + 1)
+  local c, key = code_of(P, template), P .. 'l:' .. user
+  local L = {c = c, template = template, key = key, kind = 0, status = 0, credits = 0, unproven = 0, status_at = 0,
+    closed = 0, reserved = 0, doubted = 0, every = 0, ring = ''}
+  if not c then return L end
+  local v = call('HMGET', key, c[1], c[2])
   local s = v[1]
   if not s then return L end
   L.found = true
@@ -76,9 +84,9 @@ end
 
 local function code_for(P, L)
   if not L.c then
-    L.c = call('HLEN', P .. 'lt:code')
-    call('HSET', P .. 'lt:code', L.template, L.c)
-    call('HSET', P .. 'lt:id', L.c, L.template)
+    L.c = fields(string.format('%d', call('HLEN', P .. 'lt:code')))
+    call('HSET', P .. 'lt:code', L.template, L.c[3])
+    call('HSET', P .. 'lt:id', L.c[3], L.template)
     known[P][L.template] = L.c
   end
   return L.c
@@ -90,17 +98,19 @@ local function save(P, L)
   if L.closed > 0 then f, tail = f + 32, four(L.closed) end
   if L.reserved > 0 then f, tail = f + 64, tail .. char(floor(L.reserved / 256), L.reserved % 256, L.doubted) end
   if L.every > 0 then f, tail = f + 128, tail .. four(L.every) end
-  local s = char(f, floor(L.credits / 256), L.credits % 256, L.unproven) .. four(L.status_at) .. tail .. sub(L.ring, -NEAR)
-  if #L.ring > NEAR then
-    call('HSET', L.key, 2 * c, s, 2 * c + 1, sub(L.ring, 1, -NEAR - 1))
+  local n, at, ring = L.credits, L.status_at, L.ring
+  local s = char(f, floor(n / 256), n % 256, L.unproven, floor(at / 16777216), floor(at / 65536) % 256, floor(at / 256) % 256, at % 256)
+    .. tail .. sub(ring, -NEAR)
+  if #ring > NEAR then
+    call('HSET', L.key, c[1], s, c[2], sub(ring, 1, -NEAR - 1))
   else
-    call('HSET', L.key, 2 * c, s)
+    call('HSET', L.key, c[1], s)
   end
 end
 
 -- record adds one to the end; the oldest goes.
 local function record(L, at, cause, hash)
-  L.ring = sub(L.ring .. four(at) .. char(cause) .. hash, -ALL)
+  L.ring = sub(L.ring .. char(floor(at / 16777216), floor(at / 65536) % 256, floor(at / 256) % 256, at % 256, cause) .. hash, -ALL)
 end
 
 -- remark gives the record at i another cause byte.
@@ -129,7 +139,9 @@ local function seen(L, cause, hash, at)
 end
 
 local function answer(L, delta, changed, cause)
-  return true, delta .. ' ' .. L.credits .. ' ' .. L.reserved .. ' ' .. L.status .. ' ' .. L.kind .. (changed and ' 1 ' or ' 0 ') .. cause
+  local d = digits
+  return true, (d[delta] or delta) .. ' ' .. (d[L.credits] or L.credits) .. ' ' .. (d[L.reserved] or L.reserved) .. ' ' .. d[L.status] ..
+    ' ' .. d[L.kind] .. (changed and ' 1 ' or ' 0 ') .. (d[cause] or cause)
 end
 
 -- says books what an answer of time `at` means for the status; the later answer counts, of one second the one that came last.
@@ -160,24 +172,28 @@ local function close(L, at)
   return gone
 end
 
--- partner_of finds the oldest record of the other source that is about the same tap: unpaired, within the window.
-local function partner_of(L, cause, at, window, moved)
-  local ring = L.ring
-  for r = 1, #ring, RECORD do
-    local b = byte(ring, r + 4)
-    if b < PAIRED and b % 32 == cause and (not moved or floor(b / MOVED) % 2 == 1) then
-      local d = number4(ring, r) - at
-      if d <= window and -d <= window then return r, b end
+-- partner_of finds the oldest record of the other source that is about the same tap: unpaired, within the window; rather one
+-- that granted than one that was only noted.
+local function partner_of(L, cause, at, window)
+  local ring, noted, noted_b = L.ring, nil, nil
+  for r = 5, #ring, RECORD do
+    local b = byte(ring, r)
+    if b % 32 == cause and b < PAIRED then
+      local d = number4(ring, r - 4) - at
+      if d <= window and -d <= window then
+        if b >= MOVED then return r - 4, b end
+        if not noted then noted, noted_b = r - 4, b end
+      end
     end
   end
+  return noted, noted_b
 end
 
 -- accept: WeChat's event about an accepted popup.
 local function accept(L, at, hash, window)
   local delta, cause, r, b = 0, POPUP_ACCEPT, nil, nil
   if window >= 0 then
-    r, b = partner_of(L, CLIENT_ACCEPT, at, window, true)
-    if not r then r, b = partner_of(L, CLIENT_ACCEPT, at, window, false) end
+    r, b = partner_of(L, CLIENT_ACCEPT, at, window)
   end
   local counted = r and floor(b / MOVED) % 2 == 1
   if r then
@@ -208,7 +224,7 @@ end
 local function claim(L, at, hash, window, allowed)
   local delta, cause, counts = 0, CLIENT_ACCEPT, false
   if window >= 0 then
-    local r, b = partner_of(L, POPUP_ACCEPT, at, window, false)
+    local r, b = partner_of(L, POPUP_ACCEPT, at, window)
     if r then
       remark(L, r, b + PAIRED)
       cause = cause + PAIRED
@@ -274,7 +290,7 @@ local function reserve(P, args, L, try)
   local held = P .. 'lr:' .. args[2]
   if L.c then
     if seen(L, SENT, args[4], false) then return answer(L, 0, false, 0) end
-    if call('HEXISTS', held, L.c .. ':' .. message) == 1 then return answer(L, 0, false, 0) end
+    if call('HEXISTS', held, L.c[3] .. ':' .. message) == 1 then return answer(L, 0, false, 0) end
   end
   local every = tonumber(args[6])
   if every > 0 then L.every = every end
@@ -282,7 +298,7 @@ local function reserve(P, args, L, try)
   if L.kind == 3 and L.every > 0 and args[7] ~= '' then
     rate = args[7]
     if L.c then
-      local last = call('GET', P .. 'lv:' .. args[2] .. ':' .. L.c .. ':' .. rate)
+      local last = call('GET', P .. 'lv:' .. args[2] .. ':' .. L.c[3] .. ':' .. rate)
       if last and last ~= message then return false, 'too_soon' end
     end
   end
@@ -302,8 +318,8 @@ local function reserve(P, args, L, try)
     return false, 'no_credit'
   end
   local c = code_for(P, L)
-  if rate ~= '' then call('SET', P .. 'lv:' .. args[2] .. ':' .. c .. ':' .. rate, message, 'PX', L.every * 1000) end
-  call('HSET', held, c .. ':' .. message, mark .. four(at) .. four(L.closed) .. grant .. rate)
+  if rate ~= '' then call('SET', P .. 'lv:' .. args[2] .. ':' .. c[3] .. ':' .. rate, message, 'PX', L.every * 1000) end
+  call('HSET', held, c[3] .. ':' .. message, mark .. four(at) .. four(L.closed) .. grant .. rate)
   if mark ~= 'o' or L.dirty then save(P, L) end
   return answer(L, 0, mark ~= 'o', 0)
 end
@@ -311,7 +327,7 @@ end
 -- reservation ends the message's one; nil when there is none open.
 local function reservation(P, args, L)
   if not L.c then return nil end
-  local field = L.c .. ':' .. args[5]
+  local field = L.c[3] .. ':' .. args[5]
   local held = call('HGET', P .. 'lr:' .. args[2], field)
   if not held then return nil end
   call('HDEL', P .. 'lr:' .. args[2], field)
@@ -321,7 +337,7 @@ local function reservation(P, args, L)
     if mark == 'u' then L.doubted = L.doubted - 1 end
   end
   local rate = sub(held, 14)
-  return mark, held, rate ~= '' and P .. 'lv:' .. args[2] .. ':' .. L.c .. ':' .. rate
+  return mark, held, rate ~= '' and P .. 'lv:' .. args[2] .. ':' .. L.c[3] .. ':' .. rate
 end
 
 local function unrate(rate, message)

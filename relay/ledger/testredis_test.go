@@ -46,7 +46,9 @@ func realRedis(t testing.TB, url string) redis.UniversalClient {
 // bookScript runs the rider as relay/queue does: many moves in one script, each answering for itself.
 //
 // KEYS[1] prefix. ARGV[1] time in ms, then per move: number of arguments, arguments. Returns "1reply" or "0reply" per move.
-var bookScript = redis.NewScript(`
+var bookScript = redis.NewScript(bookScriptText)
+
+var bookScriptText = `
 local rider = (function() ` + Lua + `
 end)()
 local out, i = {}, 2
@@ -58,7 +60,7 @@ while ARGV[i] do
   local ok, reply = rider(KEYS[1], ARGV[1], args)
   out[#out + 1] = (ok and '1' or '0') .. reply
 end
-return out`)
+return out`
 
 const testPrefix = "wx:{s07}:"
 
