@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,8 +33,8 @@ type group struct {
 type hands struct {
 	mu     sync.Mutex
 	groups []*group
-	byName map[string]*group
-	frozen atomic.Bool // Run has begun: byName is read without the lock
+	byName atomic.Pointer[map[string]*group] // replaced, never changed
+	frozen atomic.Bool                       // Run has begun: no more groups
 	wake   chan struct{}
 	wakeAt time.Time // the loop sleeps until then
 	idle   chan struct{}
@@ -42,11 +43,12 @@ type hands struct {
 }
 
 func (h *hands) init(shards int) {
-	h.byName, h.wake, h.all = map[string]*group{}, make(chan struct{}, 1), 1<<shards-1
+	h.wake, h.all = make(chan struct{}, 1), 1<<shards-1
+	h.byName.Store(&map[string]*group{})
 }
 
-// Handle names the handler of a group: of the lanes "name" and "name:...". Call it before Run and before the first Commit;
-// one handler for a group, at most 64 groups.
+// Handle names the handler of a group: of the lanes "name" and "name:...". Call it before Run; one handler for a group, at
+// most 64 groups. A lane whose group nobody handles keeps its jobs.
 func (q *Queue) Handle(name string, g Group, h Handler) {
 	if g.Concurrency <= 0 {
 		g.Concurrency = 16
@@ -56,17 +58,21 @@ func (q *Queue) Handle(name string, g Group, h Handler) {
 	}
 	g.Lease = or(g.Lease, q.o.Lease)
 	hs := &q.hands
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
 	n := len(hs.groups)
-	if hs.frozen.Load() || n == 64 || hs.byName[name] != nil || name == "" || strings.ContainsAny(name, ":\n") {
+	if hs.frozen.Load() || n == 64 || hs.group(name) != nil || name == "" || strings.ContainsAny(name, ":\n") {
 		panic("queue: Handle(" + strconv.Quote(name) + ") twice, too late, or not a group's name")
 	}
 	gr := &group{name: name, session: q.caller + "-" + strconv.Itoa(n), bit: 1 << n, conf: g, handler: h,
 		lanes: map[string]int{}, jobs: map[string]*job{}}
 	hs.groups = append(hs.groups, gr)
-	hs.byName[name] = gr
+	byName := maps.Clone(*hs.byName.Load())
+	byName[name] = gr
+	hs.byName.Store(&byName)
 }
 
-func (h *hands) group(name string) *group { return h.byName[name] }
+func (h *hands) group(name string) *group { return (*h.byName.Load())[name] }
 
 func (h *hands) bySession(session string) *group {
 	for _, g := range h.groups {
@@ -80,7 +86,7 @@ func (h *hands) bySession(session string) *group {
 // groupBit is the bit of the lane's group, 0 when this process does not handle it.
 func (h *hands) groupBit(lane string) uint64 {
 	name, _, _ := strings.Cut(lane, ":")
-	if g := h.byName[name]; g != nil {
+	if g := h.group(name); g != nil {
 		return g.bit
 	}
 	return 0

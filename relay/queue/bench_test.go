@@ -1,0 +1,165 @@
+package queue
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// benchRedis is the server of WXRELAY_BENCH_REDIS: give it one of its own, with AOF as in production.
+func benchRedis(b *testing.B) *redis.Client {
+	url := os.Getenv("WXRELAY_BENCH_REDIS")
+	if url == "" {
+		b.Skip("WXRELAY_BENCH_REDIS is not set")
+	}
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		b.Fatal(err)
+	}
+	rdb := redis.NewClient(o)
+	b.Cleanup(func() { rdb.Close() })
+	if err := rdb.FlushDB(b.Context()).Err(); err != nil {
+		b.Fatal(err)
+	}
+	return rdb
+}
+
+// redisCPU is what Redis used so far, in seconds, user and system.
+func redisCPU(b *testing.B, rdb *redis.Client) float64 {
+	info, err := rdb.Info(b.Context(), "cpu").Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	sum := 0.0
+	s := bufio.NewScanner(strings.NewReader(info))
+	for s.Scan() {
+		k, v, _ := strings.Cut(strings.TrimSpace(s.Text()), ":")
+		if k == "used_cpu_sys" || k == "used_cpu_user" {
+			f, err := strconv.ParseFloat(v, 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			sum += f
+		}
+	}
+	return sum
+}
+
+// flat64 runs f b.N times on 64 goroutines and reports Redis' CPU-seconds per 100,000.
+func flat64(b *testing.B, rdb *redis.Client, f func(i int)) {
+	var next atomic.Int64
+	b.ReportAllocs()
+	before := redisCPU(b, rdb)
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for i := int(next.Add(1)); i <= b.N; i = int(next.Add(1)) {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric((redisCPU(b, rdb)-before)/float64(b.N)*1e5, "redisCPUs/100k")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "/s")
+}
+
+func must(b *testing.B, err error) {
+	if err != nil {
+		b.Error(err)
+	}
+}
+
+// BenchmarkCommit: a push as the product makes it, without a rider: a once-name and a job of 1 KB.
+func BenchmarkCommit(b *testing.B) {
+	for _, perShard := range []bool{false, true} {
+		b.Run(fmt.Sprintf("new/per-shard=%v", perShard), func(b *testing.B) {
+			rdb := benchRedis(b)
+			q, err := Open(b.Context(), rdb, Options{PerShard: perShard})
+			must(b, err)
+			body := []byte(strings.Repeat("x", 1024))
+			flat64(b, rdb, func(i int) {
+				shard := i % 16
+				must(b, q.Commit(b.Context(), Change{Shard: shard, Once: "p/" + strconv.Itoa(i), OnceFor: time.Hour,
+					Jobs: []Job{{ID: q.NewID("psh", shard), Lane: "push:shop", Body: body}}}).Err)
+			})
+			t := q.Tally()
+			b.ReportMetric(float64(t.Changes)/float64(t.Calls), "changes/call")
+		})
+	}
+	b.Run("duplicate", func(b *testing.B) {
+		rdb := benchRedis(b)
+		q, err := Open(b.Context(), rdb, Options{})
+		must(b, err)
+		body := []byte(strings.Repeat("x", 1024))
+		for i := range 16 {
+			must(b, q.Commit(b.Context(), Change{Shard: i, Once: "p"}).Err)
+		}
+		flat64(b, rdb, func(i int) {
+			shard := i % 16
+			if err := q.Commit(b.Context(), Change{Shard: shard, Once: "p", OnceFor: time.Hour,
+				Jobs: []Job{{ID: q.NewID("psh", shard), Lane: "push:shop", Body: body}}}).Err; err != ErrTaken {
+				b.Error(err)
+			}
+		})
+	})
+}
+
+// BenchmarkIdlePush is one commit at a time: what group commit costs when there is no group.
+func BenchmarkIdlePush(b *testing.B) {
+	rdb := benchRedis(b)
+	q, err := Open(b.Context(), rdb, Options{})
+	must(b, err)
+	n := 0
+	for _, via := range []string{"ping", "commit"} {
+		b.Run(via, func(b *testing.B) {
+			b.ReportAllocs()
+			for range b.N {
+				n++
+				i := n
+				if via == "ping" {
+					must(b, rdb.Ping(b.Context()).Err())
+				} else {
+					must(b, q.Commit(b.Context(), Change{Shard: i % 16, Once: strconv.Itoa(i), OnceFor: time.Minute}).Err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDrain claims and finishes a backlog of 1 KB jobs whose handler does nothing.
+func BenchmarkDrain(b *testing.B) {
+	rdb := benchRedis(b)
+	q, err := Open(b.Context(), rdb, Options{})
+	must(b, err)
+	body := []byte(strings.Repeat("x", 1024))
+	flat64(b, rdb, func(i int) {
+		shard := i % 16
+		must(b, q.Commit(b.Context(), Change{Shard: shard, Jobs: []Job{{ID: q.NewID("psh", shard), Lane: "push:shop", Body: body}}}).Err)
+	})
+	var n atomic.Int64
+	ctx, cancel := context.WithCancel(b.Context())
+	q.Handle("push", Group{Concurrency: 256}, func(context.Context, *Claimed) Verdict {
+		if n.Add(1) == int64(b.N) {
+			cancel()
+		}
+		return Done(nil)
+	})
+	before := redisCPU(b, rdb)
+	b.ResetTimer()
+	b.StartTimer()
+	must(b, q.Run(ctx))
+	b.StopTimer()
+	b.ReportMetric((redisCPU(b, rdb)-before)/float64(b.N)*1e5, "redisCPUs/100k")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "/s")
+}
