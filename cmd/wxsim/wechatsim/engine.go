@@ -101,9 +101,7 @@ func (s *Sim) push(a *app, acc *account, h happening) <-chan struct{} {
 		}
 	}
 	s.flying.Add(1)
-	s.pending.Add(1)
 	go func() {
-		defer s.pending.Done()
 		s.carry(a, acc, h, p, wait, before, first)
 		s.flying.Add(-1)
 		s.seen.poke()

@@ -95,6 +95,9 @@ func TestOneSeedOneHistory(t *testing.T) {
 	history := func(seed uint64) (all []string) {
 		s := New(Options{Seed: seed, Clock: func() time.Time { return time.Unix(1_800_000_000, 0) }})
 		defer s.Close()
+		fast := Unhelpful()
+		delete(fast, Slow)
+		s.SetMoods(fast)
 		app := s.Apps()[0]
 		ann := s.User(app.Name, "ann")
 		for i := range 200 {

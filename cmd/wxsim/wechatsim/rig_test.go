@@ -154,7 +154,6 @@ type heard struct {
 	ctype  string
 	body   string // as it came
 	plain  string // opened
-	fields map[string]any
 }
 
 func (e *ear) ServeHTTP(w http.ResponseWriter, r *http.Request) {

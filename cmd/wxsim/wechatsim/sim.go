@@ -17,7 +17,6 @@ package wechatsim
 import (
 	"context"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -54,11 +53,10 @@ type Sim struct {
 	seen   *journal
 	era    atomic.Int32
 
-	client  *http.Client // pushes leave through it
-	stop    context.CancelFunc
-	ctx     context.Context
-	pending sync.WaitGroup
-	flying  atomic.Int64 // pushes not yet ended
+	client *http.Client // pushes leave through it
+	stop   context.CancelFunc
+	ctx    context.Context
+	flying atomic.Int64 // pushes not yet ended
 }
 
 // New opens a platform. It panics when an app contradicts itself (a wrong key length, two apps with one appid): its
@@ -127,7 +125,7 @@ func (s *Sim) memory() time.Time { return s.o.Clock().Add(time.Duration(s.aged.L
 // Close stops pushing and waits for what is in flight. The protocol door keeps answering.
 func (s *Sim) Close() {
 	s.stop()
-	s.pending.Wait()
+	_ = s.Settle(context.Background()) // ends: every push in flight gives up when stop is called
 	s.client.CloseIdleConnections()
 }
 

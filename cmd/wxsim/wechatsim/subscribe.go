@@ -218,7 +218,12 @@ func (c *call) report(acc *account, ev happening) {
 		c.first = c.push(c.app, acc, ev)
 		return
 	}
-	c.later = append(c.later, func() { c.push(c.app, acc, ev) })
+	c.flying.Add(1) // so that Settle, asked by who has the answer, waits for it
+	c.later = append(c.later, func() {
+		c.push(c.app, acc, ev)
+		c.flying.Add(-1)
+		c.seen.poke()
+	})
 }
 
 // fields of the body as they came.
