@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+)
+
+func TestTheMapOfThePublicDoor(t *testing.T) {
+	var got []string
+	for _, r := range Public(Options{}).engine.Routes() {
+		got = append(got, r.Method+" "+r.Path)
+	}
+	const p, mp = "/v1/partners/:partner", "/mp/:app"
+	want := []string{
+		"GET /callback/:app", "POST /callback/:app", "GET /problems", "GET /problems/:code",
+		"POST " + mp + "/login", "POST " + mp + "/subscriptions", "GET " + mp + "/subscriptions", "POST " + mp + "/settings", "POST " + mp + "/bind",
+		"POST " + mp + "/form-ids", "POST " + mp + "/phone",
+		"POST " + p + "/messages", "POST " + p + "/messages/batch", "GET " + p + "/messages", "GET " + p + "/messages/:id", "DELETE " + p + "/messages/:id",
+		"GET " + p + "/subscriptions", "POST " + p + "/bindings/tickets", "PUT " + p + "/bindings/:app/:user", "GET " + p + "/bindings/:app/:user",
+		"DELETE " + p + "/bindings/:app/:user", "GET " + p + "/apps/:app/access_token", "POST " + p + "/apps/:app/access_token/report",
+		"GET " + p + "/deliveries", "POST " + p + "/deliveries/:id/replay",
+	}
+	sorted := cmp.Transformer("sorted", func(in []string) map[string]int {
+		out := map[string]int{}
+		for _, s := range in {
+			out[s]++
+		}
+		return out
+	})
+	if diff := cmp.Diff(want, got, sorted); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatThisDoorDoesNotHave(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w := newWorld(t, rdb)
+		for _, c := range [][2]string{
+			{"GET", "/"}, {"GET", "/healthz"}, {"GET", "/metrics"}, {"GET", "/debug/pprof/"}, {"GET", "/callback"}, {"GET", "/callback/"}, {"PUT", "/callback/shop"},
+			{"OPTIONS", "/mp/shop/login"}, {"GET", "/mp/shop/login"}, {"GET", "/mp/shop/login/"}, {"POST", "/mp/shop"}, {"HEAD", "/mp/shop/subscriptions"},
+			{"OPTIONS", "/v1/partners/orders/messages"}, {"PATCH", "/v1/partners/orders/messages"}, {"GET", "/v1/partners/orders"}, {"GET", "//v1/partners/orders/messages"},
+			{"POST", "/V1/partners/orders/messages"}, {"GET", "/v1/partners/orders/messages/"}, {"GET", "/v1/partners/orders/nonsense"},
+		} {
+			got := w.do(httptest.NewRequest(c[0], c[1], nil)).got(404, NotFound)
+			if c[0] == "HEAD" {
+				continue
+			}
+			if got.Header().Get("Location") != "" {
+				t.Errorf("%s %s redirects", c[0], c[1])
+			}
+		}
+	})
+}
+
+func TestCallbackDoorIsReached(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w := newWorld(t, rdb)
+		for _, app := range []string{"shop", "nowhere", "sh%6Fp"} {
+			got := w.do(httptest.NewRequest("POST", "/callback/"+app+"?signature=x&timestamp=1&nonce=2", strings.NewReader("<xml/>")))
+			if got.Code != 403 || got.Body.Len() > 0 || got.Header().Get("X-Request-Id") != "" {
+				t.Errorf("an unproven push is answered %d %q", got.Code, got.Body)
+			}
+		}
+		door := httptest.NewServer(w.gate)
+		defer door.Close()
+		w.sim.SetApp("shop", appAt(door.URL+"/callback/shop"))
+		if err := w.sim.VerifyCallback(t.Context(), "shop"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAPanicSaysNothing(t *testing.T) {
+	var told []string
+	g := Public(Options{Fault: func(id, route string, err error) { told = append(told, id+" "+route+" "+err.Error()) }})
+	g.engine.GET("/boom", g.outer, func(*gin.Context) { panic(errors.New("hunter2")) })
+	g.engine.GET("/late", g.outer, func(c *gin.Context) { _, _ = c.Writer.WriteString("half"); panic("hunter2") })
+	g.engine.GET("/push", g.quiet, func(*gin.Context) { panic("hunter2") })
+	g.engine.GET("/gone", g.outer, func(*gin.Context) { panic(http.ErrAbortHandler) })
+	ask := func(path string) *httptest.ResponseRecorder {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", path, nil)
+		r.Header.Set("X-Request-Id", "r1")
+		g.ServeHTTP(w, r)
+		return w
+	}
+	w := ask("/boom")
+	answer{w, t}.got(500, Internal)
+	if strings.Contains(w.Body.String(), "hunter2") || len(told) != 1 || !strings.HasPrefix(told[0], "r1 /boom panic: hunter2\n") {
+		t.Errorf("outside: %s; operator: %q", w.Body, told)
+	}
+	if w := ask("/late"); w.Body.String() != "half" || len(told) != 2 {
+		t.Errorf("a half answer became %s", w.Body)
+	}
+	if w := ask("/push"); w.Code != 500 || w.Body.Len() > 0 || len(told) != 3 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	func() {
+		defer func() {
+			if p := recover(); p != http.ErrAbortHandler {
+				t.Errorf("the abort became %v", p)
+			}
+		}()
+		ask("/gone")
+	}()
+}
+
+func TestStopping(t *testing.T) {
+	stop := true
+	g := Public(Options{Stopping: func() bool { return stop }})
+	for _, path := range []string{"/v1/partners/orders/messages", "/mp/shop/subscriptions", "/nowhere"} {
+		w := httptest.NewRecorder()
+		g.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		answer{w, t}.got(503, Unavailable)
+	}
+	stop = false
+	w := httptest.NewRecorder()
+	g.ServeHTTP(w, httptest.NewRequest("GET", "/nowhere", nil))
+	answer{w, t}.got(404, NotFound)
+}
+
+// Over a real connection: a body past the limit ends it, a small one does not.
+func TestConnectionsAfterATooLargeBody(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		s := httptest.NewServer(newWorld(t, rdb).gate)
+		defer s.Close()
+		for _, body := range []io.Reader{strings.NewReader(strings.Repeat("x", 1<<20)), io.LimitReader(zeros{}, 1<<20)} {
+			r, err := s.Client().Post(s.URL+"/v1/partners/orders/messages", "application/json", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = r.Body.Close()
+			if r.StatusCode != 413 || !r.Close {
+				t.Errorf("%d, closed %v", r.StatusCode, r.Close)
+			}
+		}
+	})
+}
