@@ -13,7 +13,7 @@
 local A = ARGV
 local memory, seq = KEYS[1] .. 'r:' .. A[1], A[2]
 local lost, left, jobs, given, room = {}, {}, {}, {}, tonumber(A[3])
-local horizon = tonumber(HORIZON)
+local horizon, never = num(HORIZON), num(NEVER)
 
 local function hand(P, id, at, token, j)
   local k = #jobs
@@ -104,7 +104,7 @@ local function open(P, G)
   for from = 0, 896, 128 do
     local heads = call('ZRANGE', P .. 'g:' .. G.name, from, from + 127, 'WITHSCORES')
     for k = 1, #heads, 2 do
-      local lane, at = heads[k], tonumber(heads[k + 1])
+      local lane, at = heads[k], num(heads[k + 1])
       if at > horizon then return lanes, capped, at end
       if not paused then
         paused = {}
@@ -117,7 +117,7 @@ local function open(P, G)
     end
     if #heads < 256 or #lanes >= G.want then break end
   end
-  return lanes, capped, math.huge
+  return lanes, capped, never
 end
 
 -- take shares what a group wants among its due lanes. A lane that was served stands in its group with the time of that.
@@ -147,9 +147,9 @@ local function take(P, G)
       if not served[k] then more = true
       else
         local head = call('ZRANGE', P .. 'q:' .. lane, 0, 0, 'WITHSCORES')
-        local at = tonumber(head[2] or math.huge)
+        local at = num(head[2] or NEVER)
         if at > horizon then
-          heads[#heads + 1] = head[2] or '+inf'
+          heads[#heads + 1] = head[2] or NEVER
           if at < nextdue then nextdue = at end
         else
           heads[#heads + 1] = NOW
@@ -164,7 +164,7 @@ local function take(P, G)
       call('ZADD', P .. 'z', until_(G.lease), G.session)
     end
   end
-  if nextdue < math.huge then tell(G, P, string.format('%.0f', nextdue)) end
+  if nextdue < never then tell(G, P, string.format('%.0f', nextdue)) end
   if more then tell(G, P, 'm') elseif capped then tell(G, P, 'c') end
 end
 

@@ -121,7 +121,7 @@ local function steer(P, e, note, J)
     call('HDEL', j, 'a')
     if not st then
       local at = call('ZSCORE', P .. 'q:' .. lane, id)
-      if not at or tonumber(at) <= tonumber(HORIZON) then return end -- ready already, or next in its serial's line: it keeps its place
+      if not at or num(at) <= num(HORIZON) then return end -- ready already, or next in its serial's line: it keeps its place
     end
   end
   leave(P, lane, id, J[4], st, J[5])

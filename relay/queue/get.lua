@@ -12,7 +12,7 @@ for _, id in ipairs(ARGV) do
     if call('HEXISTS', P .. 'h', id) == 1 then where = 'h'
     else
       at = call('ZSCORE', P .. 'q:' .. lane, id) or (j[11] and call('ZSCORE', P .. 's:' .. j[11], id)) or ''
-      if at ~= '' and tonumber(at) > tonumber(HORIZON) then where = 'l' end
+      if at ~= '' and num(at) > num(HORIZON) then where = 'l' end
     end
   end
   for f = 1, 10 do out[k + f] = j[f] or '' end

@@ -4,11 +4,11 @@
 --                    v version, a attempts, r reclaims, st parked|ended|buried (absent: waits or in hand), e ended_ms,
 --                    w reason, p park name.                     Expires once ended or buried.
 --   q:<lane>   zset  id -> due_us: ready and later jobs alike
---   g:<group>  zset  lane -> due_us of its first job, or earlier; +inf when empty
+--   g:<group>  zset  lane -> due_us of its first job, or earlier; NEVER when empty
 --   gs         set   groups
 --   h          hash  id -> "token lane": jobs in hand
 --   z          zset  session -> lease_until_ms of the workers with something in hand
---   w          zset  id -> expires_ms (+inf): parked jobs;  k:<name> zset id -> parked_us: the same by name
+--   w          zset  id -> expires_ms (or NEVER): parked jobs;  k:<name> zset id -> parked_us: the same by name
 --   y, s:<serial>    hash serial -> id in hand;  zset id -> due_us: those that wait for it
 --   u          hash  "p"lane, "s"lane -> how many are parked, wait for their serial
 --   d:<lane>   zset  id -> forgotten_ms: buried jobs.            Expires.
@@ -20,6 +20,8 @@ local tm = call('TIME')
 local NOW = tm[1] .. string.format('%06d', tonumber(tm[2])) -- microseconds, as a string: it never passes through a double's text
 local NOW_MS = sub(NOW, 1, -4)
 local now_ms = tonumber(NOW_MS)
+local NEVER = '9000000000000000' -- in the year 2255; not +inf, which the in-process Redis' Lua cannot read
+local function num(score) return score + 0 end -- nor can its tonumber read 9e+15, as scores may come back
 local HORIZON = NOW_MS .. '999' -- due in this millisecond is due
 
 -- A time in ms (number) as the due_us of a lane; what is past is now.
@@ -47,7 +49,7 @@ local function wait(P, lane, id, score)
 end
 
 local function park(P, lane, id, name, x)
-  call('ZADD', P .. 'w', (x and x ~= '') and x or '+inf', id)
+  call('ZADD', P .. 'w', (x and x ~= '') and x or NEVER, id)
   call('ZADD', P .. 'k:' .. name, NOW, id)
   call('HINCRBY', P .. 'u', 'p' .. lane, 1)
 end
