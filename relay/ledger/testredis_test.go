@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -62,7 +63,10 @@ while ARGV[i] do
 end
 return out`
 
-const testPrefix = "wx:{s07}:"
+const (
+	testPrefix = "wx:{s07}:"
+	testBegin  = 1_700_000_000 // Unix s
+)
 
 // bench is an account under test: moves at a time the test says.
 type bench struct {
@@ -74,7 +78,7 @@ type bench struct {
 }
 
 func newBench(t testing.TB, rdb redis.UniversalClient) *bench {
-	return &bench{t: t, rdb: rdb, now: 1_700_000_000, l: Line{App: "shop", OpenID: "oABCDEFGHIJKLMNOPQRSTUVWXYZ01", TemplateID: "tpl-1", Kind: OneTime}}
+	return &bench{t: t, rdb: rdb, now: testBegin, l: Line{App: "shop", OpenID: "oABCDEFGHIJKLMNOPQRSTUVWXYZ01", TemplateID: "tpl-1", Kind: OneTime}}
 }
 
 func (b *bench) raw(moves ...[]string) []string {
@@ -124,6 +128,11 @@ func (b *bench) line() Statement {
 		b.t.Fatal(err)
 	}
 	return st
+}
+
+// show is a reply as the tables write it.
+func show(r Reply) string {
+	return fmt.Sprintf("%d %d %d %s", r.Delta, r.Credits, r.Reserved, r.Status)
 }
 
 func (b *bench) pass(d time.Duration) { b.now += int64(d / time.Second) }
