@@ -1,0 +1,169 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A worker that dies with a job in hand: the lease lapses, the next one is told, and the dead one's word counts no more.
+func TestLeaseLapses(t *testing.T) {
+	c := clock(t)
+	dead, other := open(t, c.rdb, Options{Lease: time.Minute}), open(t, c.rdb, Options{Lease: time.Minute})
+	dead.Handle("g", Group{}, never)
+	other.Handle("g", Group{}, never)
+	id := put(t, dead, Job{Lane: "g", Serial: "s", Keep: time.Hour, Note: []byte("old")})[0]
+	next := put(t, dead, Job{Lane: "g", Serial: "s"})[0]
+	late := claimed(t, dead)[0]
+	for range 5 {
+		c.pass(11 * time.Second)
+		if got := claimed(t, other); len(got) > 0 {
+			t.Fatal("taken from a living worker")
+		}
+	}
+	c.pass(5 * time.Second)
+	got := claimed(t, other)
+	if diff := cmp.Diff([]string{next}, ids(got)); diff != "" { // the line moves on; who died goes to its end
+		t.Fatal(diff)
+	}
+	judge(t, other, got[0], Done(nil))
+	got = claimed(t, other)
+	if len(got) != 1 || got[0].ID != id || got[0].Reclaims != 1 || got[0].Attempts != 0 || string(got[0].Note) != "old" {
+		t.Fatalf("%+v", got)
+	}
+
+	judge(t, dead, late, Done([]byte("late")).With(Change{Jobs: []Job{{ID: dead.NewID("x", 1), Lane: "g"}}}))
+	if n := dead.Tally().Stale; n != 1 {
+		t.Errorf("%d stale verdicts", n)
+	}
+	if r := get(t, other, id); r.State != "leased" || string(r.Note) != "old" || r.Reclaims != 1 {
+		t.Errorf("%+v", r)
+	}
+	if got := claimed(t, other); len(got) > 0 {
+		t.Error("the consequences of a late verdict happened")
+	}
+	judge(t, other, got[0], Done([]byte("mine")))
+	if r := get(t, other, id); r.State != "ended" || string(r.Note) != "mine" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestLeasesAreRenewed(t *testing.T) {
+	c := clock(t)
+	q, other := open(t, c.rdb, Options{Lease: time.Minute}), open(t, c.rdb, Options{Lease: time.Minute})
+	q.Handle("g", Group{}, never)
+	other.Handle("g", Group{}, never)
+	put(t, q, Job{Lane: "g"})
+	j := claimed(t, q)[0]
+	g := q.hands.group("g")
+	for range 10 {
+		c.pass(50 * time.Second)
+		g.beatAt[1] = time.Time{} // it is time
+		claimed(t, q)
+		if got := claimed(t, other); len(got) > 0 {
+			t.Fatal("lapsed although it was renewed")
+		}
+	}
+	if !g.beatAt[1].After(time.Now()) {
+		t.Error("the renewal was not noted")
+	}
+	judge(t, q, j, Done(nil))
+	if q.Tally().Stale != 0 {
+		t.Error("stale")
+	}
+}
+
+// Whoever slept through its lease is told, and cannot get it back by waking up.
+func TestALostLeaseEndsTheHandlersContext(t *testing.T) {
+	c := clock(t)
+	q, other := open(t, c.rdb, Options{Lease: time.Minute}), open(t, c.rdb, Options{Lease: time.Minute})
+	q.Handle("g", Group{}, never)
+	other.Handle("g", Group{}, never)
+	put(t, q, Job{Lane: "g"})
+	j := claimed(t, q)[0]
+	ctx, cancel := context.WithCancelCause(t.Context())
+	j.cancel = cancel
+	c.pass(2 * time.Minute)
+	if got := claimed(t, other); len(got) != 1 || got[0].Reclaims != 1 {
+		t.Fatalf("%v", got)
+	}
+	q.hands.group("g").beatAt[1] = time.Time{}
+	claimed(t, q)
+	if !errors.Is(context.Cause(ctx), ErrLeaseLost) {
+		t.Errorf("cause %v", context.Cause(ctx))
+	}
+}
+
+// The same without any word from Redis: a lease that could not be renewed for its whole length is lost.
+func TestALeaseInDoubt(t *testing.T) {
+	c := clock(t)
+	q := open(t, c.rdb, Options{Lease: time.Minute})
+	q.Handle("g", Group{}, never)
+	put(t, q, Job{Lane: "g"})
+	j := claimed(t, q)[0]
+	ctx, cancel := context.WithCancelCause(t.Context())
+	j.cancel = cancel
+	q.hands.doubt(time.Now().Add(59 * time.Second))
+	if ctx.Err() != nil {
+		t.Fatal("too soon")
+	}
+	q.hands.doubt(time.Now().Add(61 * time.Second))
+	if !errors.Is(context.Cause(ctx), ErrLeaseLost) {
+		t.Errorf("cause %v", context.Cause(ctx))
+	}
+}
+
+// A claim whose answer got lost is asked again: the same jobs, and nobody has died.
+func TestALostAnswerIsAskedAgain(t *testing.T) {
+	c := clock(t)
+	q := open(t, c.rdb, Options{Lease: time.Minute})
+	q.Handle("g", Group{Concurrency: 3}, never)
+	want := put(t, q, several(5, Job{Lane: "g", Body: []byte("b")})...)
+	s := q.sites[0]
+	lost := q.hands.wish(s, time.Now(), true, true, 0)
+	if _, err := q.turn(t.Context(), lost); err != nil {
+		t.Fatal(err)
+	}
+	q.hands.again(lost) // as the loop does when no answer came
+	if n := q.hands.group("g").free(q.sites); n != 0 {
+		t.Errorf("%d slots are given away that the lost answer may have filled", n)
+	}
+	c.pass(5 * time.Minute) // Redis was away, longer than the lease
+	got := claimed(t, q)
+	if diff := cmp.Diff(want[:3], ids(got)); diff != "" {
+		t.Fatal(diff)
+	}
+	for _, j := range got {
+		if j.Reclaims != 0 || string(j.Body) != "b" {
+			t.Errorf("%+v", j.Claimed)
+		}
+		judge(t, q, j, Done(nil))
+	}
+	if diff := cmp.Diff(want[3:], ids(claimed(t, q))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// ...unless somebody noticed the silence first.
+func TestALostAnswerThatLapsed(t *testing.T) {
+	c := clock(t)
+	q, other := open(t, c.rdb, Options{Lease: time.Minute}), open(t, c.rdb, Options{Lease: time.Minute})
+	q.Handle("g", Group{}, never)
+	other.Handle("g", Group{}, never)
+	want := put(t, q, Job{Lane: "g"})
+	lost := q.hands.wish(q.sites[0], time.Now(), true, true, 0)
+	if _, err := q.turn(t.Context(), lost); err != nil {
+		t.Fatal(err)
+	}
+	c.pass(2 * time.Minute)
+	got := claimed(t, other)
+	if diff := cmp.Diff(want, ids(got)); diff != "" || got[0].Reclaims != 1 {
+		t.Fatal(diff)
+	}
+	if got := claimed(t, q); len(got) > 0 {
+		t.Error("in two hands")
+	}
+}
