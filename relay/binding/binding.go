@@ -4,8 +4,11 @@ package binding
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
-	"time"
+	"fmt"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -20,13 +23,28 @@ var (
 	ErrUnavailable = errors.New("binding: redis") // wraps every failure of Redis
 )
 
-// Sealer keeps secrets unreadable in Redis. aad ties the sealed text to its place. Nil funcs keep it in clear.
+// Sealer keeps secrets unreadable in Redis. aad is the name of the key they are kept under, so that a sealed text is
+// good at its own place only. Nil funcs keep them in clear: for trying things out.
 type Sealer struct {
 	Seal   func(plain, aad []byte) ([]byte, error)
 	Unseal func(sealed, aad []byte) ([]byte, error)
 }
 
 // Book is where it is all written.
+//
+// Its keys, each expiring unless said otherwise:
+//
+//	wx:{b:H(openid)}:i   who it is: u unionid, f first seen   never
+//	                :k   session_key, sealed                   30 days
+//	                :s   its sessions' names                   with the last of them
+//	                :u   partner -> user                       never
+//	                :f   what Forget found                     1 day
+//	                :p   legacy credentials, :h who holds them 7 days
+//	wx:{b:H(user)}:o     the openid of a partner's user        never, once bound
+//	wx:{b:H(unionid)}:n  its openid                            never
+//	wx:{b:H(code)}:c     a login's answer, sealed              5 min
+//	wx:{b:H(session)}:e  whom a session stands for, sealed     2 h
+//	wx:{b:H(ticket)}:t   a ticket                              10 min
 type Book struct {
 	rdb  redis.UniversalClient
 	seal Sealer
@@ -38,78 +56,83 @@ func New(rdb redis.UniversalClient, seal Sealer) *Book { return &Book{rdb: rdb, 
 // Identity is what WeChat says about a user.
 type Identity struct{ OpenID, UnionID, SessionKey string }
 
-// Session is the answer to a login.
-type Session struct {
-	Token           string
-	OpenID, UnionID string
-	ExpiresIn       int // seconds: 7200
-	IsNew           bool
-	First           bool // this call made the exchange; false when the answer is a repeated one
+// tag names the slot of one thing: what makes it (its kind first), hashed. 128 bits, because a collision would take one
+// user for another.
+func tag(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return "wx:{b:" + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16]) + "}:"
 }
 
-// Bound is one binding seen from the openid.
-type Bound struct{ Partner, User string }
+func openidTag(app, openid string) string      { return tag("openid", app, openid) }
+func userKey(partner, app, user string) string { return tag("user", partner, app, user) + "o" }
+func unionKey(app, unionid string) string      { return tag("unionid", app, unionid) + "n" }
+func codeKey(app, code string) string          { return tag("code", app, code) + "c" }
+func sessionKey(app, token string) string      { return tag("session", app, token) + "e" }
+func ticketKey(ticket string) string           { return tag("ticket", ticket) + "t" }
 
-// Login exchanges a code once; the same code within 5 minutes gets the same answer. Errors of exchange pass through.
-func (b *Book) Login(ctx context.Context, app, code string, exchange func(context.Context) (Identity, error)) (Session, error) {
-	return Session{}, ErrUnavailable
+// token is prefix and 192 random bits.
+func token(prefix string) string {
+	var b [24]byte
+	rand.Read(b[:]) // never fails: https://pkg.go.dev/crypto/rand#Read
+	return prefix + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// Session is whom a bearer token stands for (SessionKey is always empty here). ErrSession.
-func (b *Book) Session(ctx context.Context, app, bearer string) (Identity, error) {
-	return Identity{}, ErrSession
+func away(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+
+// run runs a script over keys of one slot. redis.Nil is no failure.
+func (b *Book) run(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
+	v, err := s.Run(ctx, b.rdb, keys, args...).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, away(err)
+	}
+	return v, nil
 }
 
-// SessionKey is the openid's current session_key. ErrNotFound.
-func (b *Book) SessionKey(ctx context.Context, app, openid string) (string, error) {
-	return "", ErrNotFound
+// get reads a string; "" when there is none.
+func (b *Book) get(ctx context.Context, key string) (string, error) {
+	v, err := b.rdb.Get(ctx, key).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return "", away(err)
+	}
+	return v, nil
 }
 
-// Meet notes an identity learnt otherwise than by a login (a follower of an official account); isNew as in Login.
-func (b *Book) Meet(ctx context.Context, app string, who Identity) (isNew bool, err error) {
-	return false, nil
+func (b *Book) sealed(key string, plain []byte) (string, error) {
+	if b.seal.Seal == nil {
+		return string(plain), nil
+	}
+	s, err := b.seal.Seal(plain, []byte(key))
+	if err != nil {
+		return "", fmt.Errorf("binding: sealing: %w", err)
+	}
+	return string(s), nil
 }
 
-// ByUnionID is the openid of app that has this unionid. ErrNotFound.
-func (b *Book) ByUnionID(ctx context.Context, app, unionid string) (string, error) {
-	return "", ErrNotFound
+func (b *Book) unsealed(key, sealed string) ([]byte, error) {
+	if b.seal.Unseal == nil {
+		return []byte(sealed), nil
+	}
+	p, err := b.seal.Unseal([]byte(sealed), []byte(key))
+	if err != nil {
+		return nil, fmt.Errorf("binding: unsealing: %w", err)
+	}
+	return p, nil
 }
 
-// UnionID is what is known of an openid. ErrNotFound.
-func (b *Book) UnionID(ctx context.Context, app, openid string) (string, error) {
-	return "", ErrNotFound
-}
-
-// NewTicket is a one-time ticket that binds whoever redeems it within 10 minutes to the partner's user.
-func (b *Book) NewTicket(ctx context.Context, partner, app, user string) (ticket string, expires time.Time, err error) {
-	return "", time.Time{}, nil
-}
-
-// Redeem binds openid by a ticket. ErrTicket, ErrBound.
-func (b *Book) Redeem(ctx context.Context, app, ticket, openid string) (Bound, error) {
-	return Bound{}, ErrTicket
-}
-
-// Bind binds a partner's user to an openid. ErrBound when either is bound to another by this partner.
-func (b *Book) Bind(ctx context.Context, partner, app, user, openid string) error { return nil }
-
-// Unbind ends it and says which openid it was. ErrNotFound.
-func (b *Book) Unbind(ctx context.Context, partner, app, user string) (openid string, err error) {
-	return "", ErrNotFound
-}
-
-// ByUser is the openid a partner's user is bound to. ErrNotFound.
-func (b *Book) ByUser(ctx context.Context, partner, app, user string) (string, error) {
-	return "", ErrNotFound
-}
-
-// UsersOf is whom each partner bound this openid to; empty when nobody.
-func (b *Book) UsersOf(ctx context.Context, app, openid string) (map[string]string, error) {
-	return nil, nil
-}
-
-// Forget drops everything about an openid and says whom each partner had bound it to. Asked again within a day it
-// says the same, so that a crash between it and its consequences loses nothing.
-func (b *Book) Forget(ctx context.Context, app, openid string) (map[string]string, error) {
-	return nil, nil
+// words reads a script's list of strings.
+func words(v any) []string {
+	list, _ := v.([]any)
+	out := make([]string, len(list))
+	for i := range list {
+		switch w := list[i].(type) {
+		case string:
+			out[i] = w
+		case int64:
+			out[i] = fmt.Sprint(w)
+		}
+	}
+	return out
 }

@@ -1,0 +1,297 @@
+package binding
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A binding has two halves in two slots, so that it is found from both sides:
+//
+//	the user's     wx:{b:H(partner, app, user)}:o   claim:  p|b  serial  openid
+//	the openid's   wx:{b:H(app, openid)}:u[partner] entry:  0|1  serial  user
+//
+// The user's half is the record that counts: bound (b) or not. It starts as a claim (p) that lapses by itself, then the
+// openid's half is entered (0), then the claim becomes bound, then the entry is confirmed (1). Unbinding goes back the
+// same way. So a confirmed entry may be believed; one that is not is looked up in the user's half. Whoever finds an
+// entry in his way whose user is not bound to this openid replaces it; every step compares what it replaces, serial
+// included. Only who made the claim count confirms its entry. A crash at any step leaves a binding that is or is not
+// (DECISIONS.md 1).
+const (
+	claimed, bound         = 'p', 'b'
+	entered, confirmed     = '0', '1'
+	serialLen              = 16
+	claimTime              = 10 * time.Second
+	bindTries              = 6
+	bindPause, bindSlowest = 20 * time.Millisecond, 200 * time.Millisecond
+)
+
+// half is either side's record.
+type half struct {
+	kind   byte
+	serial string
+	name   string // the openid on the user's side, the user on the openid's side
+}
+
+func (h half) String() string { return string(h.kind) + h.serial + h.name }
+
+func readHalf(s string) half {
+	if len(s) < 1+serialLen {
+		return half{}
+	}
+	return half{s[0], s[1 : 1+serialLen], s[1+serialLen:]}
+}
+
+// Bound is one binding seen from the openid.
+type Bound struct{ Partner, User string }
+
+// Bind binds a partner's user to an openid; again is harmless. ErrBound when the user is bound to another openid, or
+// the openid to another user of this partner. ErrBusy when others are changing the same binding.
+func (b *Book) Bind(ctx context.Context, partner, app, user, openid string) error {
+	p := pairing{b: b, partner: partner, app: app, user: user, openid: openid}
+	pause := bindPause
+	for try := range bindTries {
+		err := p.bind(ctx)
+		if !errors.Is(err, ErrBusy) || try == bindTries-1 {
+			return err
+		}
+		wait := time.NewTimer(pause)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return err
+		}
+		pause = min(2*pause, bindSlowest)
+	}
+	return ErrBusy
+}
+
+// pairing is one user and one openid about to be bound.
+type pairing struct {
+	b                          *Book
+	partner, app, user, openid string
+}
+
+func (p pairing) bind(ctx context.Context) error {
+	claim := half{claimed, token("")[:serialLen], p.openid}
+	done, err := p.claim(ctx, claim)
+	if done || err != nil {
+		return err
+	}
+	entry := half{entered, claim.serial, p.user}
+	if err := p.enter(ctx, entry); err != nil {
+		p.b.run(context.WithoutCancel(ctx), removeScript, []string{userKey(p.partner, p.app, p.user)}, claim.String()) // lapses anyway
+		return err
+	}
+	return p.commit(ctx, claim, entry)
+}
+
+// claim takes the user's half. done when it is bound to this openid already.
+func (p pairing) claim(ctx context.Context, mine half) (done bool, err error) {
+	key := userKey(p.partner, p.app, p.user)
+	was, err := p.b.rdb.SetArgs(ctx, key, mine.String(), redis.SetArgs{Mode: "NX", Get: true, TTL: claimTime}).Result()
+	if errors.Is(err, redis.Nil) || err == nil && was == mine.String() {
+		return false, nil
+	}
+	if err != nil {
+		return false, away(err)
+	}
+	theirs := readHalf(was)
+	if theirs.kind != bound {
+		return false, ErrBusy
+	}
+	entry, err := p.b.entry(ctx, p.app, theirs.name, p.partner)
+	if err != nil {
+		return false, err
+	}
+	if entry.name == p.user {
+		if theirs.name != p.openid {
+			return false, ErrBound
+		}
+		return true, nil // an entry that is not confirmed stays so: somebody may be unbinding it
+	}
+	// Bound to an openid that has been forgotten since: free.
+	ok, err := p.b.replaced(ctx, key, was, mine.String(), claimTime)
+	if err == nil && !ok {
+		err = ErrBusy
+	}
+	return false, err
+}
+
+// enter takes the openid's half.
+func (p pairing) enter(ctx context.Context, mine half) error {
+	at := openidTag(p.app, p.openid) + "u"
+	v, err := p.b.run(ctx, enterScript, []string{at}, p.partner, mine.String(), p.user, 1+serialLen)
+	if err != nil {
+		return err
+	}
+	was, _ := v.(string)
+	if was == "" {
+		return nil
+	}
+	other, err := p.b.get(ctx, userKey(p.partner, p.app, readHalf(was).name))
+	if err != nil {
+		return err
+	}
+	switch theirs := readHalf(other); {
+	case theirs.name != p.openid: // nobody's any more
+	case theirs.kind == bound:
+		return ErrBound
+	default:
+		return ErrBusy
+	}
+	ok, err := p.b.swapped(ctx, at, p.partner, was, mine.String())
+	if err == nil && !ok {
+		err = ErrBusy
+	}
+	return err
+}
+
+// commit makes the claim count, and the entry believable.
+func (p pairing) commit(ctx context.Context, claim, entry half) error {
+	key := userKey(p.partner, p.app, p.user)
+	final := half{bound, claim.serial, claim.name}
+	ok, err := p.b.replaced(ctx, key, claim.String(), final.String(), 0)
+	if err != nil {
+		return err
+	}
+	if !ok { // the claim lapsed
+		p.b.swapped(ctx, openidTag(p.app, p.openid)+"u", p.partner, entry.String(), "")
+		return ErrBusy
+	}
+	err = p.b.confirm(ctx, p.app, p.openid, p.partner, entry)
+	if errors.Is(err, ErrBusy) { // forgotten or unbound in between
+		p.b.run(ctx, removeScript, []string{key}, final.String())
+		return err
+	}
+	return nil // bound, even if the entry is to be looked up until somebody confirms it
+}
+
+// Unbind ends it and says which openid it was. ErrNotFound. ErrBusy when others are changing the same binding.
+func (b *Book) Unbind(ctx context.Context, partner, app, user string) (openid string, err error) {
+	for range bindTries {
+		if openid, err = b.unbind(ctx, partner, app, user); !errors.Is(err, ErrBusy) {
+			break
+		}
+	}
+	return openid, err
+}
+
+func (b *Book) unbind(ctx context.Context, partner, app, user string) (openid string, err error) {
+	key := userKey(partner, app, user)
+	was, err := b.get(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	h := readHalf(was)
+	if h.kind != bound {
+		return "", ErrNotFound
+	}
+	at := openidTag(app, h.name) + "u"
+	entry, err := b.entry(ctx, app, h.name, partner)
+	if err != nil {
+		return "", err
+	}
+	known := entry.name == user // else it was forgotten, up to this half
+	mine := half{entered, token("")[:serialLen], user}
+	if known {
+		ok, err := b.swapped(ctx, at, partner, entry.String(), mine.String())
+		if err != nil {
+			return "", err
+		}
+		if !ok {
+			return "", ErrBusy
+		}
+	}
+	v, err := b.run(ctx, removeScript, []string{key}, was)
+	switch {
+	case err != nil:
+		return "", err
+	case v != int64(1) || !known:
+		return "", ErrNotFound // somebody else ended it
+	}
+	b.swapped(ctx, at, partner, mine.String(), "") // if it stays, it is not believed
+	return h.name, nil
+}
+
+// ByUser is the openid a partner's user is bound to. ErrNotFound. One command.
+func (b *Book) ByUser(ctx context.Context, partner, app, user string) (string, error) {
+	was, err := b.get(ctx, userKey(partner, app, user))
+	if err != nil {
+		return "", err
+	}
+	if h := readHalf(was); h.kind == bound {
+		return h.name, nil
+	}
+	return "", ErrNotFound
+}
+
+// UsersOf is whom each partner bound this openid to; empty when nobody. One command.
+func (b *Book) UsersOf(ctx context.Context, app, openid string) (map[string]string, error) {
+	entries, err := b.rdb.HGetAll(ctx, openidTag(app, openid)+"u").Result()
+	if err != nil {
+		return nil, away(err)
+	}
+	users := make(map[string]string, len(entries))
+	for partner, text := range entries {
+		e := readHalf(text)
+		if e.kind == entered {
+			now, err := b.ByUser(ctx, partner, app, e.name)
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return nil, err
+			}
+			if now != openid {
+				continue
+			}
+		}
+		users[partner] = e.name
+	}
+	return users, nil
+}
+
+// entry is the openid's half; zero when there is none.
+func (b *Book) entry(ctx context.Context, app, openid, partner string) (half, error) {
+	text, err := b.rdb.HGet(ctx, openidTag(app, openid)+"u", partner).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return half{}, away(err)
+	}
+	return readHalf(text), nil
+}
+
+// confirm makes an entry believable. ErrBusy when it is another by now.
+func (b *Book) confirm(ctx context.Context, app, openid, partner string, e half) error {
+	sure := half{confirmed, e.serial, e.name}
+	ok, err := b.swapped(ctx, openidTag(app, openid)+"u", partner, e.String(), sure.String())
+	if err == nil && !ok {
+		err = ErrBusy
+	}
+	return err
+}
+
+func (b *Book) replaced(ctx context.Context, key, was, now string, d time.Duration) (bool, error) {
+	v, err := b.run(ctx, replaceScript, []string{key}, was, now, d.Milliseconds())
+	return v == int64(1), err
+}
+
+func (b *Book) swapped(ctx context.Context, at, partner, was, now string) (bool, error) {
+	v, err := b.run(ctx, swapScript, []string{at}, partner, was, now)
+	return v == int64(1), err
+}
+
+// enterScript: KEYS[1] entries; ARGV[1] partner, ARGV[2] entry, ARGV[3] user, ARGV[4] where the user starts in one.
+// Enters it where there is none, or one of the same user; else returns the one that is there.
+var enterScript = redis.NewScript(`
+local was = redis.call('HGET', KEYS[1], ARGV[1])
+if was and was:sub(ARGV[4] + 1) ~= ARGV[3] then return was end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return false`)
+
+// swapScript: KEYS[1] entries; ARGV[1] partner, ARGV[2] what its entry must be, ARGV[3] what it becomes ("" = none).
+// Returns 1 when swapped.
+var swapScript = redis.NewScript(`
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
+return 1`)

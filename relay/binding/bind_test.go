@@ -1,0 +1,394 @@
+package binding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+)
+
+func bind(t *testing.T, b *Book, partner, user, openid string, want error) {
+	t.Helper()
+	if err := b.Bind(context.Background(), partner, "shop", user, openid); !errors.Is(err, want) {
+		t.Errorf("Bind(%s, %s, %s) = %v, want %v", partner, user, openid, err, want)
+	}
+}
+
+func usersOf(t *testing.T, b *Book, openid string) map[string]string {
+	t.Helper()
+	users, err := b.UsersOf(context.Background(), "shop", openid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return users
+}
+
+// byUser is "" when the user is not bound.
+func byUser(t *testing.T, b *Book, partner, user string) string {
+	t.Helper()
+	openid, err := b.ByUser(context.Background(), partner, "shop", user)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	return openid
+}
+
+func TestBindingRules(t *testing.T) {
+	ctx := context.Background()
+	rules := map[string]func(t *testing.T, b *Book){
+		"found from both sides": func(t *testing.T, b *Book) {
+			bind(t, b, "orders", "u1", "oAnn", nil)
+			bind(t, b, "orders", "u1", "oAnn", nil) // again is harmless
+			bind(t, b, "news", "n9", "oAnn", nil)   // another partner has its own
+			if got := byUser(t, b, "orders", "u1"); got != "oAnn" {
+				t.Error(got)
+			}
+			if diff := cmp.Diff(map[string]string{"orders": "u1", "news": "n9"}, usersOf(t, b, "oAnn")); diff != "" {
+				t.Error(diff)
+			}
+			if got := byUser(t, b, "news", "u1") + byUser(t, b, "orders", "n9") + byUser(t, b, "orders", "nobody"); got != "" {
+				t.Error(got)
+			}
+			if users := usersOf(t, b, "oBob"); len(users) != 0 {
+				t.Error(users)
+			}
+		},
+		"a user has one openid per app": func(t *testing.T, b *Book) {
+			bind(t, b, "orders", "u1", "oAnn", nil)
+			bind(t, b, "orders", "u1", "oBob", ErrBound)
+			if err := b.Bind(ctx, "orders", "mall", "u1", "oBob"); err != nil {
+				t.Errorf("another app: %v", err)
+			}
+			if len(usersOf(t, b, "oBob")) != 0 || byUser(t, b, "orders", "u1") != "oAnn" {
+				t.Error("the refused one left something")
+			}
+		},
+		"an openid has one user per partner": func(t *testing.T, b *Book) {
+			bind(t, b, "orders", "u1", "oAnn", nil)
+			bind(t, b, "orders", "u2", "oAnn", ErrBound)
+			if byUser(t, b, "orders", "u2") != "" {
+				t.Error("the refused one left something")
+			}
+			bind(t, b, "orders", "u2", "oBob", nil)
+		},
+		"unbound is free on both sides": func(t *testing.T, b *Book) {
+			bind(t, b, "orders", "u1", "oAnn", nil)
+			if openid, err := b.Unbind(ctx, "orders", "shop", "u1"); openid != "oAnn" || err != nil {
+				t.Error(openid, err)
+			}
+			if _, err := b.Unbind(ctx, "orders", "shop", "u1"); !errors.Is(err, ErrNotFound) {
+				t.Error(err)
+			}
+			if byUser(t, b, "orders", "u1") != "" || len(usersOf(t, b, "oAnn")) != 0 {
+				t.Error("still bound")
+			}
+			bind(t, b, "orders", "u2", "oAnn", nil)
+			bind(t, b, "orders", "u1", "oBob", nil)
+		},
+		"forgotten": func(t *testing.T, b *Book) {
+			w := platform()
+			s, err := b.Login(ctx, "shop", "c1", w.exchange("c1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			bind(t, b, "orders", "u1", "oAnn", nil)
+			bind(t, b, "news", "n9", "oAnn", nil)
+			add(t, b, FormID, "f1", 1)
+			want := map[string]string{"orders": "u1", "news": "n9"}
+			for n := range 2 { // the second is the one after a crash
+				users, err := b.Forget(ctx, "shop", "oAnn")
+				if diff := cmp.Diff(want, users); diff != "" || err != nil {
+					t.Errorf("time %d: %s %v", n, diff, err)
+				}
+			}
+			if byUser(t, b, "orders", "u1")+byUser(t, b, "news", "n9") != "" || len(usersOf(t, b, "oAnn")) != 0 {
+				t.Error("still bound")
+			}
+			_, e1 := b.Session(ctx, "shop", s.Token)
+			_, e2 := b.SessionKey(ctx, "shop", "oAnn")
+			_, e3 := b.ByUnionID(ctx, "shop", "uAnn")
+			_, e4 := b.UnionID(ctx, "shop", "oAnn")
+			_, e5 := b.Take(ctx, "shop", "oAnn", "", "m1")
+			for i, want := range []error{ErrSession, ErrNotFound, ErrNotFound, ErrNotFound, ErrEmpty} {
+				if got := []error{e1, e2, e3, e4, e5}[i]; !errors.Is(got, want) {
+					t.Errorf("%d: %v, want %v", i, got, want)
+				}
+			}
+			bind(t, b, "orders", "u1", "oBob", nil)
+			bind(t, b, "orders", "u2", "oAnn", nil)
+			users, err := b.Forget(ctx, "shop", "oAnn")
+			if diff := cmp.Diff(map[string]string{"orders": "u2"}, users); diff != "" || err != nil {
+				t.Errorf("a second leave-taking tells of the second time only: %s %v", diff, err)
+			}
+			if again, err := b.Login(ctx, "shop", "c2", w.exchange("c2")); err != nil || !again.IsNew {
+				t.Errorf("who was forgotten is new: %+v %v", again, err)
+			}
+		},
+		"nobody to forget": func(t *testing.T, b *Book) {
+			if users, err := b.Forget(ctx, "shop", "oNobody"); len(users) != 0 || err != nil {
+				t.Error(users, err)
+			}
+		},
+		"tickets": func(t *testing.T, b *Book) {
+			before := time.Now()
+			ticket, expires, err := b.NewTicket(ctx, "orders", "shop", "u1")
+			if err != nil || ticket == "" {
+				t.Fatal(err)
+			}
+			if d := expires.Sub(before); before.Year() < 2023 || d < -4*365*24*time.Hour && expires.Unix() != 1_700_000_600 || d > 11*time.Minute {
+				t.Errorf("expires %v", expires)
+			}
+			if _, err := b.Redeem(ctx, "mall", ticket, "oAnn"); !errors.Is(err, ErrTicket) {
+				t.Errorf("for another app: %v", err)
+			}
+			if to, err := b.Redeem(ctx, "shop", ticket, "oAnn"); to != (Bound{"orders", "u1"}) || err != nil {
+				t.Errorf("%v %v", to, err)
+			}
+			if byUser(t, b, "orders", "u1") != "oAnn" {
+				t.Error("not bound")
+			}
+			for _, openid := range []string{"oAnn", "oBob"} {
+				if _, err := b.Redeem(ctx, "shop", ticket, openid); !errors.Is(err, ErrTicket) {
+					t.Errorf("a second time by %s: %v", openid, err)
+				}
+			}
+			for _, bad := range []string{"", "tkt_nonsense"} {
+				if _, err := b.Redeem(ctx, "shop", bad, "oAnn"); !errors.Is(err, ErrTicket) {
+					t.Errorf("%q: %v", bad, err)
+				}
+			}
+		},
+		"a ticket for a user bound elsewhere": func(t *testing.T, b *Book) {
+			bind(t, b, "orders", "u1", "oAnn", nil)
+			ticket, _, err := b.NewTicket(ctx, "orders", "shop", "u1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.Redeem(ctx, "shop", ticket, "oBob"); !errors.Is(err, ErrBound) {
+				t.Error(err)
+			}
+			if _, err := b.Redeem(ctx, "shop", ticket, "oAnn"); !errors.Is(err, ErrTicket) {
+				t.Errorf("shown by bob, redeemed by ann: %v", err)
+			}
+			if _, err := b.Unbind(ctx, "orders", "shop", "u1"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.Redeem(ctx, "shop", ticket, "oBob"); err != nil {
+				t.Errorf("bob again, the user being free now: %v", err)
+			}
+		},
+	}
+	for rule, check := range rules {
+		t.Run(rule, func(t *testing.T) {
+			eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) { check(t, New(rdb, gcm(t))) })
+		})
+	}
+}
+
+func TestTicketExpires(t *testing.T) {
+	ctx := context.Background()
+	s, rdb := inProcess(t)
+	b := New(rdb, Sealer{})
+	ticket, expires, err := b.NewTicket(ctx, "orders", "shop", "u1")
+	if err != nil || !expires.Equal(s.now.Add(10*time.Minute)) {
+		t.Fatal(expires, err)
+	}
+	s.pass(10*time.Minute + time.Second)
+	if _, err := b.Redeem(ctx, "shop", ticket, "oAnn"); !errors.Is(err, ErrTicket) {
+		t.Error(err)
+	}
+	if len(s.Keys()) != 0 {
+		t.Errorf("left behind: %q", s.Keys())
+	}
+}
+
+// Many at once for the same thing: exactly one gets it, and everybody else is told.
+func TestBindRace(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		replicas := []*Book{New(rdb, Sealer{}), New(rdb, Sealer{})}
+		race := func(name string, at func(n int) (user, openid string)) {
+			var mu sync.Mutex
+			won := 0
+			var wg sync.WaitGroup
+			for n := range 12 {
+				wg.Go(func() {
+					user, openid := at(n)
+					err := replicas[n%2].Bind(context.Background(), "p", "shop", user, openid)
+					switch {
+					case err == nil:
+						mu.Lock()
+						won++
+						mu.Unlock()
+						if got := byUser(t, replicas[0], "p", user); got != openid {
+							t.Errorf("%s: %s won %s and has %q", name, user, openid, got)
+						}
+						if got := usersOf(t, replicas[1], openid)["p"]; got != user {
+							t.Errorf("%s: %s won %s, which has %q", name, user, openid, got)
+						}
+					case !errors.Is(err, ErrBound) && !errors.Is(err, ErrBusy):
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if won != 1 {
+				t.Errorf("%s: %d won", name, won)
+			}
+		}
+		race("one user", func(n int) (string, string) { return "u", fmt.Sprint("o", n) })
+		race("one openid", func(n int) (string, string) { return fmt.Sprint("v", n), "oX" })
+	})
+}
+
+// crashes makes commands fail at random, before or after Redis did them: what a process sees when a connection breaks,
+// and what Redis sees when the process dies.
+type crashes struct {
+	mu   sync.Mutex
+	rnd  *rand.Rand
+	rate float64
+}
+
+var errCrash = errors.New("cut")
+
+func (c *crashes) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (c *crashes) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (c *crashes) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		c.mu.Lock()
+		dice := c.rnd.Float64()
+		c.mu.Unlock()
+		if dice < c.rate/2 {
+			cmd.SetErr(errCrash)
+			return errCrash
+		}
+		err := next(ctx, cmd)
+		if dice < c.rate {
+			cmd.SetErr(errCrash)
+			return errCrash
+		}
+		return err
+	}
+}
+
+// Whatever is cut off wherever: in the end both sides say the same, and what was promised and not taken back holds.
+func TestBindingsSurviveCrashes(t *testing.T) {
+	ctx := context.Background()
+	for seed := range uint64(25) {
+		s, sound := inProcess(t)
+		shaky := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1})
+		t.Cleanup(func() { shaky.Close() })
+		rnd := rand.New(rand.NewPCG(seed, 7))
+		shaky.AddHook(&crashes{rnd: rand.New(rand.NewPCG(seed, 8)), rate: 0.15})
+		b, calm := New(shaky, Sealer{}), New(sound, Sealer{})
+		users, openids := []string{"u1", "u2", "u3"}, []string{"oA", "oB", "oC"}
+		agree := func(step int) {
+			seen := map[string]string{}
+			for _, o := range openids {
+				for partner, user := range usersOf(t, calm, o) {
+					if before, twice := seen[user]; twice {
+						t.Fatalf("seed %d step %d: %s is %s's and %s's", seed, step, user, before, o)
+					}
+					seen[user] = o
+					if partner != "p" {
+						t.Fatal(partner)
+					}
+				}
+			}
+			for _, u := range users {
+				if o := byUser(t, calm, "p", u); o != seen[u] {
+					t.Fatalf("seed %d step %d: %s has %q, the other side says %q", seed, step, u, o, seen[u])
+				}
+			}
+		}
+		for step := range 60 {
+			u, o := users[rnd.IntN(3)], openids[rnd.IntN(3)]
+			before := byUser(t, calm, "p", u)
+			switch rnd.IntN(5) {
+			case 0, 1, 2:
+				err := b.Bind(ctx, "p", "shop", u, o)
+				if err == nil && byUser(t, calm, "p", u) != o {
+					t.Fatalf("seed %d step %d: bound and not bound", seed, step)
+				}
+				if errors.Is(err, ErrBound) && byUser(t, calm, "p", u) != before {
+					t.Fatalf("seed %d step %d: refused and changed", seed, step)
+				}
+			case 3:
+				if _, err := b.Unbind(ctx, "p", "shop", u); err == nil && byUser(t, calm, "p", u) != "" {
+					t.Fatalf("seed %d step %d: unbound and bound", seed, step)
+				}
+			case 4: // whoever forgets repeats it until it is done
+				for {
+					if _, err := b.Forget(ctx, "shop", o); err == nil {
+						break
+					}
+				}
+			}
+			agree(step)
+			s.pass(claimTime + time.Second) // claims of the dead lapse
+			agree(step)
+		}
+		for _, u := range users { // nothing is left that blocks anybody
+			calm.Unbind(ctx, "p", "shop", u)
+		}
+		for i, u := range users {
+			bind(t, calm, "p", u, openids[(i+1)%3], nil)
+		}
+		if want := map[string]string{"p": "u1"}; !maps.Equal(usersOf(t, calm, "oB"), want) {
+			t.Fatalf("seed %d: %v", seed, usersOf(t, calm, "oB"))
+		}
+	}
+}
+
+// The same with many at once, on both Redis: in the end both sides agree.
+func TestBindingsInACrowd(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx := context.Background()
+		b := New(rdb, Sealer{})
+		users, openids := []string{"u1", "u2", "u3", "u4"}, []string{"oA", "oB", "oC"}
+		var wg sync.WaitGroup
+		for n := range uint64(8) {
+			wg.Go(func() {
+				rnd := rand.New(rand.NewPCG(n, 9))
+				for range 60 {
+					u, o := users[rnd.IntN(4)], openids[rnd.IntN(3)]
+					var err error
+					switch rnd.IntN(6) {
+					case 0, 1, 2, 3:
+						err = b.Bind(ctx, "p", "shop", u, o)
+					case 4:
+						_, err = b.Unbind(ctx, "p", "shop", u)
+					case 5:
+						_, err = b.Forget(ctx, "shop", o)
+					}
+					if err != nil && !errors.Is(err, ErrBound) && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrNotFound) {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		seen := map[string]string{}
+		for _, o := range openids {
+			if u, ok := usersOf(t, b, o)["p"]; ok {
+				if seen[u] != "" {
+					t.Errorf("%s is %s's and %s's", u, seen[u], o)
+				}
+				seen[u] = o
+			}
+		}
+		for _, u := range users {
+			if o := byUser(t, b, "p", u); o != seen[u] {
+				t.Errorf("%s has %q, the other side says %q", u, o, seen[u])
+			}
+		}
+	})
+}

@@ -1,0 +1,89 @@
+package binding
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// foundTime is how long Forget says the same again.
+const foundTime = 24 * time.Hour
+
+// What Forget found, by the first byte of a field.
+const (
+	foundUser    = "p" // + partner -> entry
+	foundUnionID = "n" //           -> unionid
+	foundSession = "s" // + name    -> 1
+)
+
+// Forget drops everything about an openid - who it is, its session_key, its sessions, its bindings, its credentials -
+// and says whom each partner had bound it to. Asked again within a day it says the same, so that a crash between it and
+// its consequences loses nothing: first all that is in the openid's slot becomes a note of what is to be done, then it
+// is done elsewhere, as often as asked.
+func (b *Book) Forget(ctx context.Context, app, openid string) (map[string]string, error) {
+	at := openidTag(app, openid)
+	v, err := b.run(ctx, forgetScript, []string{at + "f", at + "u", at + "i", at + "s", at + "k", at + "p", at + "h"}, foundTime.Milliseconds())
+	if err != nil {
+		return nil, err
+	}
+	found := words(v)
+	users := map[string]string{}
+	for i := 0; i+1 < len(found); i += 2 {
+		name, value := found[i], found[i+1]
+		switch name[:1] {
+		case foundUser:
+			e := readHalf(value)
+			ended, err := b.run(ctx, unclaimScript, []string{userKey(name[1:], app, e.name)}, openid, 1+serialLen)
+			if err != nil {
+				return nil, err
+			}
+			if e.kind == confirmed || ended == int64(1) {
+				users[name[1:]] = e.name
+			}
+		case foundUnionID:
+			if _, err := b.run(ctx, removeScript, []string{unionKey(app, value)}, openid); err != nil {
+				return nil, err
+			}
+		case foundSession:
+			if err := b.rdb.Del(ctx, strings.TrimPrefix(name, foundSession)).Err(); err != nil {
+				return nil, away(err)
+			}
+		}
+	}
+	return users, nil
+}
+
+// forgetScript: KEYS found, entries, identity, sessions, session_key, credentials, their holders; ARGV[1] how long the
+// first is kept (ms). Returns what was found, now or the last time: {field, value, ...}.
+var forgetScript = redis.NewScript(`
+local found = {}
+local entries = redis.call('HGETALL', KEYS[2])
+for i = 1, #entries, 2 do
+  found[#found + 1] = 'p' .. entries[i]
+  found[#found + 1] = entries[i + 1]
+end
+local unionid = redis.call('HGET', KEYS[3], 'u')
+if unionid then
+  found[#found + 1] = 'n'
+  found[#found + 1] = unionid
+end
+for _, name in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
+  found[#found + 1] = 's' .. name
+  found[#found + 1] = '1'
+end
+if #found > 0 then
+  if #entries > 0 then redis.call('DEL', KEYS[1]) end
+  for i = 1, #found, 2 do redis.call('HSET', KEYS[1], found[i], found[i + 1]) end
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7])
+return redis.call('HGETALL', KEYS[1])`)
+
+// unclaimScript: KEYS[1] a user's half; ARGV[1] openid, ARGV[2] where the openid starts in it. Returns 1 when it was
+// bound to this openid, and is not any more.
+var unclaimScript = redis.NewScript(`
+local was = redis.call('GET', KEYS[1])
+if not was or was:sub(1, 1) ~= 'b' or was:sub(ARGV[2] + 1) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])`)

@@ -1,0 +1,100 @@
+package binding
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Meet notes an identity learnt otherwise than by a login (a follower of an official account); isNew as in Login: the
+// first time this openid is seen for the app.
+func (b *Book) Meet(ctx context.Context, app string, who Identity) (isNew bool, err error) {
+	isNew, _, err = b.note(ctx, app, who, "")
+	return isNew, err
+}
+
+// note writes who is who: the openid's own record first, then the unionid's openid. A crash between them leaves an
+// openid that is not found by its unionid until it is met again.
+func (b *Book) note(ctx context.Context, app string, who Identity, session string) (isNew bool, unionid string, err error) {
+	at := openidTag(app, who.OpenID)
+	kept := ""
+	if who.SessionKey != "" {
+		if kept, err = b.sealed(at+"k", []byte(who.SessionKey)); err != nil {
+			return false, "", err
+		}
+	}
+	v, err := b.run(ctx, noteScript, []string{at + "i", at + "k", at + "s"},
+		who.UnionID, kept, keyTime.Milliseconds(), session, sessionTime.Milliseconds(), sessionsKept)
+	if err != nil {
+		return false, "", err
+	}
+	r := words(v) // is new, unionid before, unionid now
+	if r[1] != "" && r[1] != r[2] {
+		if _, err := b.run(ctx, removeScript, []string{unionKey(app, r[1])}, who.OpenID); err != nil {
+			return false, "", err
+		}
+	}
+	if r[2] != "" {
+		if err := b.rdb.Set(ctx, unionKey(app, r[2]), who.OpenID, 0).Err(); err != nil {
+			return false, "", away(err)
+		}
+	}
+	return r[0] == "1", r[2], nil
+}
+
+// noteScript: KEYS identity, session_key, sessions; ARGV[1] unionid or "", ARGV[2] sealed session_key or "", ARGV[3]
+// its ms, ARGV[4] a session's name or "", ARGV[5] its ms, ARGV[6] how many are kept.
+// Returns {"1" if new, unionid before, unionid now}.
+var noteScript = redis.NewScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local new = redis.call('HSETNX', KEYS[1], 'f', now)
+local before = redis.call('HGET', KEYS[1], 'u') or ''
+local unionid = before
+if ARGV[1] ~= '' and ARGV[1] ~= before then
+  unionid = ARGV[1]
+  redis.call('HSET', KEYS[1], 'u', unionid)
+end
+if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) end
+if ARGV[4] ~= '' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+  redis.call('ZADD', KEYS[3], now + ARGV[5], ARGV[4])
+  redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - ARGV[6])
+  redis.call('PEXPIRE', KEYS[3], ARGV[5])
+end
+return {tostring(new), before, unionid}`)
+
+// SessionKey is the openid's current session_key: the only way one leaves this room. ErrNotFound.
+func (b *Book) SessionKey(ctx context.Context, app, openid string) (string, error) {
+	key := openidTag(app, openid) + "k"
+	kept, err := b.get(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	if kept == "" {
+		return "", ErrNotFound
+	}
+	plain, err := b.unsealed(key, kept)
+	return string(plain), err
+}
+
+// ByUnionID is the openid of app that has this unionid. ErrNotFound.
+func (b *Book) ByUnionID(ctx context.Context, app, unionid string) (string, error) {
+	openid, err := b.get(ctx, unionKey(app, unionid))
+	if err == nil && openid == "" {
+		err = ErrNotFound
+	}
+	return openid, err
+}
+
+// UnionID is the unionid of an openid. ErrNotFound when the openid, or its unionid, is not known.
+func (b *Book) UnionID(ctx context.Context, app, openid string) (string, error) {
+	unionid, err := b.rdb.HGet(ctx, openidTag(app, openid)+"i", "u").Result()
+	switch {
+	case err == redis.Nil:
+		return "", ErrNotFound
+	case err != nil:
+		return "", away(err)
+	}
+	return unionid, nil
+}

@@ -1,0 +1,202 @@
+package binding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func add(t *testing.T, b *Book, kind CredentialKind, id string, uses int) bool {
+	t.Helper()
+	added, err := b.AddCredential(context.Background(), "shop", "oAnn", Credential{Kind: kind, ID: id, Uses: uses})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return added
+}
+
+// take returns the id, or "" when the pool is empty.
+func take(t *testing.T, b *Book, kind CredentialKind, holder string) string {
+	t.Helper()
+	c, err := b.Take(context.Background(), "shop", "oAnn", kind, holder)
+	if err != nil && !errors.Is(err, ErrEmpty) {
+		t.Fatal(err)
+	}
+	return c.ID
+}
+
+func sequence(t *testing.T, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestPoolRules(t *testing.T) {
+	ctx := context.Background()
+	rules := map[string]func(t *testing.T, b *Book){
+		"oldest first, each once": func(t *testing.T, b *Book) {
+			for _, id := range []string{"f1", "f2", "f3"} {
+				add(t, b, FormID, id, 0)
+			}
+			got := ""
+			for n := range 4 {
+				got += take(t, b, "", fmt.Sprint("m", n)) + " "
+			}
+			sequence(t, got, "f1 f2 f3  ")
+		},
+		"a repeated report adds nothing, used or not": func(t *testing.T, b *Book) {
+			if !add(t, b, FormID, "f1", 1) || add(t, b, FormID, "f1", 1) {
+				t.Error("added")
+			}
+			take(t, b, "", "m1")
+			if add(t, b, FormID, "f1", 1) {
+				t.Error("a used one was added again")
+			}
+			sequence(t, take(t, b, "", "m2"), "")
+		},
+		"a prepay_id has as many uses as said": func(t *testing.T, b *Book) {
+			add(t, b, PrepayID, "prepay_id=wx1", 3)
+			add(t, b, FormID, "f1", 1)
+			got := ""
+			for n := range 5 {
+				got += take(t, b, "", fmt.Sprint("m", n)) + " "
+			}
+			sequence(t, got, "wx1 wx1 wx1 f1  ")
+		},
+		"by kind": func(t *testing.T, b *Book) {
+			add(t, b, PrepayID, "wx1", 1)
+			add(t, b, FormID, "f1", 1)
+			sequence(t, take(t, b, FormID, "m1")+take(t, b, FormID, "m2")+take(t, b, PrepayID, "m3"), "f1wx1")
+		},
+		"the same message takes the same one": func(t *testing.T, b *Book) {
+			add(t, b, FormID, "f1", 1)
+			add(t, b, FormID, "f2", 1)
+			sequence(t, take(t, b, "", "m1")+take(t, b, "", "m1")+take(t, b, "", "m2")+take(t, b, "", "m1"), "f1f1f2f1")
+		},
+		"given back is usable again, in its old place": func(t *testing.T, b *Book) {
+			add(t, b, FormID, "f1", 1)
+			add(t, b, FormID, "f2", 1)
+			take(t, b, "", "m1")
+			for range 3 { // once is enough; more gives nothing more
+				if err := b.GiveBack(ctx, "shop", "oAnn", "m1"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			sequence(t, take(t, b, "", "m2")+take(t, b, "", "m3")+take(t, b, "", "m4"), "f1f2")
+		},
+		"spoiled is gone with all its uses, and the next follows": func(t *testing.T, b *Book) {
+			add(t, b, PrepayID, "wx1", 3)
+			add(t, b, FormID, "f1", 1)
+			take(t, b, "", "m1")
+			take(t, b, "", "m2")
+			if err := b.Spoil(ctx, "shop", "oAnn", "m1"); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.GiveBack(ctx, "shop", "oAnn", "m2"); err != nil { // m2 held the same one
+				t.Fatal(err)
+			}
+			sequence(t, take(t, b, "", "m1")+take(t, b, "", "m3"), "f1")
+		},
+		"nothing held, nothing happens": func(t *testing.T, b *Book) {
+			add(t, b, FormID, "f1", 1)
+			if err := errors.Join(b.Spoil(ctx, "shop", "oAnn", "m1"), b.GiveBack(ctx, "shop", "oAnn", "m1")); err != nil {
+				t.Fatal(err)
+			}
+			sequence(t, take(t, b, "", "m1"), "f1")
+		},
+		"one user's are not another's": func(t *testing.T, b *Book) {
+			add(t, b, FormID, "f1", 1)
+			if _, err := b.Take(ctx, "shop", "oBob", "", "m1"); !errors.Is(err, ErrEmpty) {
+				t.Error(err)
+			}
+			if _, err := b.Take(ctx, "mall", "oAnn", "", "m1"); !errors.Is(err, ErrEmpty) {
+				t.Error(err)
+			}
+		},
+		"bounded": func(t *testing.T, b *Book) {
+			for n := range credentialsMax + 5 {
+				add(t, b, FormID, fmt.Sprint("f", n), 1)
+			}
+			sequence(t, take(t, b, "", "m1"), "f5")
+		},
+		"what is none is refused": func(t *testing.T, b *Book) {
+			for _, id := range []string{"", "the formId is a mock one", "requestFormId:fail", "requestFormId:fail timeout", "undefined", "null",
+				"the formId is no longer available in develop or trial version", "prepay_id=", "f\x00", "é"} {
+				if _, err := b.AddCredential(ctx, "shop", "oAnn", Credential{Kind: FormID, ID: id}); !errors.Is(err, ErrMock) {
+					t.Errorf("%q: %v", id, err)
+				}
+			}
+			if _, err := b.AddCredential(ctx, "shop", "oAnn", Credential{Kind: "other", ID: "f1"}); !errors.Is(err, ErrMock) {
+				t.Error(err)
+			}
+		},
+	}
+	for rule, check := range rules {
+		t.Run(rule, func(t *testing.T) {
+			eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) { check(t, New(rdb, Sealer{})) })
+		})
+	}
+}
+
+func TestPoolInTime(t *testing.T) {
+	s, rdb := inProcess(t)
+	b := New(rdb, Sealer{})
+	added := s.now
+	add(t, b, FormID, "f1", 1)
+	s.pass(3 * 24 * time.Hour)
+	add(t, b, FormID, "f2", 1)
+	c, err := b.Take(context.Background(), "shop", "oAnn", "", "m1")
+	if err != nil || c.Kind != FormID || c.Uses != 0 || !c.Expires.Equal(added.Add(credentialTime)) {
+		t.Fatalf("%+v %v", c, err)
+	}
+	if err := b.GiveBack(context.Background(), "shop", "oAnn", "m1"); err != nil {
+		t.Fatal(err)
+	}
+	s.pass(4 * 24 * time.Hour)
+	sequence(t, take(t, b, "", "m2"), "f2") // f1 is 7 days old
+	s.pass(3 * 24 * time.Hour)
+	sequence(t, take(t, b, "", "m3"), "")
+	if keys := s.Keys(); len(keys) != 0 {
+		t.Errorf("left behind: %q", keys)
+	}
+}
+
+func TestPoolNeverGivesTwice(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		replicas := []*Book{New(rdb, Sealer{}), New(rdb, Sealer{})}
+		for n := range 30 {
+			add(t, replicas[0], FormID, fmt.Sprint("f", n), 1)
+		}
+		var mu sync.Mutex
+		given := map[string]int{}
+		var wg sync.WaitGroup
+		for n := range 50 {
+			wg.Go(func() {
+				c, err := replicas[n%2].Take(context.Background(), "shop", "oAnn", "", fmt.Sprint("m", n))
+				if err != nil && !errors.Is(err, ErrEmpty) {
+					t.Error(err)
+				}
+				if err == nil {
+					mu.Lock()
+					given[c.ID]++
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		if len(given) != 30 {
+			t.Errorf("%d of 30 given", len(given))
+		}
+		for id, n := range given {
+			if n != 1 {
+				t.Errorf("%s given %d times", id, n)
+			}
+		}
+	})
+}
