@@ -43,9 +43,6 @@ func (ev *Event) read(text string) (Format, error) {
 	return format, nil
 }
 
-// blanks are what XML and JSON both call white space.
-const blanks = " \t\r\n"
-
 func trimLeft[T string | []byte](s T) T {
 	for len(s) > 0 && isBlank(s[0]) {
 		s = s[1:]
@@ -53,12 +50,14 @@ func trimLeft[T string | []byte](s T) T {
 	return s
 }
 
-func trim[T string | []byte](s T) T {
+func trimRight[T string | []byte](s T) T {
 	for len(s) > 0 && isBlank(s[len(s)-1]) {
 		s = s[:len(s)-1]
 	}
-	return trimLeft(s)
+	return s
 }
+
+func trim[T string | []byte](s T) T { return trimLeft(trimRight(s)) }
 
 func isBlank(c byte) bool { return c <= ' ' && (c == ' ' || c == '\t' || c == '\r' || c == '\n') }
 
@@ -218,6 +217,7 @@ func (r *reader) finish() {
 
 // whole reads an integer WeChat wrote as a number or a text; 0 when it is none.
 func whole(s string) int64 {
+	s = trim(s)
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err == nil {
 		return n

@@ -44,12 +44,12 @@ func xmlEncrypt(b []byte) []byte {
 			return nil
 		}
 		b = b[lt:]
-		end := ">"
+		from, end := 1, ">"
 		switch {
 		case bytes.HasPrefix(b, []byte("<![CDATA[")):
 			end = "]]>"
 		case bytes.HasPrefix(b, []byte("<!--")):
-			end = "-->"
+			from, end = 4, "-->"
 		case b[1] == '?' || b[1] == '!':
 		case b[1] == '/':
 			if depth--; depth <= 0 {
@@ -61,14 +61,14 @@ func xmlEncrypt(b []byte) []byte {
 			}
 			depth++
 		}
-		gt := bytes.Index(b, []byte(end))
+		gt := bytes.Index(b[from:], []byte(end))
 		if gt < 0 {
 			return nil
 		}
-		if end == ">" && b[gt-1] == '/' {
+		if end == ">" && b[from+gt-1] == '/' {
 			depth--
 		}
-		b = b[gt+len(end):]
+		b = b[from+gt+len(end):]
 	}
 }
 

@@ -55,20 +55,17 @@ func (x *xmlScan) misc() error {
 
 // aside passes over a comment or processing instruction.
 func (x *xmlScan) aside() (bool, error) {
-	rest, end := x.s[x.i:], ""
-	switch {
-	case strings.HasPrefix(rest, "<?"):
-		end = "?>"
-	case strings.HasPrefix(rest, "<!--"):
-		end = "-->"
-	default:
+	begin, end := "<?", "?>"
+	if strings.HasPrefix(x.s[x.i:], "<!--") {
+		begin, end = "<!--", "-->"
+	} else if !strings.HasPrefix(x.s[x.i:], begin) {
 		return false, nil
 	}
-	n := strings.Index(rest[2:], end)
+	n := strings.Index(x.s[x.i+len(begin):], end)
 	if n < 0 {
-		return false, malformed("unclosed "+rest[:2], x.i)
+		return false, malformed("unclosed "+begin, x.i)
 	}
-	x.i += 2 + n + len(end)
+	x.i += len(begin) + n + len(end)
 	return true, nil
 }
 
@@ -233,34 +230,33 @@ func cdataEnd(s string) int {
 
 // xmlText puts a leaf's text together: blanks around it go, CDATA stays as it is.
 type xmlText struct {
-	one  string // the first piece, nearly always the only one
-	more []byte // all pieces, when there are several
-	end  int    // of more, without the blanks after the last piece
-	any  bool
-	raw  bool // some of it was CDATA
+	one   string // the first piece, nearly always the only one
+	more  []byte // all pieces, when there are several
+	end   int    // of more, without the blanks after the last piece
+	any   bool
+	first bool // the first piece is CDATA
+	last  bool // the last piece is
 }
 
 func (t *xmlText) add(piece string, cdata bool) {
-	blank := false
+	blank := !cdata && trim(piece) == ""
 	if cdata {
 		piece = oneLine(piece)
 	} else {
-		blank = trim(piece) == ""
 		piece = unescape(piece)
 	}
 	switch {
-	case !t.any && blank:
+	case piece == "" || !t.any && blank:
 		return
 	case !t.any:
-		t.one, t.any, t.raw = piece, true, cdata
+		t.one, t.any, t.first, t.last = piece, true, cdata, cdata
 		return
 	case t.more == nil:
 		t.more = append(t.more, t.one...)
 		t.end = len(t.more)
 	}
 	if t.more = append(t.more, piece...); !blank {
-		t.end = len(t.more)
-		t.raw = t.raw || cdata
+		t.end, t.last = len(t.more), cdata
 	}
 }
 
@@ -269,10 +265,13 @@ func (t *xmlText) value() string {
 	if t.more != nil {
 		s = string(t.more[:t.end])
 	}
-	if t.raw {
-		return s
+	if !t.first {
+		s = trimLeft(s)
 	}
-	return trim(s)
+	if !t.last {
+		s = trimRight(s)
+	}
+	return s
 }
 
 // oneLine writes line ends as XML reads them. https://www.w3.org/TR/xml/#sec-line-ends
@@ -298,7 +297,7 @@ func unescape(s string) string {
 		}
 		b.WriteString(s[:amp])
 		s = s[amp:]
-		semi := strings.IndexByte(s[:min(len(s), 12)], ';')
+		semi := strings.IndexByte(s[:min(len(s), longestEntity)], ';')
 		c := rune(-1)
 		if semi > 1 {
 			c = entity(s[1:semi])
@@ -312,6 +311,9 @@ func unescape(s string) string {
 		s = s[semi+1:]
 	}
 }
+
+// longestEntity bounds the search for an entity's end; a reference may have zeros before its number.
+const longestEntity = 40
 
 func entity(name string) rune {
 	switch name {

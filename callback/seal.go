@@ -105,7 +105,7 @@ func SealPush(a App, format Format, raw []byte, nonce string, at time.Time) (que
 
 // wrap writes the envelope: beside the plain fields in compat mode, with only ToUserName in secure mode.
 func wrap(format Format, mode Mode, to, encrypt string, raw []byte) []byte {
-	text := strings.TrimRight(string(raw), blanks)
+	text := trimRight(string(raw))
 	switch {
 	case format == XML && mode == Compat:
 		end := strings.LastIndex(text, "</")
@@ -113,7 +113,7 @@ func wrap(format Format, mode Mode, to, encrypt string, raw []byte) []byte {
 	case format == XML:
 		return append(appendElement(appendElement([]byte("<xml>"), "ToUserName", to), "Encrypt", encrypt), "</xml>"...)
 	case mode == Compat:
-		inner := strings.TrimRight(strings.TrimSuffix(text, "}"), blanks+",")
+		inner := strings.TrimRight(strings.TrimSuffix(text, "}"), " \t\r\n,")
 		b := []byte(inner)
 		if !strings.HasSuffix(inner, "{") {
 			b = append(b, ',')

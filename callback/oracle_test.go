@@ -1,0 +1,228 @@
+package callback
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"io"
+	"reflect"
+	"strings"
+)
+
+// The oracles read with the standard library and then tell the same reader the same things. They say nothing (false) about
+// what they would not read themselves: the scanners are milder.
+
+type node struct {
+	name, text string
+	kids       []node
+}
+
+func (n *node) tell(r *reader) {
+	if len(n.kids) == 0 {
+		r.leaf(n.name, trim(n.text))
+		return
+	}
+	r.enter(n.name)
+	for i := range n.kids {
+		n.kids[i].tell(r)
+	}
+	r.leave()
+}
+
+func oracleXML(raw []byte) (Event, bool) {
+	dec := xml.NewDecoder(bytes.NewReader(raw))
+	top := []node{{}}
+	depth := 0
+	for {
+		tok, err := dec.Token()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return Event{}, false
+		}
+		switch tok := tok.(type) {
+		case xml.StartElement:
+			if depth++; depth > maxDepth {
+				return Event{}, false
+			}
+			name := tok.Name.Local
+			if tok.Name.Space != "" {
+				name = tok.Name.Space + ":" + name
+			}
+			top = append(top, node{name: name})
+		case xml.EndElement:
+			depth--
+			n := top[len(top)-1]
+			top = top[:len(top)-1]
+			top[len(top)-1].kids = append(top[len(top)-1].kids, n)
+		case xml.CharData:
+			top[len(top)-1].text += string(tok)
+		case xml.Directive:
+			return Event{}, false
+		}
+	}
+	if len(top) != 1 || len(top[0].kids) != 1 || trim(top[0].text) != "" {
+		return Event{}, false
+	}
+	var ev Event
+	r := newReader(&ev)
+	defer r.free()
+	for i := range top[0].kids[0].kids {
+		top[0].kids[0].kids[i].tell(r)
+	}
+	r.finish()
+	return ev, true
+}
+
+func oracleJSON(raw []byte) (Event, bool) {
+	if !json.Valid(raw) {
+		return Event{}, false
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
+		return Event{}, false
+	}
+	var ev Event
+	r := newReader(&ev)
+	defer r.free()
+	if !jsonMembers(dec, r, 1) {
+		return Event{}, false
+	}
+	r.finish()
+	return ev, true
+}
+
+func jsonMembers(dec *json.Decoder, r *reader, depth int) bool {
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil || !jsonValue(dec, r, trim(key.(string)), depth) {
+			return false
+		}
+	}
+	_, err := dec.Token()
+	return err == nil
+}
+
+func jsonValue(dec *json.Decoder, r *reader, key string, depth int) bool {
+	tok, err := dec.Token()
+	if err != nil || depth > maxDepth {
+		return false
+	}
+	switch tok := tok.(type) {
+	case json.Delim:
+		if tok == '{' {
+			r.enter(key)
+			ok := jsonMembers(dec, r, depth+1)
+			r.leave()
+			return ok
+		}
+		for dec.More() {
+			if !jsonValue(dec, r, key, depth+1) {
+				return false
+			}
+		}
+		_, err := dec.Token()
+		return err == nil
+	case string:
+		r.leaf(key, tok)
+	case json.Number:
+		r.leaf(key, tok.String())
+	case bool:
+		if tok {
+			r.leaf(key, "true")
+		} else {
+			r.leaf(key, "false")
+		}
+	}
+	return true
+}
+
+// trimmed trims every text in the event: the XML oracle cannot see which blanks stood in CDATA.
+func trimmed(ev Event) Event {
+	trimValue(reflect.ValueOf(&ev).Elem())
+	return ev
+}
+
+func trimValue(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(trim(v.String()))
+	case reflect.Pointer:
+		if !v.IsNil() {
+			trimValue(v.Elem())
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			trimValue(v.Index(i))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			trimValue(v.Field(i))
+		}
+	}
+}
+
+// wide is everything an Event can hold, as encoding/xml and encoding/json read it: the oracle's task in the benchmarks is the
+// scanners' task. Official accounts' SDKs read every push into such a struct.
+type wide struct {
+	XMLName                                           xml.Name `xml:"xml" json:"-"`
+	ToUserName, FromUserName, OpenID                  string
+	CreateTime                                        int64
+	MsgType, Event, MsgId, MsgID, Status, SessionFrom string //nolint:revive // WeChat's spelling
+	EventKey, Ticket                                  string
+	Content, PicUrl, MediaId, ThumbMediaId, ThumbUrl  string //nolint:revive // WeChat's spelling
+	Title, AppId, PagePath, Format, Recognition       string //nolint:revive // WeChat's spelling
+	LocationX                                         string `xml:"Location_X"`
+	LocationY                                         string `xml:"Location_Y"`
+	Scale, Label, Description, Url                    string //nolint:revive // WeChat's spelling
+	AppID, RevokeInfo, PluginID, OpenPID              string
+	NotifyCode                                        string   `xml:"notify_code"`
+	NotifyType                                        string   `xml:"notify_type"`
+	CardStatus                                        string   `xml:"card_status"`
+	FailRet                                           string   `xml:"fail_ret"`
+	FailMsg                                           string   `xml:"fail_msg"`
+	EventType                                         string   `xml:"event_type"`
+	PunishID                                          string   `xml:"punish_id"`
+	PunishTime                                        int64    `xml:"punish_time"`
+	IllegalReason                                     string   `xml:"illegal_reason"`
+	IllegalContent                                    []string `xml:"illegal_content"`
+	RuleURL                                           string   `xml:"rule_url"`
+	RuleName                                          string   `xml:"rule_name"`
+	AdjustGuideURL                                    string   `xml:"adjust_guide_url"`
+	TraceID                                           string   `xml:"trace_id"`
+	Version                                           string   `xml:"version"`
+	Errcode                                           string   `xml:"errcode"`
+	Errmsg                                            string   `xml:"errmsg"`
+	TransactionID                                     string   `xml:"transaction_id"`
+	MerchantID                                        string   `xml:"merchant_id"`
+	SubMerchantID                                     string   `xml:"sub_merchant_id"`
+	MerchantTradeNo                                   string   `xml:"merchant_trade_no"`
+	PayTime                                           int64    `xml:"pay_time"`
+	ShippedTime                                       int64    `xml:"shipped_time"`
+	EstimatedSettlementTime                           int64    `xml:"estimated_settlement_time"`
+	SettlementTime                                    int64    `xml:"settlement_time"`
+	Msg                                               string   `xml:"msg"`
+	OpenId, OutTradeNo, Env, InfoType                 string   //nolint:revive // WeChat's spelling
+	ComponentVerifyTicket, AuthorizerAppid            string
+	AuthorizationCode, PreAuthCode                    string
+	AuthorizationCodeExpiredTime                      int64
+	GoodsInfo, CoinInfo                               struct{ ProductId, ZoneId, Quantity, OrigPrice, ActualPrice, Attach string } //nolint:revive // WeChat's spelling
+	WeChatPayInfo                                     struct{ MchOrderNo, TransactionId, PaidTime string }                         //nolint:revive // WeChat's spelling
+	MiniGame                                          struct{ Payload, PayEventSig, IsMock string }
+	SubscribeMsgPopupEvent, SubscribeMsgChangeEvent   struct{ List []wideEntry } `json:"-"`
+	SubscribeMsgSentEvent                             struct{ List []wideEntry } `json:"-"`
+	List                                              []wideEntry
+}
+
+type wideEntry struct{ TemplateId, SubscribeStatusString, PopupScene, MsgID, ErrorCode, ErrorStatus string } //nolint:revive // WeChat's spelling
+
+func (w *wide) event() Event {
+	ev := Event{ToUserName: w.ToUserName, FromUserName: w.FromUserName, OpenID: w.FromUserName, CreateTime: w.CreateTime,
+		MsgType: w.MsgType, Event: w.Event, MsgID: strings.Join([]string{w.MsgId, w.MsgID}, "")}
+	for _, s := range append(w.List, w.SubscribeMsgPopupEvent.List...) {
+		ev.Subscribes = append(ev.Subscribes, Subscribe{s.TemplateId, s.SubscribeStatusString, s.PopupScene, s.MsgID, s.ErrorCode, s.ErrorStatus})
+	}
+	return ev
+}
