@@ -72,15 +72,34 @@ func (k *keeper) reportAlone(digest string) bool {
 	}
 	k.mu.Lock()
 	now := time.Now()
-	tried := k.badWas == digest && now.Sub(k.badAt) < healSpacing
+	tried := k.bad == digest && now.Sub(k.badAt) < healSpacing
 	if !tried {
-		k.bad, k.badWas, k.badAt = digest, digest, now
+		k.bad, k.badAt = digest, now
 	}
 	k.mu.Unlock()
 	if !tried {
 		k.drop(digest)
 	}
 	return !tried
+}
+
+// reportLate tells a Redis that is back what was found bad without it, lest it hand the dead token out again.
+func (k *keeper) reportLate(ctx context.Context) error {
+	k.mu.Lock()
+	bad := k.bad
+	k.mu.Unlock()
+	if bad == "" {
+		return nil
+	}
+	if _, err := k.runBad(ctx, bad); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.bad == bad {
+		k.bad = ""
+	}
+	return nil
 }
 
 // drop forgets the held token when it is this one.

@@ -30,9 +30,8 @@ type keeper struct {
 	digest string
 	due    time.Time     // when a background look is wanted
 	looked time.Time     // when Redis was last seen
-	bad    string        // found bad while Redis was away: not taken from it again
-	badAt  time.Time     // when a value was last found bad with Redis away
-	badWas string        // ... and which
+	bad    string        // digest found bad while Redis was away, and not reported to it yet
+	badAt  time.Time     // ... and when
 	epoch  int           // counts forgotten tokens: a flight's older view must not bring one back
 	failed *TokenError   // last failure, told to callers
 	until  time.Time     // ... until then
@@ -148,10 +147,10 @@ func (k *keeper) lease() time.Duration { return 2*k.c.o.Timeout + leaseOver }
 
 // renew is one flight: look, and ask WeChat if the lease is ours. An error is one for which no pause is noted yet.
 func (k *keeper) renew(ctx context.Context) error {
-	owner := newOwner()
-	k.mu.Lock()
-	wontDo := k.bad
-	k.mu.Unlock()
+	owner, wontDo := newOwner(), ""
+	if err := k.reportLate(ctx); err != nil {
+		return k.renewAlone(ctx, err)
+	}
 	for n := 0; ; n++ {
 		epoch := k.epochNow()
 		r, err := k.runLease(ctx, owner, wontDo)
@@ -271,7 +270,7 @@ func (k *keeper) adopt(tok Token, r leaseReply, epoch int) bool {
 func (k *keeper) serveFrom(tok Token, digest string, dueIn time.Duration) {
 	now := time.Now()
 	spread := min(max(tok.ExpiresAt.Sub(now)-dueIn, 0)/5, time.Minute)
-	k.tok, k.digest, k.bad = tok, digest, ""
+	k.tok, k.digest = tok, digest
 	k.looked, k.due = now, now.Add(dueIn+time.Duration(mathrand.Int64N(int64(spread)+1)))
 	k.failed, k.until, k.fails = nil, time.Time{}, 0
 	k.tell()

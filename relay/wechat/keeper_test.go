@@ -176,6 +176,7 @@ func TestTokenIsRestoredAfterRedisLoss(t *testing.T) {
 		app := func(o *Options) { o.Apps[0].Token.Kind = SourceClassic }
 		a := newTestClient(t, rdb, base, app)
 		tok := mustToken(t, a)
+		a.flights.wait()
 		if err := rdb.FlushDB(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -100,8 +100,12 @@ func (k *keeper) fail(ctx context.Context, owner string, cause error) {
 	base, limit := backoff(cause)
 	code, msg := codeOf(cause), cause.Error()
 	var api *APIError
-	if errors.As(cause, &api) {
+	var f *failure
+	switch {
+	case errors.As(cause, &api):
 		msg = api.Msg
+	case errors.As(cause, &f):
+		msg = f.why
 	}
 	loudAt := 5
 	if isRefusal(cause) {

@@ -119,7 +119,7 @@ func newToken(value string, expiresIn int64) Token {
 // lifetime is asked every minute, as WeChat's guide tells a centre's clients.
 func (k *keeper) fetchExternal(ctx context.Context) (tok Token, err error) {
 	x := k.exchange(pathExternal, k.app.Token.URL)
-	x.foreign = true
+	x.foreign, x.label = true, "external"
 	for _, v := range k.app.Token.Header {
 		x.hide = append(x.hide, v, strings.TrimPrefix(v, "Bearer "))
 	}
