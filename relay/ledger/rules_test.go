@@ -94,6 +94,8 @@ func TestRules(t *testing.T) {
 			{change("reject", "e2", 20), "0 0 0 cancelled"}, {popup("accept", "e1", 10), "0 0 0 cancelled"}, {popup("accept", "e3", 30), "1 1 0 accepted"}}},
 		{"a late popup reject does not hide a later accept", Policy{}, OneTime, []step{
 			{popup("accept", "e3", 30), "1 1 0 accepted"}, {popup("reject", "e2", 20), "0 1 0 accepted"}}},
+		{"a returned credit keeps its time", Policy{}, OneTime, []step{
+			{popup("accept", "e2", 20), "1 1 0 accepted"}, {take("m1"), "0 0 1 accepted"}, {giveBack("m1"), "0 1 0 accepted"}, {change("reject", "e1", 10), "0 1 0 accepted"}}},
 		{"a late reject finds the newest credit used first", Policy{}, OneTime, []step{
 			{popup("accept", "e1", 10), "1 1 0 accepted"}, {popup("accept", "e3", 30), "1 2 0 accepted"}, {take("m1"), "0 1 1 accepted"}, {change("reject", "e2", 20), "-1 0 1 accepted"}}},
 		{"within one second the order of arrival counts", Policy{}, OneTime, []step{
@@ -114,6 +116,12 @@ func TestRules(t *testing.T) {
 		{"or none", Policy{UnprovenMax: -1}, OneTime, []step{{report("accept", "r1"), "0 0 0 unknown"}, {popup("accept", "e1", 1), "1 1 0 accepted"}}},
 		{"a report that was not granted still belongs to its event", Policy{UnprovenMax: -1}, OneTime, []step{
 			{report("accept", "r1"), "0 0 0 unknown"}, {popup("accept", "e1", 1), "1 1 0 accepted"}, {report("accept", "r2"), "0 1 0 accepted"}, {popup("accept", "e2", 2), "1 2 0 accepted"}}},
+		{"an event proves what granted rather than what was only noted", Policy{UnprovenMax: 1}, OneTime, []step{
+			{report("accept", "r0"), "1 1 0 accepted"}, {report("accept", "r1"), "0 1 0 accepted"}, {take("m1"), "0 0 1 accepted"}, {spend("m1"), "-1 0 0 accepted"},
+			{report("accept", "r2"), "1 1 0 accepted"}, {popup("accept", "e1", 1), "0 1 0 accepted"}, {popup("accept", "e2", 1), "0 1 0 accepted"}, {popup("accept", "e3", 1), "1 2 0 accepted"}}},
+		{"a credit proven while it is reserved comes back proven", Policy{UnprovenMax: 1}, OneTime, []step{
+			{report("accept", "r1"), "1 1 0 accepted"}, {take("m1"), "0 0 1 accepted"}, {popup("accept", "e1", 1), "0 0 1 accepted"}, {giveBack("m1"), "0 1 0 accepted"},
+			{wait(time.Hour), ""}, {report("accept", "r2"), "1 2 0 accepted"}}},
 		{"trust event: reports are noted", Policy{Trust: "event"}, OneTime, []step{
 			{report("accept", "r1"), "0 0 0 unknown"}, {popup("accept", "e1", 1), "1 1 0 accepted"}, {report("reject", "r2"), "0 1 0 accepted"}}},
 		{"an event proves that the tap was before the change reject", Policy{}, OneTime, []step{
