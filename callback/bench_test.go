@@ -1,9 +1,13 @@
 package callback
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -187,4 +191,39 @@ func oracleOpen(tb testing.TB, format Format) Event {
 	tb.Helper()
 	q, body := sealedPush(tb, benchApp, format, popup(tb, format))
 	return oracle[wide](tb, format, q, body).event()
+}
+
+// deaf is a ResponseWriter that keeps nothing.
+type deaf struct{ h http.Header }
+
+func (d *deaf) Header() http.Header         { return d.h }
+func (d *deaf) Write(b []byte) (int, error) { return len(b), nil }
+func (d *deaf) WriteHeader(int)             {}
+
+type again struct{ *bytes.Reader }
+
+func (again) Close() error { return nil }
+
+// BenchmarkServe is the door without a network: read, proven, decoded, named, handed to a sink that does nothing, answered.
+func BenchmarkServe(b *testing.B) {
+	a := benchApp
+	d, err := NewDoor([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil }, DoorOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	query, body, err := SealPush(a, XML, popup(b, XML), "42", benchTime)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := httptest.NewRequest("POST", "/callback/shop?"+query, nil)
+	r.ContentLength = int64(len(body))
+	from := bytes.NewReader(body)
+	r.Body = again{from}
+	w := &deaf{h: make(http.Header)}
+	b.ReportAllocs()
+	defer cpuPerOp(b)()
+	for b.Loop() {
+		from.Reset(body)
+		d.Serve(w, r, "shop")
+	}
 }

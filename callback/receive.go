@@ -214,18 +214,27 @@ func (d *Door) body(r *http.Request, b []byte) ([]byte, error) {
 		}
 		n, err := r.Body.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
-		var limited *http.MaxBytesError
 		switch {
-		case int64(len(b)) > d.o.BodyLimit || err != nil && errors.As(err, &limited):
+		case int64(len(b)) > d.o.BodyLimit:
 			return b, errTooLarge
 		case err == io.EOF:
 			return b, nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return b, ErrLate
-		case err != nil: // cut off
-			return b, ErrUnproven
+		case err != nil:
+			return b, unread(err)
 		}
 	}
+}
+
+// unread says what a body that cannot be read comes to: somebody else's limit, too slow, or cut off.
+func unread(err error) error {
+	var limited *http.MaxBytesError
+	switch {
+	case errors.As(err, &limited):
+		return errTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ErrLate
+	}
+	return ErrUnproven
 }
 
 // keepBody is the largest buffer kept for the next push; a push is some 1 to 4 KiB.
