@@ -1,0 +1,276 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"html"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/gateway/console"
+	"github.com/wxrelay/wxrelay/relay"
+	"github.com/wxrelay/wxrelay/relay/webhook"
+)
+
+// desk is the operators' door over a world whose workers run.
+type desk struct {
+	*world
+	door   http.Handler
+	status atomic.Int32 // what the partner's endpoint answers
+	heard  chan string  // its webhook-ids
+	jar    []*http.Cookie
+}
+
+func newDesk(t *testing.T, rdb redis.UniversalClient) *desk {
+	d := &desk{world: newWorld(t, rdb), heard: make(chan string, 64)}
+	d.status.Store(http.StatusGone)
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.heard <- r.Header.Get("webhook-id")
+		w.WriteHeader(int(d.status.Load()))
+	}))
+	t.Cleanup(hook.Close)
+	orders := d.rules.Partners["orders"]
+	orders.Endpoints = []webhook.Endpoint{{Partner: "orders", ID: "hook", URL: hook.URL, Events: []string{"user.bound"}, Secrets: orders.Secrets}}
+	d.rules.Partners["orders"] = orders
+	d.relay.SetRules(d.rules)
+	d.relay.Register()
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- d.rooms.Queue.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		<-ended
+	})
+	pages := console.New(console.Options{Relay: d.relay, Queue: d.rooms.Queue, WeChat: d.rooms.WeChat, Health: d.rooms.Health, Version: "test",
+		Rules: func() relay.Rules { return d.rules }, Ready: func(context.Context) []Check { return []Check{{Name: "redis", OK: true, Detail: "1 ms"}} },
+		Fault: func(path string, err error) { t.Errorf("%s: %v", path, err) }})
+	d.door = Admin(AdminOptions{Console: pages})
+	return d
+}
+
+// open asks the operators' door as a browser that keeps cookies.
+func (d *desk) open(method, target, body, kind string) *httptest.ResponseRecorder {
+	d.t.Helper()
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r.Host = "127.0.0.1:8081"
+	if kind != "" {
+		r.Header.Set("Content-Type", kind)
+	}
+	for _, c := range d.jar {
+		r.AddCookie(c)
+	}
+	w := httptest.NewRecorder()
+	d.door.ServeHTTP(w, r)
+	for _, c := range w.Result().Cookies() {
+		d.jar = append(slices.DeleteFunc(d.jar, func(old *http.Cookie) bool { return old.Name == c.Name }), c)
+	}
+	return w
+}
+
+func (d *desk) page(target string, status int) string {
+	d.t.Helper()
+	w := d.open("GET", target, "", "")
+	if w.Code != status || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") {
+		d.t.Fatalf("%s is %d %s", target, w.Code, w.Body)
+	}
+	if !strings.Contains(w.Header().Get("Content-Security-Policy"), "default-src 'none'") {
+		d.t.Errorf("%s has no policy", target)
+	}
+	return w.Body.String()
+}
+
+func (d *desk) json(target string, v any) {
+	d.t.Helper()
+	w := d.open("GET", target, "", "")
+	if w.Code != 200 || w.Header().Get("Content-Type") != "application/json" {
+		d.t.Fatalf("%s is %d %s", target, w.Code, w.Body)
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), v); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// until looks again and again, as an operator would, for at most 20 s.
+func (d *desk) until(what string, look func() bool) {
+	d.t.Helper()
+	tick, over := time.NewTicker(5*time.Millisecond), time.After(20*time.Second)
+	defer tick.Stop()
+	for !look() {
+		select {
+		case <-tick.C:
+		case <-over:
+			d.t.Fatalf("not seen: %s", what)
+		}
+	}
+}
+
+func TestTheConsoleShowsWhatHappens(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		d := newDesk(t, rdb)
+		openid, session := d.login("ann")
+		d.accept(session)
+		d.accept(session)
+		d.sim.Grant(openid, tOrder, 1) // WeChat knows of one only: the second will be refused
+		var m, refused relay.Message
+		d.ask("POST", "/messages", order(openid, "")).got(202, "").into(&m)
+		d.until("the message is sent", func() bool {
+			var seen relay.Message
+			d.json("/api/messages/"+m.ID, &seen)
+			return seen.State == "sent"
+		})
+		d.ask("POST", "/messages", order(openid, "")).got(202, "").into(&refused)
+		d.until("the other is refused", func() bool { return strings.Contains(d.page("/messages/"+refused.ID, 200), `id="state">refused<`) })
+		for target, wants := range map[string][]string{
+			"/":                                {`id="ready">Ready`, `<strong>shop</strong>`, "/messages/" + m.ID, `just now|now|ago`},
+			"/users?app=shop&openid=" + openid: {`id="line-` + tOrder + `"`, "/messages/" + m.ID, `<dd class="figure">0</dd>`},
+			"/messages":                        {"/messages/" + m.ID},
+			"/messages?app=shop&state=sent":    {"/messages/" + m.ID},
+			"/messages?id=" + m.ID:             {`id="state">sent<`},
+			"/messages/" + m.ID:                {`id="state">sent<`, openid, `accepted`},
+			"/messages/" + refused.ID:          {`<strong class="code">43101</strong>`, `What to do`},
+			"/endpoints":                       {`orders/hook`, `healthy`},
+			"/errcodes":                        {`id="c43101"`},
+			"/deliveries":                      {`Nothing here.`},
+			"/users":                           {`<option>shop</option>`},
+			"/messages?app=shop&state=failed":  {`No messages.`},
+		} {
+			body := d.page(target, 200)
+			for _, want := range wants {
+				if !regexp.MustCompile(strings.NewReplacer(`(`, `\(`, `?`, `\?`).Replace(want)).MatchString(body) {
+					t.Errorf("%s: no %q in\n%s", target, want, body)
+				}
+			}
+		}
+		if body := d.page("/?lang=zh", 200); !strings.Contains(body, "就绪") {
+			t.Error("not in Chinese when asked")
+		}
+		if body := d.page("/messages", 200); !strings.Contains(body, "最近的消息") {
+			t.Error("the language is not kept")
+		}
+		d.page("/?lang=en", 200)
+		for _, target := range []string{"/messages/msg_00none", "/nowhere", "/users?app=nowhere&openid=o1", "/messages?app=nowhere", "/messages?state=lost", "/deliveries?endpoint=orders/none"} {
+			if body := d.page(target, 404); !strings.Contains(body, "Nothing there") {
+				t.Errorf("%s: %s", target, body)
+			}
+		}
+		var over console.Overview
+		d.json("/api/overview", &over)
+		if !over.Ready || len(over.Apps) != 2 || over.Apps[1].Name != "shop" || over.Apps[1].Fetched == nil || len(over.Recent) != 2 {
+			t.Errorf("%+v", over)
+		}
+		for _, secret := range []string{d.sim.App("shop").Secret, "whsec_", session} {
+			if strings.Contains(d.page("/", 200)+d.page("/endpoints", 200)+d.open("GET", "/api/overview", "", "").Body.String()+d.open("GET", "/api/endpoints", "", "").Body.String(), secret) {
+				t.Errorf("a secret on a page: %s", secret)
+			}
+		}
+		if w := d.open("GET", "/api/nowhere", "", ""); w.Code != 404 || !strings.Contains(w.Body.String(), "error") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
+var replayForm = regexp.MustCompile(`<form method="post" action="(/deliveries/(dlv_[^/"]+)/replay)"><input type="hidden" name="token" value="([^"]+)"><input type="hidden" name="back" value="([^"]+)">`)
+
+func TestABuriedDeliveryIsReplayed(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		d := newDesk(t, rdb)
+		openid := d.sim.User("shop", "ann")
+		d.ask("PUT", "/bindings/shop/u1", `{"openid":"`+openid+`"}`).got(200, "")
+		id := <-d.heard
+		var form []string
+		d.until("the delivery is buried", func() bool {
+			form = replayForm.FindStringSubmatch(d.page("/deliveries", 200))
+			return form != nil
+		})
+		body := d.page("/deliveries?endpoint=orders/hook&state=all", 200)
+		for _, want := range []string{`<span class="tag bad">buried</span>`, "<td>gone</td>", "410", "webhook-id " + id} {
+			if !strings.Contains(body, want) {
+				t.Errorf("no %q in\n%s", want, body)
+			}
+		}
+		if body := d.page("/endpoints", 200); !strings.Contains(body, "disabled") {
+			t.Errorf("410 does not show as disabled:\n%s", body)
+		}
+		const urlencoded = "application/x-www-form-urlencoded"
+		filled := url.Values{"token": {form[3]}, "back": {html.UnescapeString(form[4])}}.Encode()
+		for name, post := range map[string]func() *httptest.ResponseRecorder{
+			"no token": func() *httptest.ResponseRecorder { return d.open("POST", form[1], "", urlencoded) },
+			"wrong token": func() *httptest.ResponseRecorder {
+				return d.open("POST", form[1], "token="+strings.Repeat("x", 26), urlencoded)
+			},
+			"no cookie": func() *httptest.ResponseRecorder {
+				jar := d.jar
+				d.jar = nil
+				w := d.open("POST", form[1], filled, urlencoded)
+				d.jar = jar
+				return w
+			},
+			"another site": func() *httptest.ResponseRecorder { return d.crossSite(form[1], filled) },
+			"by GET":       func() *httptest.ResponseRecorder { return d.open("GET", form[1], "", "") },
+			"api, as a form": func() *httptest.ResponseRecorder {
+				return d.open("POST", "/api"+form[1], filled, urlencoded)
+			},
+		} {
+			if w := post(); w.Code < 400 {
+				t.Errorf("%s: %d", name, w.Code)
+			}
+		}
+		d.status.Store(http.StatusOK)
+		if err := d.rooms.Health.Enable(t.Context(), d.rules.Partners["orders"].Endpoints[0].HealthKey()); err != nil {
+			t.Fatal(err)
+		}
+		w := d.open("POST", form[1], filled, urlencoded)
+		if w.Code != 303 || !strings.HasPrefix(w.Header().Get("Location"), "/deliveries?") {
+			t.Fatalf("%d %s", w.Code, w.Header())
+		}
+		if !strings.Contains(d.page(w.Header().Get("Location"), 200), `role="status"`) {
+			t.Error("it does not say that it was done")
+		}
+		if again := <-d.heard; again != id {
+			t.Errorf("replayed as %s, was %s", again, id)
+		}
+		d.until("the delivery has ended well", func() bool {
+			return strings.Contains(d.page("/deliveries?state=delivered", 200), form[2])
+		})
+		var again relay.Delivery
+		if err := json.Unmarshal(d.open("POST", "/api"+form[1], "{}", "application/json; charset=utf-8").Body.Bytes(), &again); err != nil || again.ID != form[2] || again.State != "pending" {
+			t.Errorf("%+v %v", again, err)
+		}
+		if again := <-d.heard; again != id {
+			t.Errorf("replayed as %s, was %s", again, id)
+		}
+		// The partner's own door says the same.
+		var page struct{ Items []relay.Delivery }
+		d.ask("GET", "/deliveries?endpoint=hook", "").got(200, "").into(&page)
+		if len(page.Items) != 1 || page.Items[0].ID != form[2] {
+			t.Errorf("%+v", page)
+		}
+		d.ask("POST", "/deliveries/"+form[2]+"/replay", "").got(200, "")
+		d.as(asking{partner: "turned"}, "POST", "/deliveries/"+form[2]+"/replay", "").got(404, NotFound)
+		d.ask("GET", "/deliveries?endpoint=none", "").got(404, NotFound)
+		d.ask("GET", "/deliveries", "").got(422, InvalidRequest)
+		d.ask("GET", "/deliveries?endpoint=hook&state=lost", "").got(422, InvalidRequest)
+	})
+}
+
+func (d *desk) crossSite(target, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("POST", target, strings.NewReader(body))
+	r.Host = "127.0.0.1:8081"
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	for _, c := range d.jar {
+		r.AddCookie(c)
+	}
+	w := httptest.NewRecorder()
+	d.door.ServeHTTP(w, r)
+	return w
+}
