@@ -16,428 +16,446 @@
 --          f forget   args[2] only
 -- Returns  ok, reply. Refused (nothing written): false, "no_credit" | "too_soon". Else true and
 --          "delta credits reserved status kind changed cause"; forget: a JSON list of template ids.
-local byte, char, sub, find, floor = string.byte, string.char, string.sub, string.find, math.floor
-local call = redis.call
+--
+-- Most of a queue's scripts carry no movement: the functions below are made at the first one of a script call.
+local function begin()
+  local byte, char, sub, find, floor = string.byte, string.char, string.sub, string.find, math.floor
+  local call = redis.call
 
-local POPUP_ACCEPT, CLIENT_ACCEPT, SENT, RETURNED, SETTINGS_OFF, LATE_ACCEPT = 1, 4, 8, 9, 13, 17 -- as in pack.go
-local MOVED, FREE, PAIRED = 32, 64, 128 -- bits of a record beside its cause
-local RECORD, NEAR, ALL = 9, 45, 72     -- bytes: a record, those that lie beside the state, all
--- what an answer says: 1 rejected, 2 cancelled, 3 accepted; nil: nothing
-local SAYS = {[1] = 3, [2] = 1, [3] = 2, [4] = 3, [5] = 1, [11] = 3, [12] = 1, [13] = 2, [14] = 3}
+  local POPUP_ACCEPT, CLIENT_ACCEPT, SENT, RETURNED, SETTINGS_OFF, LATE_ACCEPT = 1, 4, 8, 9, 13, 17 -- as in pack.go
+  local MOVED, FREE, PAIRED = 32, 64, 128 -- bits of a record beside its cause
+  local RECORD, NEAR, ALL = 9, 45, 72     -- bytes: a record, those that lie beside the state, all
+  -- what each cause says, from 1 on: 0 nothing, 1 rejected, 2 cancelled, 3 accepted (a string: a table would be made anew each time)
+  local SAYS = '\3\1\2\3\1\0\0\0\0\0\3\1\2\3\0\0\3'
 
-local known = {} -- prefix -> template -> {near field, far field, code}, for as long as this script call lasts
-local digits = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'} -- to write a number costs more than to look it up
+  local known = {} -- prefix -> template -> {near field, far field, code}, for as long as this script call lasts
 
-local function four(n)
-  return char(floor(n / 16777216) % 256, floor(n / 65536) % 256, floor(n / 256) % 256, n % 256)
-end
-
-local function number4(s, i)
-  local a, b, c, d = byte(s, i, i + 3)
-  return ((a * 256 + b) * 256 + c) * 256 + d
-end
-
-local function fields(code)
-  local near = 2 * tonumber(code)
-  return {string.format('%d', near), string.format('%d', near + 1), code}
-end
-
-local function code_of(P, template)
-  local codes = known[P]
-  if not codes then codes = {}; known[P] = codes end
-  local c = codes[template]
-  if not c then
-    c = call('HGET', P .. 'lt:code', template)
-    if not c then return nil end
-    c = fields(c)
-    codes[template] = c
+  local function four(n)
+    return char(floor(n / 16777216) % 256, floor(n / 65536) % 256, floor(n / 256) % 256, n % 256)
   end
-  return c
-end
 
-local function load(P, user, template)
-  local c, key = code_of(P, template), P .. 'l:' .. user
-  local L = {c = c, template = template, key = key, kind = 0, status = 0, credits = 0, unproven = 0, status_at = 0,
-    closed = 0, reserved = 0, doubted = 0, every = 0, ring = ''}
-  if not c then return L end
-  local v = call('HMGET', key, c[1], c[2])
-  local s = v[1]
-  if not s then return L end
-  L.found = true
-  local f, c1, c2, u, a1, a2, a3, a4 = byte(s, 1, 8)
-  L.kind, L.status = f % 8, floor(f / 8) % 4
-  L.credits, L.unproven = c1 * 256 + c2, u
-  L.status_at = ((a1 * 256 + a2) * 256 + a3) * 256 + a4
-  local i = 9
-  if f >= 32 then
-    if floor(f / 32) % 2 == 1 then L.closed = number4(s, i); i = i + 4 end
-    if floor(f / 64) % 2 == 1 then
-      local r1, r2, d = byte(s, i, i + 2)
-      L.reserved, L.doubted = r1 * 256 + r2, d
-      i = i + 3
+  local function number4(s, i)
+    local a, b, c, d = byte(s, i, i + 3)
+    return ((a * 256 + b) * 256 + c) * 256 + d
+  end
+
+  local function fields(code)
+    local near = 2 * tonumber(code)
+    return {string.format('%d', near), string.format('%d', near + 1), code}
+  end
+
+  local function code_of(P, template)
+    local codes = known[P]
+    if not codes then codes = {}; known[P] = codes end
+    local c = codes[template]
+    if not c then
+      c = call('HGET', P .. 'lt:code', template)
+      if not c then return nil end
+      c = fields(c)
+      codes[template] = c
     end
-    if f >= 128 then L.every = number4(s, i); i = i + 4 end
+    return c
   end
-  L.ring = v[2] and v[2] .. sub(s, i) or sub(s, i)
-  return L
-end
 
-local function code_for(P, L)
-  if not L.c then
-    L.c = fields(string.format('%d', call('HLEN', P .. 'lt:code')))
-    call('HSET', P .. 'lt:code', L.template, L.c[3])
-    call('HSET', P .. 'lt:id', L.c[3], L.template)
-    known[P][L.template] = L.c
-  end
-  return L.c
-end
-
-local function save(P, L)
-  local c = code_for(P, L)
-  local f, tail = L.kind + 8 * L.status, ''
-  if L.closed > 0 then f, tail = f + 32, four(L.closed) end
-  if L.reserved > 0 then f, tail = f + 64, tail .. char(floor(L.reserved / 256), L.reserved % 256, L.doubted) end
-  if L.every > 0 then f, tail = f + 128, tail .. four(L.every) end
-  local n, at, ring = L.credits, L.status_at, L.ring
-  local s = char(f, floor(n / 256), n % 256, L.unproven, floor(at / 16777216), floor(at / 65536) % 256, floor(at / 256) % 256, at % 256)
-    .. tail .. sub(ring, -NEAR)
-  if #ring > NEAR then
-    call('HSET', L.key, c[1], s, c[2], sub(ring, 1, -NEAR - 1))
-  else
-    call('HSET', L.key, c[1], s)
-  end
-end
-
--- record adds one to the end; the oldest goes.
-local function record(L, at, cause, hash)
-  L.ring = sub(L.ring .. char(floor(at / 16777216), floor(at / 65536) % 256, floor(at / 256) % 256, at % 256, cause) .. hash, -ALL)
-end
-
--- remark gives the record at i another cause byte.
-local function remark(L, i, cause)
-  L.ring = sub(L.ring, 1, i + 3) .. char(cause) .. sub(L.ring, i + 5)
-end
-
--- seen tells whether a cause of this name is recorded; at: and of this time, false: of any.
-local function seen(L, cause, hash, at)
-  local ring = L.ring
-  local i = find(ring, hash, 1, true)
-  while i do
-    if i % RECORD == 6 and (not at or number4(ring, i - 5) == at) then
-      local is = byte(ring, i - 1) % 32
-      if is == cause or is == LATE_ACCEPT and cause == POPUP_ACCEPT then return true end
-    end
-    i = find(ring, hash, i + 1, true)
-  end
-  if SAYS[cause] == 3 then return false end
-  for r = 1, #ring, RECORD do -- a closing that took credits has only half of its name left
-    local b = byte(ring, r + 4)
-    if b % 32 == cause and floor(b / MOVED) % 2 == 1 and sub(ring, r + 7, r + 8) == sub(hash, 3, 4)
-      and (not at or number4(ring, r) == at) then return true end
-  end
-  return false
-end
-
-local function answer(L, delta, changed, cause)
-  local d = digits
-  return true, (d[delta] or delta) .. ' ' .. (d[L.credits] or L.credits) .. ' ' .. (d[L.reserved] or L.reserved) .. ' ' .. d[L.status] ..
-    ' ' .. d[L.kind] .. (changed and ' 1 ' or ' 0 ') .. (d[cause] or cause)
-end
-
--- says books what an answer of time `at` means for the status; the later answer counts, of one second the one that came last.
-local function says(L, status, at)
-  if at < L.status_at then return false end
-  local before = L.status
-  L.status, L.status_at = status, at
-  return before ~= status
-end
-
--- close takes the free credits granted until `at`; those granted later (out of order) stay. Returns how many went.
-local function close(L, at)
-  if at < L.closed then return 0 end -- a later closing has taken them
-  local keep, doubt, ring = 0, 0, L.ring
-  for r = 1, #ring, RECORD do
-    local b = byte(ring, r + 4)
-    if floor(b / FREE) % 2 == 1 then
-      if number4(ring, r) > at then
-        keep = keep + 1
-        if b % 32 == CLIENT_ACCEPT and b < PAIRED then doubt = doubt + 1 end
-      else
-        remark(L, r, b - FREE)
+  local function load(P, user, template)
+    local c, key = code_of(P, template), P .. 'l:' .. user
+    local L = {c = c, template = template, key = key, kind = 0, status = 0, credits = 0, unproven = 0, status_at = 0,
+      closed = 0, reserved = 0, doubted = 0, every = 0, ring = ''}
+    if not c then return L end
+    local v = call('HMGET', key, c[1], c[2])
+    local s = v[1]
+    if not s then return L end
+    L.found = true
+    local f, c1, c2, u, a1, a2, a3, a4 = byte(s, 1, 8)
+    L.kind, L.status = f % 8, floor(f / 8) % 4
+    L.credits, L.unproven = c1 * 256 + c2, u
+    L.status_at = ((a1 * 256 + a2) * 256 + a3) * 256 + a4
+    local i = 9
+    if f >= 32 then
+      if floor(f / 32) % 2 == 1 then L.closed = number4(s, i); i = i + 4 end
+      if floor(f / 64) % 2 == 1 then
+        local r1, r2, d = byte(s, i, i + 2)
+        L.reserved, L.doubted = r1 * 256 + r2, d
+        i = i + 3
       end
+      if f >= 128 then L.every = number4(s, i); i = i + 4 end
+    end
+    L.ring = v[2] and v[2] .. sub(s, i) or sub(s, i)
+    return L
+  end
+
+  local function code_for(P, L)
+    if not L.c then
+      L.c = fields(string.format('%d', call('HLEN', P .. 'lt:code')))
+      call('HSET', P .. 'lt:code', L.template, L.c[3])
+      call('HSET', P .. 'lt:id', L.c[3], L.template)
+      known[P][L.template] = L.c
+    end
+    return L.c
+  end
+
+  local function save(P, L)
+    local c = code_for(P, L)
+    local f, tail = L.kind + 8 * L.status, ''
+    if L.closed > 0 then f, tail = f + 32, four(L.closed) end
+    if L.reserved > 0 then f, tail = f + 64, tail .. char(floor(L.reserved / 256), L.reserved % 256, L.doubted) end
+    if L.every > 0 then f, tail = f + 128, tail .. four(L.every) end
+    local n, at, ring = L.credits, L.status_at, L.ring
+    local s = char(f, floor(n / 256), n % 256, L.unproven, floor(at / 16777216), floor(at / 65536) % 256, floor(at / 256) % 256, at % 256)
+      .. tail .. sub(ring, -NEAR)
+    if #ring > NEAR then
+      call('HSET', L.key, c[1], s, c[2], sub(ring, 1, -NEAR - 1))
+    else
+      call('HSET', L.key, c[1], s)
     end
   end
-  local gone = L.credits - keep
-  L.credits, L.unproven, L.closed = keep, doubt, at
-  return gone
-end
 
--- partner_of finds the oldest record of the other source that is about the same tap: unpaired, within the window; rather one
--- that granted than one that was only noted.
-local function partner_of(L, cause, at, window)
-  local ring, noted, noted_b = L.ring, nil, nil
-  for r = 5, #ring, RECORD do
-    local b = byte(ring, r)
-    if b % 32 == cause and b < PAIRED then
-      local d = number4(ring, r - 4) - at
-      if d <= window and -d <= window then
-        if b >= MOVED then return r - 4, b end
-        if not noted then noted, noted_b = r - 4, b end
+  -- record adds one to the end; the oldest goes.
+  local function record(L, at, cause, hash)
+    L.ring = sub(L.ring .. char(floor(at / 16777216), floor(at / 65536) % 256, floor(at / 256) % 256, at % 256, cause) .. hash, -ALL)
+  end
+
+  -- remark gives the record at i another cause byte.
+  local function remark(L, i, cause)
+    L.ring = sub(L.ring, 1, i + 3) .. char(cause) .. sub(L.ring, i + 5)
+  end
+
+  -- seen tells whether a cause of this name is recorded; at: and of this time, false: of any.
+  local function seen(L, cause, hash, at)
+    local ring = L.ring
+    local i = find(ring, hash, 1, true)
+    while i do
+      if i % RECORD == 6 and (not at or number4(ring, i - 5) == at) then
+        local is = byte(ring, i - 1) % 32
+        if is == cause or is == LATE_ACCEPT and cause == POPUP_ACCEPT then return true end
       end
+      i = find(ring, hash, i + 1, true)
     end
+    if byte(SAYS, cause) == 3 then return false end
+    for r = 1, #ring, RECORD do -- a closing that took credits has only half of its name left
+      local b = byte(ring, r + 4)
+      if b % 32 == cause and floor(b / MOVED) % 2 == 1 and sub(ring, r + 7, r + 8) == sub(hash, 3, 4)
+        and (not at or number4(ring, r) == at) then return true end
+    end
+    return false
   end
-  return noted, noted_b
-end
 
--- accept: WeChat's event about an accepted popup.
-local function accept(L, at, hash, window)
-  local delta, cause, r, b = 0, POPUP_ACCEPT, nil, nil
-  if window >= 0 then
-    r, b = partner_of(L, CLIENT_ACCEPT, at, window)
+  local function answer(L, delta, changed, cause)
+    local n, r, tail = L.credits, L.reserved, changed and ' 1 ' or ' 0 '
+    if delta >= 0 and n < 10 and r < 10 and cause < 10 then -- to write numbers costs more than all the rest here
+      return true, char(48 + delta, 32, 48 + n, 32, 48 + r, 32, 48 + L.status, 32, 48 + L.kind) .. tail .. char(48 + cause)
+    end
+    return true, delta .. ' ' .. n .. ' ' .. r .. ' ' .. L.status .. ' ' .. L.kind .. tail .. cause
   end
-  local counted = r and floor(b / MOVED) % 2 == 1
-  if r then
-    cause = cause + PAIRED
-    if counted then -- the tap has its credit: it is proven now, and happened when the event says
-      local free = floor(b / FREE) % 2 == 1
-      if L.status_at == number4(L.ring, r) and L.closed > at and L.status == 3 then L.status, L.status_at = 2, L.closed end
-      if free then
-        L.unproven = L.unproven - 1
-        if at < L.closed then
-          L.credits, delta, b = L.credits - 1, -1, b - FREE
-          cause = LATE_ACCEPT + PAIRED + MOVED -- the user closed the line after this tap
+
+  -- says books what an answer of time `at` means for the status; the later answer counts, of one second the one that came last.
+  local function says(L, status, at)
+    if at < L.status_at then return false end
+    local before = L.status
+    L.status, L.status_at = status, at
+    return before ~= status
+  end
+
+  -- close takes the free credits granted until `at`; those granted later (out of order) stay. Returns how many went.
+  local function close(L, at)
+    if at < L.closed then return 0 end -- a later closing has taken them
+    local keep, doubt, ring = 0, 0, L.ring
+    for r = 1, #ring, RECORD do
+      local b = byte(ring, r + 4)
+      if floor(b / FREE) % 2 == 1 then
+        if number4(ring, r) > at then
+          keep = keep + 1
+          if b % 32 == CLIENT_ACCEPT and b < PAIRED then doubt = doubt + 1 end
+        else
+          remark(L, r, b - FREE)
         end
       end
-      L.ring = sub(L.ring, 1, r - 1) .. four(at) .. char(b + PAIRED) .. sub(L.ring, r + 5)
-    else
-      remark(L, r, b + PAIRED)
     end
+    local gone = L.credits - keep
+    L.credits, L.unproven, L.closed = keep, doubt, at
+    return gone
   end
-  if not counted and L.kind < 2 and at >= L.closed and L.credits + L.reserved < 65535 then
-    L.credits, delta, cause = L.credits + 1, 1, cause + MOVED + FREE
-  end
-  record(L, at, cause, hash)
-  return delta
-end
 
--- claim: a client's word that the popup was accepted. Returns delta and whether the word counts for the status.
-local function claim(L, at, hash, window, allowed)
-  local delta, cause, counts = 0, CLIENT_ACCEPT, false
-  if window >= 0 then
-    local r, b = partner_of(L, POPUP_ACCEPT, at, window)
+  -- partner_of finds the oldest record of the other source that is about the same tap: unpaired, within the window; rather one
+  -- that granted than one that was only noted.
+  local function partner_of(L, cause, at, window)
+    local ring, noted, noted_b = L.ring, nil, nil
+    for r = 5, #ring, RECORD do
+      local b = byte(ring, r)
+      if b % 32 == cause and b < PAIRED then
+        local d = number4(ring, r - 4) - at
+        if d <= window and -d <= window then
+          if b >= MOVED then return r - 4, b end
+          if not noted then noted, noted_b = r - 4, b end
+        end
+      end
+    end
+    return noted, noted_b
+  end
+
+  -- accept: WeChat's event about an accepted popup.
+  local function accept(L, at, hash, window)
+    local delta, cause, r, b = 0, POPUP_ACCEPT, nil, nil
+    if window >= 0 then
+      r, b = partner_of(L, CLIENT_ACCEPT, at, window)
+    end
+    local counted = r and floor(b / MOVED) % 2 == 1
     if r then
-      remark(L, r, b + PAIRED)
       cause = cause + PAIRED
-    elseif L.kind >= 2 then
-      counts = allowed > 0
-    elseif L.unproven + L.doubted < allowed and L.credits + L.reserved < 65535 then
-      L.credits, L.unproven = L.credits + 1, L.unproven + 1
-      delta, cause, counts = 1, cause + MOVED + FREE, true
+      if counted then -- the tap has its credit: it is proven now, and happened when the event says
+        local free = floor(b / FREE) % 2 == 1
+        if L.status_at == number4(L.ring, r) and L.closed > at and L.status == 3 then L.status, L.status_at = 2, L.closed end
+        if free then
+          L.unproven = L.unproven - 1
+          if at < L.closed then
+            L.credits, delta, b = L.credits - 1, -1, b - FREE
+            cause = LATE_ACCEPT + PAIRED + MOVED -- the user closed the line after this tap
+          end
+        end
+        L.ring = sub(L.ring, 1, r - 1) .. four(at) .. char(b + PAIRED) .. sub(L.ring, r + 5)
+      else
+        remark(L, r, b + PAIRED)
+      end
     end
+    if not counted and L.kind < 2 and at >= L.closed and L.credits + L.reserved < 65535 then
+      L.credits, delta, cause = L.credits + 1, 1, cause + MOVED + FREE
+    end
+    record(L, at, cause, hash)
+    return delta
   end
-  record(L, at, cause, hash)
-  return delta, counts
-end
 
-local function told(P, now, args, L, cause, clear)
-  local hash, at, window = args[4], tonumber(args[5]), tonumber(args[6])
-  local client = byte(args[1], 1) == 99
-  local when = at
-  if at == 0 or at > now + 300 then at, when = now, false end -- no time of its own, or none that can be believed
-  if seen(L, cause, hash, when) then return answer(L, 0, false, cause) end
-  local delta, counts, status = 0, true, SAYS[cause]
-  if cause == POPUP_ACCEPT then
-    local before = L.status
-    delta = accept(L, at, hash, window)
-    counts = says(L, status, at) or before ~= L.status
-    save(P, L)
-    return answer(L, delta, delta ~= 0 or counts, cause)
-  elseif cause == CLIENT_ACCEPT then
-    delta, counts = claim(L, at, hash, window, tonumber(args[7]))
-  else
-    if client and window < 0 and cause ~= SETTINGS_OFF then counts = false end -- trust event: a client is only noted
-    if cause == 11 and L.status ~= 0 then counts = false end -- a kept choice tells nothing new of a line that is known
-    local gone = 0
-    if counts and (cause == 3 or cause == SETTINGS_OFF or status == 1 and clear) then gone = close(L, at) end
-    if gone > 0 then
-      delta = -gone
-      record(L, at, cause + MOVED, char(floor(gone / 256), gone % 256) .. sub(hash, 3, 4))
+  -- claim: a client's word that the popup was accepted. Returns delta and whether the word counts for the status.
+  local function claim(L, at, hash, window, allowed)
+    local delta, cause, counts = 0, CLIENT_ACCEPT, false
+    if window >= 0 then
+      local r, b = partner_of(L, POPUP_ACCEPT, at, window)
+      if r then
+        remark(L, r, b + PAIRED)
+        cause = cause + PAIRED
+      elseif L.kind >= 2 then
+        counts = allowed > 0
+      elseif L.unproven + L.doubted < allowed and L.credits + L.reserved < 65535 then
+        L.credits, L.unproven = L.credits + 1, L.unproven + 1
+        delta, cause, counts = 1, cause + MOVED + FREE, true
+      end
+    end
+    record(L, at, cause, hash)
+    return delta, counts
+  end
+
+  local function told(P, now, args, L, cause, clear)
+    local hash, at, window = args[4], tonumber(args[5]), tonumber(args[6])
+    local client = byte(args[1], 1) == 99
+    local when = at
+    if at == 0 or at > now + 300 then at, when = now, false end -- no time of its own, or none that can be believed
+    if seen(L, cause, hash, when) then return answer(L, 0, false, cause) end
+    local delta, counts, status = 0, true, byte(SAYS, cause)
+    if cause == POPUP_ACCEPT then
+      local before = L.status
+      delta = accept(L, at, hash, window)
+      counts = says(L, status, at) or before ~= L.status
+      save(P, L)
+      return answer(L, delta, delta ~= 0 or counts, cause)
+    elseif cause == CLIENT_ACCEPT then
+      delta, counts = claim(L, at, hash, window, tonumber(args[7]))
     else
-      record(L, at, cause, hash)
+      if client and window < 0 and cause ~= SETTINGS_OFF then counts = false end -- trust event: a client is only noted
+      if cause == 11 and L.status ~= 0 then counts = false end -- a kept choice tells nothing new of a line that is known
+      local gone = 0
+      if counts and (cause == 3 or cause == SETTINGS_OFF or status == 1 and clear) then gone = close(L, at) end
+      if gone > 0 then
+        delta = -gone
+        record(L, at, cause + MOVED, char(floor(gone / 256), gone % 256) .. sub(hash, 3, 4))
+      else
+        record(L, at, cause, hash)
+      end
     end
-  end
-  local changed = delta ~= 0
-  if counts and status and says(L, status, at) then changed = true end
-  save(P, L)
-  return answer(L, delta, changed, cause)
-end
-
--- newest finds the free grant of the latest time: proven ones, or those that rest on a client's word.
-local function newest(L, proven)
-  local ring, best, when = L.ring, nil, -1
-  for r = 1, #ring, RECORD do
-    local b = byte(ring, r + 4)
-    if floor(b / FREE) % 2 == 1 and (b % 32 ~= CLIENT_ACCEPT or b >= PAIRED) == proven then
-      local at = number4(ring, r)
-      if at >= when then best, when = r, at end
-    end
-  end
-  return best, when
-end
-
-local function reserve(P, args, L, try)
-  local message = args[5]
-  local held = P .. 'lr:' .. args[2]
-  if L.c then
-    if seen(L, SENT, args[4], false) then return answer(L, 0, false, 0) end
-    if call('HEXISTS', held, L.c[3] .. ':' .. message) == 1 then return answer(L, 0, false, 0) end
-  end
-  local every = tonumber(args[6])
-  if every > 0 then L.every = every end
-  local rate = ''
-  if L.kind == 3 and L.every > 0 and args[7] ~= '' then
-    rate = args[7]
-    if L.c then
-      local last = call('GET', P .. 'lv:' .. args[2] .. ':' .. L.c[3] .. ':' .. rate)
-      if last and last ~= message then return false, 'too_soon' end
-    end
-  end
-  local mark, grant, at = 'o', '\0\0\0\0', 0
-  if L.kind >= 2 and L.status == 3 then -- open: costs nothing
-  elseif L.credits > 0 and L.reserved < 65535 then
-    local proven = L.credits > L.unproven
-    mark = proven and 'p' or 'u'
-    local r, when = newest(L, proven)
-    if r then
-      at, grant = when, sub(L.ring, r + 5, r + 8)
-      remark(L, r, byte(L.ring, r + 4) - FREE)
-    end
-    L.credits, L.reserved = L.credits - 1, L.reserved + 1
-    if not proven then L.unproven, L.doubted = L.unproven - 1, L.doubted + 1 end
-  elseif not try then
-    return false, 'no_credit'
-  end
-  local c = code_for(P, L)
-  if rate ~= '' then call('SET', P .. 'lv:' .. args[2] .. ':' .. c[3] .. ':' .. rate, message, 'PX', L.every * 1000) end
-  call('HSET', held, c[3] .. ':' .. message, mark .. four(at) .. four(L.closed) .. grant .. rate)
-  if mark ~= 'o' or L.dirty then save(P, L) end
-  return answer(L, 0, mark ~= 'o', 0)
-end
-
--- reservation ends the message's one; nil when there is none open.
-local function reservation(P, args, L)
-  if not L.c then return nil end
-  local field = L.c[3] .. ':' .. args[5]
-  local held = call('HGET', P .. 'lr:' .. args[2], field)
-  if not held then return nil end
-  call('HDEL', P .. 'lr:' .. args[2], field)
-  local mark = sub(held, 1, 1)
-  if mark ~= 'o' then
-    L.reserved = L.reserved - 1
-    if mark == 'u' then L.doubted = L.doubted - 1 end
-  end
-  local rate = sub(held, 14)
-  return mark, held, rate ~= '' and P .. 'lv:' .. args[2] .. ':' .. L.c[3] .. ':' .. rate
-end
-
-local function unrate(rate, message)
-  if rate and call('GET', rate) == message then call('DEL', rate) end
-end
-
-local function spend(P, now, args, L)
-  local mark, _, rate = reservation(P, args, L)
-  if not mark then return answer(L, 0, false, 0) end
-  local paid = mark ~= 'o'
-  if rate and L.every > 0 then call('SET', rate, args[5], 'PX', L.every * 1000) end -- the period runs from the send
-  record(L, now, paid and SENT + MOVED or SENT, args[4])
-  save(P, L)
-  return answer(L, paid and -1 or 0, paid, SENT)
-end
-
-local function giveback(P, now, args, L)
-  local mark, held, rate = reservation(P, args, L)
-  if not mark then return answer(L, 0, false, 0) end
-  unrate(rate, args[5])
-  if mark == 'o' then return answer(L, 0, false, RETURNED) end
-  local at, closed, grant = number4(held, 2), number4(held, 6), sub(held, 10, 13)
-  local r, b
-  if at > 0 then
-    local i = find(L.ring, grant, 1, true)
-    while i and i % RECORD ~= 6 do i = find(L.ring, grant, i + 1, true) end
-    if i then
-      r, b = i - 5, byte(L.ring, i - 1)
-      at = number4(L.ring, r) -- the event may have told the time meanwhile
-    end
-  end
-  if L.closed > closed and at <= L.closed then -- the user closed the line since: the credit is worth nothing
-    record(L, now, RETURNED + MOVED, args[4])
+    local changed = delta ~= 0
+    if counts and status > 0 and says(L, status, at) then changed = true end
     save(P, L)
-    return answer(L, -1, true, RETURNED)
+    return answer(L, delta, changed, cause)
   end
-  L.credits = L.credits + 1
-  if mark == 'u' and not (b and b >= PAIRED) then L.unproven = L.unproven + 1 end
-  if r and floor(b / FREE) % 2 == 0 then remark(L, r, b + FREE) end
-  record(L, now, RETURNED, args[4])
-  save(P, L)
-  return answer(L, 0, true, RETURNED)
-end
 
-local function void(P, now, args, L, cause)
-  local mark, _, rate = reservation(P, args, L)
-  if not mark then return answer(L, 0, false, 0) end
-  unrate(rate, args[5])
-  local gone = L.credits + (mark ~= 'o' and 1 or 0)
-  for r = 1, #L.ring, RECORD do
-    local b = byte(L.ring, r + 4)
-    if floor(b / FREE) % 2 == 1 then remark(L, r, b - FREE) end
-  end
-  local before = L.status
-  L.credits, L.unproven = 0, 0
-  if before == 3 then L.status = 0 end
-  if gone > 0 then
-    record(L, now, cause + MOVED, char(floor(gone / 256) % 256, gone % 256) .. sub(args[4], 3, 4))
-  else
-    record(L, now, cause, args[4])
-  end
-  save(P, L)
-  return answer(L, -gone, gone > 0 or before ~= L.status, cause)
-end
-
-local function forget(P, user)
-  local ids = {}
-  for _, field in ipairs(call('HKEYS', P .. 'l:' .. user)) do
-    local c = tonumber(field)
-    if c % 2 == 0 then
-      local id = call('HGET', P .. 'lt:id', c / 2)
-      if id then ids[#ids + 1] = id end
+  -- messages makes the movements of messages and users; a script that carries answers only does without.
+  local function messages()
+    -- newest finds the free grant of the latest time: proven ones, or those that rest on a client's word.
+    local function newest(L, proven)
+      local ring, best, when = L.ring, nil, -1
+      for r = 1, #ring, RECORD do
+        local b = byte(ring, r + 4)
+        if floor(b / FREE) % 2 == 1 and (b % 32 ~= CLIENT_ACCEPT or b >= PAIRED) == proven then
+          local at = number4(ring, r)
+          if at >= when then best, when = r, at end
+        end
+      end
+      return best, when
     end
+
+    local function reserve(P, args, L, try)
+      local message = args[5]
+      local held = P .. 'lr:' .. args[2]
+      if L.c then
+        if seen(L, SENT, args[4], false) then return answer(L, 0, false, 0) end
+        if call('HEXISTS', held, L.c[3] .. ':' .. message) == 1 then return answer(L, 0, false, 0) end
+      end
+      local every = tonumber(args[6])
+      if every > 0 then L.every = every end
+      local rate = ''
+      if L.kind == 3 and L.every > 0 and args[7] ~= '' then
+        rate = args[7]
+        if L.c then
+          local last = call('GET', P .. 'lv:' .. args[2] .. ':' .. L.c[3] .. ':' .. rate)
+          if last and last ~= message then return false, 'too_soon' end
+        end
+      end
+      local mark, grant, at = 'o', '\0\0\0\0', 0
+      if L.kind >= 2 and L.status == 3 then -- open: costs nothing
+      elseif L.credits > 0 and L.reserved < 65535 then
+        local proven = L.credits > L.unproven
+        mark = proven and 'p' or 'u'
+        local r, when = newest(L, proven)
+        if r then
+          at, grant = when, sub(L.ring, r + 5, r + 8)
+          remark(L, r, byte(L.ring, r + 4) - FREE)
+        end
+        L.credits, L.reserved = L.credits - 1, L.reserved + 1
+        if not proven then L.unproven, L.doubted = L.unproven - 1, L.doubted + 1 end
+      elseif not try then
+        return false, 'no_credit'
+      end
+      local c = code_for(P, L)
+      if rate ~= '' then call('SET', P .. 'lv:' .. args[2] .. ':' .. c[3] .. ':' .. rate, message, 'PX', L.every * 1000) end
+      call('HSET', held, c[3] .. ':' .. message, mark .. four(at) .. four(L.closed) .. grant .. rate)
+      if mark ~= 'o' or L.dirty then save(P, L) end
+      return answer(L, 0, mark ~= 'o', 0)
+    end
+
+    -- reservation ends the message's one; nil when there is none open.
+    local function reservation(P, args, L)
+      if not L.c then return nil end
+      local field = L.c[3] .. ':' .. args[5]
+      local held = call('HGET', P .. 'lr:' .. args[2], field)
+      if not held then return nil end
+      call('HDEL', P .. 'lr:' .. args[2], field)
+      local mark = sub(held, 1, 1)
+      if mark ~= 'o' then
+        L.reserved = L.reserved - 1
+        if mark == 'u' then L.doubted = L.doubted - 1 end
+      end
+      local rate = sub(held, 14)
+      return mark, held, rate ~= '' and P .. 'lv:' .. args[2] .. ':' .. L.c[3] .. ':' .. rate
+    end
+
+    local function unrate(rate, message)
+      if rate and call('GET', rate) == message then call('DEL', rate) end
+    end
+
+    local function spend(P, now, args, L)
+      local mark, _, rate = reservation(P, args, L)
+      if not mark then return answer(L, 0, false, 0) end
+      local paid = mark ~= 'o'
+      if rate and L.every > 0 then call('SET', rate, args[5], 'PX', L.every * 1000) end -- the period runs from the send
+      record(L, now, paid and SENT + MOVED or SENT, args[4])
+      save(P, L)
+      return answer(L, paid and -1 or 0, paid, SENT)
+    end
+
+    local function giveback(P, now, args, L)
+      local mark, held, rate = reservation(P, args, L)
+      if not mark then return answer(L, 0, false, 0) end
+      unrate(rate, args[5])
+      if mark == 'o' then return answer(L, 0, false, RETURNED) end
+      local at, closed, grant = number4(held, 2), number4(held, 6), sub(held, 10, 13)
+      local r, b
+      if at > 0 then
+        local i = find(L.ring, grant, 1, true)
+        while i and i % RECORD ~= 6 do i = find(L.ring, grant, i + 1, true) end
+        if i then
+          r, b = i - 5, byte(L.ring, i - 1)
+          at = number4(L.ring, r) -- the event may have told the time meanwhile
+        end
+      end
+      if L.closed > closed and at <= L.closed then -- the user closed the line since: the credit is worth nothing
+        record(L, now, RETURNED + MOVED, args[4])
+        save(P, L)
+        return answer(L, -1, true, RETURNED)
+      end
+      L.credits = L.credits + 1
+      if mark == 'u' and not (b and b >= PAIRED) then L.unproven = L.unproven + 1 end
+      if r and floor(b / FREE) % 2 == 0 then remark(L, r, b + FREE) end
+      record(L, now, RETURNED, args[4])
+      save(P, L)
+      return answer(L, 0, true, RETURNED)
+    end
+
+    local function void(P, now, args, L, cause)
+      local mark, _, rate = reservation(P, args, L)
+      if not mark then return answer(L, 0, false, 0) end
+      unrate(rate, args[5])
+      local gone = L.credits + (mark ~= 'o' and 1 or 0)
+      for r = 1, #L.ring, RECORD do
+        local b = byte(L.ring, r + 4)
+        if floor(b / FREE) % 2 == 1 then remark(L, r, b - FREE) end
+      end
+      local before = L.status
+      L.credits, L.unproven = 0, 0
+      if before == 3 then L.status = 0 end
+      if gone > 0 then
+        record(L, now, cause + MOVED, char(floor(gone / 256) % 256, gone % 256) .. sub(args[4], 3, 4))
+      else
+        record(L, now, cause, args[4])
+      end
+      save(P, L)
+      return answer(L, -gone, gone > 0 or before ~= L.status, cause)
+    end
+
+    local function forget(P, user)
+      local ids = {}
+      for _, field in ipairs(call('HKEYS', P .. 'l:' .. user)) do
+        local c = tonumber(field)
+        if c % 2 == 0 then
+          local id = call('HGET', P .. 'lt:id', c / 2)
+          if id then ids[#ids + 1] = id end
+        end
+      end
+      call('DEL', P .. 'l:' .. user, P .. 'lr:' .. user)
+      if #ids == 0 then return true, '[]' end
+      return true, cjson.encode(ids)
+    end
+
+    return {reserve, spend, giveback, void, forget}
   end
-  call('DEL', P .. 'l:' .. user, P .. 'lr:' .. user)
-  if #ids == 0 then return true, '[]' end
-  return true, cjson.encode(ids)
+
+  local moves
+  return function(P, now_ms, args)
+    local op, kind, cause, flag = byte(args[1], 1, 4)
+    if op ~= 97 and not moves then moves = messages() end
+    if op == 102 then return moves[5](P, args[2]) end
+    local now = floor(tonumber(now_ms) / 1000)
+    local L = load(P, args[2], args[3])
+    if kind ~= 45 and L.kind ~= kind - 48 then L.kind, L.dirty = kind - 48, true end
+    cause = cause - 64
+    if op == 97 then return told(P, now, args, L, cause, flag == 49) end
+    if op == 99 then
+      -- a client can name any template: its word opens no line beyond these bounds
+      if not L.found and (call('HLEN', L.key) >= 128 or not L.c and call('HLEN', P .. 'lt:code') >= 4096) then
+        return answer(L, 0, false, 0)
+      end
+      return told(P, now, args, L, cause, flag == 49)
+    end
+    if op == 114 then return moves[1](P, args, L, flag == 49) end
+    if op == 115 then return moves[2](P, now, args, L) end
+    if op == 98 then return moves[3](P, now, args, L) end
+    if op == 118 then return moves[4](P, now, args, L, cause) end
+    local every = tonumber(args[6])
+    if every > 0 and every ~= L.every then L.every, L.dirty = every, true end
+    if L.dirty then save(P, L) end
+    return answer(L, 0, false, 0)
+  end
 end
 
-return function(P, now_ms, args)
-  local op, kind, cause, flag = byte(args[1], 1, 4)
-  if op == 102 then return forget(P, args[2]) end
-  local now = floor(tonumber(now_ms) / 1000)
-  local L = load(P, args[2], args[3])
-  if kind ~= 45 and L.kind ~= kind - 48 then L.kind, L.dirty = kind - 48, true end
-  cause = cause - 64
-  if op == 97 then return told(P, now, args, L, cause, flag == 49) end
-  if op == 99 then
-    -- a client can name any template: its word opens no line beyond these bounds
-    if not L.found and (call('HLEN', L.key) >= 128 or not L.c and call('HLEN', P .. 'lt:code') >= 4096) then
-      return answer(L, 0, false, 0)
-    end
-    return told(P, now, args, L, cause, flag == 49)
-  end
-  if op == 114 then return reserve(P, args, L, flag == 49) end
-  if op == 115 then return spend(P, now, args, L) end
-  if op == 98 then return giveback(P, now, args, L) end
-  if op == 118 then return void(P, now, args, L, cause) end
-  local every = tonumber(args[6])
-  if every > 0 and every ~= L.every then L.every, L.dirty = every, true end
-  if L.dirty then save(P, L) end
-  return answer(L, 0, false, 0)
+local account
+return function(prefix, now_ms, args)
+  if not account then account = begin() end
+  return account(prefix, now_ms, args)
 end
