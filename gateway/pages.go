@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"html/template"
 	"net/http"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 )
@@ -19,7 +20,22 @@ type problemView struct {
 	Version string
 }
 
-var problemsPage = template.Must(template.New("problems").Parse(problemsHTML))
+var problemsPage = template.Must(template.New("problems").Funcs(template.FuncMap{"quoted": quoted}).Parse(problemsHTML))
+
+// piece is a part of a text: words, or code.
+type piece struct {
+	Text string
+	Code bool
+}
+
+// quoted cuts a text at its backquotes: every second piece is code.
+func quoted(s string) []piece {
+	var out []piece
+	for i, text := range strings.Split(s, "`") {
+		out = append(out, piece{text, i%2 == 1})
+	}
+	return out
+}
 
 func (g *Gate) problemPages(c *gin.Context) { g.showProblems(c, problemView{All: table}) }
 

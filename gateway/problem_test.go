@@ -186,6 +186,9 @@ func TestProblemPages(t *testing.T) {
 		if w.Code != 200 || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") {
 			t.Fatalf("%s: %d", e.Code, w.Code)
 		}
+		if strings.Contains(body, "`") {
+			t.Errorf("the page of %s shows a backquote", e.Code)
+		}
 		for _, want := range []string{string(e.Code), e.TitleZH, `<section lang="en">`, `<section lang="zh-CN">`, "wxrelay 1.2.3"} {
 			if !strings.Contains(body, want) {
 				t.Errorf("the page of %s lacks %q", e.Code, want)
