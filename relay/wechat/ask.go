@@ -181,8 +181,8 @@ func (c *Client) Phone(ctx context.Context, app, code string) (p PhoneNumber, er
 	err = k.withToken(ctx, func(ctx context.Context, token string) error {
 		b := business.NewBusiness(&sdk.Context{AccessTokenContextHandle: given(token)})
 		return k.exchange(pathPhone, token, code).do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
-			info, err := b.GetPhoneNumberWithContext(ctx, &business.GetPhoneNumberRequest{Code: code})
-			p = PhoneNumber{PhoneNumber: info.PhoneNumber, PurePhoneNumber: info.PurePhoneNumber, CountryCode: info.CountryCode}
+			res, err := b.GetPhoneNumberWithContext(ctx, &business.GetPhoneNumberRequest{Code: code})
+			p = PhoneNumber{PhoneNumber: res.PhoneNumber, PurePhoneNumber: res.PurePhoneNumber, CountryCode: res.CountryCode}
 			if err == nil && p.PurePhoneNumber == "" && p.PhoneNumber == "" {
 				return errors.New("no phone number in it")
 			}

@@ -94,9 +94,9 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 	out.GetBody = nil
 	if !x.foreign {
 		u := *req.URL
-		u.Scheme, u.Host, u.User = x.c.base.Scheme, x.c.base.Host, nil
-		if prefix := strings.TrimSuffix(x.c.base.Path, "/"); prefix != "" {
-			u.Path, u.RawPath = prefix+u.Path, strings.TrimSuffix(x.c.base.EscapedPath(), "/")+req.URL.EscapedPath()
+		u.Scheme, u.Host, u.User = x.c.root.Scheme, x.c.root.Host, nil
+		if prefix := strings.TrimSuffix(x.c.root.Path, "/"); prefix != "" {
+			u.Path, u.RawPath = prefix+u.Path, strings.TrimSuffix(x.c.root.EscapedPath(), "/")+req.URL.EscapedPath()
 		}
 		out.URL, out.Host = &u, ""
 	}
@@ -194,9 +194,9 @@ func (x *exchange) judge(ctx context.Context, err error) error {
 		api.Msg = scrub(api.Msg, x.hide...)
 		return api
 	}
-	var common *util.CommonError
-	if errors.As(err, &common) {
-		return newAPIError(x.path, int(common.ErrCode), scrub(common.ErrMsg, x.hide...))
+	var refusal *util.CommonError
+	if errors.As(err, &refusal) {
+		return newAPIError(x.path, int(refusal.ErrCode), scrub(refusal.ErrMsg, x.hide...))
 	}
 	if !x.entered.Load() {
 		return &failure{kind: ErrBody, path: x.path, why: scrub(err.Error(), x.hide...)}

@@ -71,7 +71,7 @@ func faults() []fault {
 	return []fault{
 		{name: "refused", want: ErrNotLeft, alter: dial(&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connect: connection refused")})},
 		{name: "DNS", want: ErrNotLeft, alter: dial(&net.DNSError{Err: "no such host", Name: "api.weixin.qq.com", IsNotFound: true})},
-		{name: "no TLS there", want: ErrNotLeft, alter: func(c *Client) { c.base.Scheme = "https" }},
+		{name: "no TLS there", want: ErrNotLeft, alter: func(c *Client) { c.root.Scheme = "https" }},
 		{name: "reset", want: ErrNoAnswer, serve: func(w http.ResponseWriter, _ *http.Request, _ []byte) bool {
 			return hijack(w, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) })
 		}},

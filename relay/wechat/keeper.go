@@ -230,8 +230,8 @@ func (k *keeper) renewAlone(ctx context.Context, redisErr error) error {
 		k.fails++
 		fails := k.fails
 		k.mu.Unlock()
-		base, limit := backoff(err)
-		k.noteRefusal(err, min(base<<min(fails-1, 12), limit))
+		first, limit := backoff(err)
+		k.noteRefusal(err, min(first<<min(fails-1, 12), limit))
 		if isRefusal(err) && fails == 1 {
 			k.alert(err)
 		}

@@ -69,9 +69,9 @@ keep()
 return token('kept')
 `)
 
-// failScript gives the lease back after a failure and says when to ask again: base doubled per failure in a row of
+// failScript gives the lease back after a failure and says when to ask again: the first pause doubled per failure in a row of
 // the same code, at most cap.
-// KEYS: the app's hash. ARGV: owner, config fingerprint, code, message, base ms, cap ms, alert from the n-th on.
+// KEYS: the app's hash. ARGV: owner, config fingerprint, code, message, first pause ms, cap ms, alert from the n-th on.
 // Returns pause ms, 1 when somebody should be told now (once per code until a token is got).
 var failScript = redis.NewScript(scriptHead + `
 local n = 1

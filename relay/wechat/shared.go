@@ -97,7 +97,7 @@ func (k *keeper) mayForce(ctx context.Context) bool {
 
 // fail gives the lease back and notes for everybody when to ask again.
 func (k *keeper) fail(ctx context.Context, owner string, cause error) {
-	base, limit := backoff(cause)
+	first, limit := backoff(cause)
 	code, msg := codeOf(cause), cause.Error()
 	var api *APIError
 	var f *failure
@@ -114,9 +114,9 @@ func (k *keeper) fail(ctx context.Context, owner string, cause error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	reply, err := failScript.Run(ctx, k.c.rdb, []string{k.key()}, owner, k.print, code, msg,
-		base.Milliseconds(), limit.Milliseconds(), loudAt).Int64Slice()
+		first.Milliseconds(), limit.Milliseconds(), loudAt).Int64Slice()
 	if err != nil || len(reply) != 2 {
-		k.noteRefusal(cause, base)
+		k.noteRefusal(cause, first)
 		return
 	}
 	k.noteRefusal(cause, time.Duration(reply[0])*time.Millisecond)
@@ -149,7 +149,7 @@ func (k *keeper) alert(cause error) {
 }
 
 // backoff says how long to leave the token endpoint alone after this failure, and at most after many.
-func backoff(err error) (base, limit time.Duration) {
+func backoff(err error) (first, limit time.Duration) {
 	switch codeOf(err) {
 	case CodeNotLeft, CodeNoAnswer:
 		return 500 * time.Millisecond, 15 * time.Second

@@ -115,7 +115,7 @@ var (
 type Client struct {
 	rdb       redis.UniversalClient
 	o         Options
-	base      *url.URL
+	root      *url.URL
 	transport *http.Transport
 	flights   flights
 
@@ -135,8 +135,8 @@ func New(rdb redis.UniversalClient, o Options) (*Client, error) {
 	if o.BaseURL == "" {
 		o.BaseURL = "https://api.weixin.qq.com"
 	}
-	base, err := url.Parse(o.BaseURL)
-	if err != nil || (base.Scheme != "https" && base.Scheme != "http") || base.Host == "" || base.RawQuery != "" || base.User != nil {
+	root, err := url.Parse(o.BaseURL)
+	if err != nil || (root.Scheme != "https" && root.Scheme != "http") || root.Host == "" || root.RawQuery != "" || root.User != nil {
 		return nil, errors.New("wechat: base URL must be http(s)://host[/prefix]")
 	}
 	if o.Timeout <= 0 {
@@ -148,7 +148,7 @@ func New(rdb redis.UniversalClient, o Options) (*Client, error) {
 	if o.CallLimit <= 0 {
 		o.CallLimit = 12 << 20
 	}
-	c := &Client{rdb: rdb, o: o, base: base, transport: newTransport(o.InFlight), poke: make(chan struct{}, 1)}
+	c := &Client{rdb: rdb, o: o, root: root, transport: newTransport(o.InFlight), poke: make(chan struct{}, 1)}
 	c.apps.Store(&map[string]*keeper{})
 	if err := c.SetApps(o.Apps); err != nil {
 		return nil, err
