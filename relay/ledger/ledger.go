@@ -46,7 +46,7 @@ type Statement struct {
 	Status                  string     // accepted rejected cancelled unknown: the user's last answer
 	LongTerm                bool       // the line is open: messages need no credit
 	UpdatedAt               time.Time  // the latest time in History; zero for a line never seen
-	History                 []Movement // the last eight, in the order they were booked, oldest first
+	History                 []Movement // the last six, in the order they were booked, oldest first
 }
 
 // Movement is one entry of a statement. Balance is Credits + Reserved after it.

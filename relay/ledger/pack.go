@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// A line is packed into two values of its user's hash, each at most 64 bytes so that the hash stays a listpack (DECISIONS 1).
-// Field 2c holds the state and the newest five records, field 2c+1 the three before; c is the template's code.
+// A line is packed into one value of its user's hash, or two, each at most 64 bytes so that the hash stays a listpack
+// (DECISIONS 1). Field 2c holds the state and the last six records; c is the template's code. Once the state has needed more
+// than its eight bytes, field 2c holds five and field 2c+1 the one before.
 //
 //	state   1 byte kind + 8*status + 32 (closed follows) + 64 (reserved follows) + 128 (period follows)
 //	        2 bytes free credits, 1 byte how many of them are unproven, 4 bytes time of the status' answer (Unix s)

@@ -27,7 +27,7 @@ type grant struct {
 	paired bool // another word about the same tap has come
 	event  bool // came as WeChat's event
 	doubt  bool // reserved while it was unproven
-	record int  // number of its record: a line remembers the last eight (DECISIONS 2)
+	record int  // number of its record: a line remembers the last six (DECISIONS 2)
 }
 
 // plain is the account as one would write it with all the memory in the world: every tap a value of its own.
@@ -45,7 +45,7 @@ type plain struct {
 }
 
 // recalls tells whether a line still remembers the word when the next one comes.
-func (p *plain) recalls(g *grant) bool { return p.records-g.record < 8 }
+func (p *plain) recalls(g *grant) bool { return p.records-g.record < 6 }
 
 func (p *plain) record() int {
 	p.records++
@@ -240,7 +240,7 @@ func TestAccountAgreesWithPlainModel(t *testing.T) {
 					do(Answer(b.l, b.p, "reject", "change", name(), b.now))
 				},
 				"repeat": func(rt *rapid.T) {
-					repeats = slices.DeleteFunc(repeats, func(n named) bool { return m.records-n.record >= 8 })
+					repeats = slices.DeleteFunc(repeats, func(n named) bool { return m.records-n.record >= 6 })
 					if len(repeats) > 0 {
 						if r := b.book(rapid.SampledFrom(repeats).Draw(rt, "which").move); r.Delta != 0 || r.Changed {
 							rt.Fatalf("a repeat moved: %+v", r)
@@ -313,7 +313,7 @@ func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
 			if rapid.Bool().Draw(rt, "clear") {
 				p.PopupReject = "clear"
 			}
-			words := rapid.SliceOfN(rapid.SampledFrom([]string{"accept", "reject", "change"}), 1, 7).Draw(rt, "answers")
+			words := rapid.SliceOfN(rapid.SampledFrom([]string{"accept", "reject", "change"}), 1, 6).Draw(rt, "answers")
 			book := func(b *bench, i int) {
 				status, scene := words[i], "popup"
 				if status == "change" {
@@ -354,7 +354,7 @@ func TestLateRejectFindsTheRightCredits(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) {
 			b := fresh(base, &cases)
 			var story []happening
-			for i, what := range rapid.SliceOfN(rapid.SampledFrom([]string{"accept", "accept", "change", "reserve"}), 1, 8).Draw(rt, "story") {
+			for i, what := range rapid.SliceOfN(rapid.SampledFrom([]string{"accept", "accept", "change", "reserve"}), 1, 7).Draw(rt, "story") {
 				h := happening{what, testBegin + int64(i)*10, testBegin + int64(i)*10}
 				if what == "change" {
 					h.seen += rapid.Int64Range(0, 60).Draw(rt, "late")
@@ -404,7 +404,7 @@ func TestOneTapOneGrant(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) {
 			b := fresh(base, &cases)
 			b.p.UnprovenMax = rapid.SampledFrom([]int{-1, 1, 2, 0, 9}).Draw(rt, "max")
-			taps := rapid.IntRange(1, 4).Draw(rt, "taps") // a line remembers eight words
+			taps := rapid.IntRange(1, 3).Draw(rt, "taps") // a line remembers six words
 			var words []int                               // +n the event of tap n, -n the client's word
 			for n := 1; n <= taps; n++ {
 				words = append(words, n, -n)

@@ -1,7 +1,7 @@
 -- The rider: one movement of the account of consent, run inside a script of the queue (Redis only; keys of one shard).
 --
 -- KEYS     none of its own: `prefix` ("wx:{s07}:") carries the shard's tag, and every key below begins with it:
---            l:<app>:<openid>   hash, a user's lines. Field 2c: state + newest records, field 2c+1: older records (see pack.go)
+--            l:<app>:<openid>   hash, a user's lines. Field 2c: state + records, field 2c+1: the oldest record when there is no room (see pack.go)
 --            lr:<app>:<openid>  hash, open reservations. Field "<c>:<message id>": mark, 4 bytes grant's time, 4 bytes
 --                               closing known then, 4 bytes grant's name, rate key
 --            lv:<app>:<openid>:<c>:<value>  the message that used a rate-limited line last; expires with its period
@@ -24,7 +24,7 @@ local function begin()
 
   local POPUP_ACCEPT, CLIENT_ACCEPT, SENT, RETURNED, SETTINGS_OFF, LATE_ACCEPT = 1, 4, 8, 9, 13, 17 -- as in pack.go
   local MOVED, FREE, PAIRED = 32, 64, 128 -- bits of a record beside its cause
-  local RECORD, NEAR, ALL = 9, 45, 72     -- bytes: a record, those that lie beside the state, all
+  local RECORD, NEAR, ALL = 9, 45, 54     -- bytes: a record, those beside a state that has more to say, all
   -- what each cause says, from 1 on: 0 nothing, 1 rejected, 2 cancelled, 3 accepted (a string: a table would be made anew each time)
   local SAYS = '\3\1\2\3\1\0\0\0\0\0\3\1\2\3\0\0\3'
 
@@ -80,6 +80,7 @@ local function begin()
       end
       if f >= 128 then L.every = number4(s, i); i = i + 4 end
     end
+    L.far = v[2]
     L.ring = v[2] and v[2] .. sub(s, i) or sub(s, i)
     return L
   end
@@ -102,11 +103,10 @@ local function begin()
     if L.every > 0 then f, tail = f + 128, tail .. four(L.every) end
     local n, at, ring = L.credits, L.status_at, L.ring
     local s = char(f, floor(n / 256), n % 256, L.unproven, floor(at / 16777216), floor(at / 65536) % 256, floor(at / 256) % 256, at % 256)
-      .. tail .. sub(ring, -NEAR)
-    if #ring > NEAR then
-      call('HSET', L.key, c[1], s, c[2], sub(ring, 1, -NEAR - 1))
+    if #ring > NEAR and (L.far or tail ~= '') then
+      call('HSET', L.key, c[1], s .. tail .. sub(ring, -NEAR), c[2], sub(ring, 1, -NEAR - 1))
     else
-      call('HSET', L.key, c[1], s)
+      call('HSET', L.key, c[1], s .. tail .. ring)
     end
   end
 
