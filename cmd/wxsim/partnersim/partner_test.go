@@ -278,7 +278,9 @@ func TestClientSignsWhatTheContractSays(t *testing.T) {
 		func() (*Answer, error) {
 			return c.Get(within(t), "subscriptions", url.Values{"app": {"shop"}, "user": {"张三"}})
 		},
-		func() (*Answer, error) { return c.Do(within(t), "PUT", "bindings/shop/u1", map[string]string{"openid": "o1"}) },
+		func() (*Answer, error) {
+			return c.Do(within(t), "PUT", "bindings/shop/u1", map[string]string{"openid": "o1"})
+		},
 	} {
 		if a, err := do(); err != nil || a.Status != 409 || a.ID == "" {
 			t.Errorf("%+v %v", a, err)

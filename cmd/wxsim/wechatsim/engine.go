@@ -62,13 +62,14 @@ func (s *Sim) push(a *app, acc *account, h happening) <-chan struct{} {
 	_, same := s.pushMood(SameSecond, h.name(), acc)
 	held, reorder := s.pushMood(Reorder, h.name(), acc)
 
+	shape := s.shape(conf.Shape)
 	first := make(chan struct{})
 	acc.mu.Lock()
-	h.stamp = p.At.Unix()
-	if same && acc.lastStamp != 0 && h.stamp-acc.lastStamp <= 2 {
+	h.stamp = max(p.At.Unix(), acc.lastStamp)
+	if same && p.At.Unix()-acc.lastStamp <= 2 {
 		h.stamp = acc.lastStamp
 	}
-	acc.lastStamp = h.stamp
+	p.Body = acc.unlike(&h, conf.Format, shape)
 	before := acc.lastPush
 	if reorder {
 		before = nil
@@ -77,7 +78,6 @@ func (s *Sim) push(a *app, acc *account, h happening) <-chan struct{} {
 	}
 	acc.mu.Unlock()
 
-	p.Body = string(h.render(conf.Format, s.shape(conf.Shape)))
 	s.seen.note(func() {
 		s.seen.pushed++
 		p.N = s.seen.pushed
@@ -107,6 +107,22 @@ func (s *Sim) push(a *app, acc *account, h happening) <-chan struct{} {
 		s.seen.poke()
 	}()
 	return first
+}
+
+// unlike renders a body that this account was not pushed before: nobody answers the same popup twice within a second, and
+// WeChat's clock does not go back. It moves CreateTime on where that is needed; the caller holds mu.
+func (acc *account) unlike(h *happening, f Format, shape Shape) string {
+	for {
+		if h.stamp > acc.lastStamp {
+			acc.lastStamp, acc.stamped = h.stamp, map[string]bool{}
+		}
+		body := string(h.render(f, shape))
+		if !acc.stamped[body] {
+			acc.stamped[body] = true
+			return body
+		}
+		h.stamp++
+	}
 }
 
 func (s *Sim) shape(sh Shape) Shape {
@@ -192,7 +208,7 @@ func (s *Sim) delivered(p *Push, d Delivery, reply string) {
 }
 
 // deliver makes one POST, signed and sealed afresh, and judges its answer. The reply is a passive one, opened.
-func (s *Sim) deliver(a *app, h happening, p *Push) (Delivery, string) {
+func (s *Sim) deliver(a *app, h happening, p *Push) (d Delivery, reply string) {
 	select {
 	case a.slots <- struct{}{}:
 	case <-s.ctx.Done():
@@ -201,7 +217,7 @@ func (s *Sim) deliver(a *app, h happening, p *Push) (Delivery, string) {
 	defer func() { <-a.slots }()
 	conf := a.conf()
 	target, body, ctype := s.envelope(conf, h, []byte(p.Body))
-	d := Delivery{At: s.now()}
+	d.At = s.now()
 	began := time.Now()
 	defer func() { d.Took = time.Since(began) }()
 	ctx, cancel := context.WithTimeout(s.ctx, s.o.PushTimeout)
@@ -228,7 +244,7 @@ func (s *Sim) deliver(a *app, h happening, p *Push) (Delivery, string) {
 		d.Fault = "answer: " + err.Error()
 		return d, ""
 	}
-	reply, err := conf.judge(res.StatusCode, answer)
+	reply, err = conf.judge(res.StatusCode, answer)
 	if err != nil {
 		d.Fault = err.Error()
 	}

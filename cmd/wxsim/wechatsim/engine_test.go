@@ -237,6 +237,22 @@ func TestSameSecond(t *testing.T) {
 	}
 }
 
+// TestNoTwoPushesOfAUserAreAlike: two taps in one second would be one to everybody who dedupes by content.
+func TestNoTwoPushesOfAUserAreAlike(t *testing.T) {
+	r := newRig(t, Options{Clock: func() time.Time { return time.Unix(1_800_000_000, 0) }})
+	ann, one, two := r.User(r.app.Name, "ann"), r.app.Templates[0].ID, r.app.Templates[1].ID
+	r.Accept(ann, one)
+	r.Accept(ann, two)
+	r.Accept(ann, one)
+	r.Reject(ann, two)
+	r.settled()
+	for i, stamp := range []string{"1800000000", "1800000000", "1800000001", "1800000001"} {
+		if body := r.Pushes()[i].Body; !strings.Contains(body, `"CreateTime":`+stamp+`,`) {
+			t.Errorf("%d: %s", i, body)
+		}
+	}
+}
+
 func TestSentEventsEarlyFailedAndOff(t *testing.T) {
 	r := newRig(t, Options{})
 	ann, tmpl := r.User(r.app.Name, "ann"), r.app.Templates[0].ID
