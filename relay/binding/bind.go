@@ -11,17 +11,18 @@ import (
 // A binding has two halves in two slots, so that it is found from both sides:
 //
 //	the user's     wx:{b:H(partner, app, user)}:o   claim:  p|b  serial  openid
-//	the openid's   wx:{b:H(app, openid)}:u[partner] entry:  0|1  serial  user
+//	the openid's   wx:{b:H(app, openid)}:u[partner] entry:  0|1|2  serial  user
 //
 // The user's half is the record that counts: bound (b) or not. It starts as a claim (p) that lapses by itself, then the
-// openid's half is entered (0), then the claim becomes bound, then the entry is confirmed (1). Unbinding goes back the
-// same way. So a confirmed entry may be believed; one that is not is looked up in the user's half. Whoever finds an
-// entry in his way whose user is not bound to this openid replaces it; every step compares what it replaces, serial
-// included. Only who made the claim count confirms its entry. A crash at any step leaves a binding that is or is not
-// (DECISIONS.md 1).
+// openid's half is entered (0), then the claim becomes bound, then the entry is confirmed (1). Unbinding marks the entry
+// (2), ends the user's half, then the entry. So a confirmed entry may be believed; any other is looked up in the user's
+// half. Both halves of one binding have one serial, and every step compares all of what it replaces: whoever comes late
+// changes nothing of a newer binding. An entry in the way whose user's half is another's or nobody's is replaced. Only
+// who made the claim count confirms its entry. A crash at any step leaves a binding that is or is not (DECISIONS.md 1).
 const (
-	claimed, bound         = 'p', 'b'
-	entered, confirmed     = '0', '1'
+	claimed, bound              = 'p', 'b'
+	entered, confirmed, leaving = '0', '1', '2'
+
 	serialLen              = 16
 	claimTime              = 10 * time.Second
 	bindTries              = 6
@@ -57,11 +58,7 @@ func (b *Book) Bind(ctx context.Context, partner, app, user, openid string) erro
 		if !errors.Is(err, ErrBusy) || try == bindTries-1 {
 			return err
 		}
-		wait := time.NewTimer(pause)
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			wait.Stop()
+		if b.rest(ctx, pause) != nil {
 			return err
 		}
 		pause = min(2*pause, bindSlowest)
@@ -82,7 +79,7 @@ func (p pairing) bind(ctx context.Context) error {
 		return err
 	}
 	entry := half{entered, claim.serial, p.user}
-	if err := p.enter(ctx, entry); err != nil {
+	if err := p.enter(ctx, claim, entry); err != nil {
 		p.b.run(context.WithoutCancel(ctx), removeScript, []string{userKey(p.partner, p.app, p.user)}, claim.String()) // lapses anyway
 		return err
 	}
@@ -122,9 +119,9 @@ func (p pairing) claim(ctx context.Context, mine half) (done bool, err error) {
 }
 
 // enter takes the openid's half.
-func (p pairing) enter(ctx context.Context, mine half) error {
+func (p pairing) enter(ctx context.Context, claim, mine half) error {
 	at := openidTag(p.app, p.openid) + "u"
-	v, err := p.b.run(ctx, enterScript, []string{at}, p.partner, mine.String(), p.user, 1+serialLen)
+	v, err := p.b.run(ctx, enterScript, []string{at}, p.partner, mine.String())
 	if err != nil {
 		return err
 	}
@@ -132,12 +129,15 @@ func (p pairing) enter(ctx context.Context, mine half) error {
 	if was == "" {
 		return nil
 	}
-	other, err := p.b.get(ctx, userKey(p.partner, p.app, readHalf(was).name))
+	there := readHalf(was)
+	counts, err := p.b.get(ctx, userKey(p.partner, p.app, there.name))
 	if err != nil {
 		return err
 	}
-	switch theirs := readHalf(other); {
-	case theirs.name != p.openid: // nobody's any more
+	switch theirs := readHalf(counts); {
+	case there.name == p.user && counts != claim.String():
+		return ErrBusy // our claim lapsed, and this may be of a newer one
+	case there.name == p.user || theirs.name != p.openid: // left over
 	case theirs.kind == bound:
 		return ErrBound
 	default:
@@ -196,7 +196,7 @@ func (b *Book) unbind(ctx context.Context, partner, app, user string) (openid st
 		return "", err
 	}
 	known := entry.name == user // else it was forgotten, up to this half
-	mine := half{entered, token("")[:serialLen], user}
+	mine := half{leaving, entry.serial, user}
 	if known {
 		ok, err := b.swapped(ctx, at, partner, entry.String(), mine.String())
 		if err != nil {
@@ -238,12 +238,12 @@ func (b *Book) UsersOf(ctx context.Context, app, openid string) (map[string]stri
 	users := make(map[string]string, len(entries))
 	for partner, text := range entries {
 		e := readHalf(text)
-		if e.kind == entered {
-			now, err := b.ByUser(ctx, partner, app, e.name)
-			if err != nil && !errors.Is(err, ErrNotFound) {
+		if e.kind != confirmed {
+			other, err := b.get(ctx, userKey(partner, app, e.name))
+			if err != nil {
 				return nil, err
 			}
-			if now != openid {
+			if other != (half{bound, e.serial, openid}).String() {
 				continue
 			}
 		}
@@ -281,11 +281,11 @@ func (b *Book) swapped(ctx context.Context, at, partner, was, now string) (bool,
 	return v == int64(1), err
 }
 
-// enterScript: KEYS[1] entries; ARGV[1] partner, ARGV[2] entry, ARGV[3] user, ARGV[4] where the user starts in one.
-// Enters it where there is none, or one of the same user; else returns the one that is there.
+// enterScript: KEYS[1] entries; ARGV[1] partner, ARGV[2] entry. Enters it where there is none; else returns the one that
+// is there.
 var enterScript = redis.NewScript(`
 local was = redis.call('HGET', KEYS[1], ARGV[1])
-if was and was:sub(ARGV[4] + 1) ~= ARGV[3] then return was end
+if was and was ~= ARGV[2] then return was end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return false`)
 

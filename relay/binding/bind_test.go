@@ -288,7 +288,7 @@ func TestBindingsSurviveCrashes(t *testing.T) {
 		t.Cleanup(func() { shaky.Close() })
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		shaky.AddHook(&crashes{rnd: rand.New(rand.NewPCG(seed, 8)), rate: 0.15})
-		b, calm := New(shaky, Sealer{}), New(sound, Sealer{})
+		b, calm := impatient(shaky), impatient(sound)
 		users, openids := []string{"u1", "u2", "u3"}, []string{"oA", "oB", "oC"}
 		agree := func(step int) {
 			seen := map[string]string{}
@@ -344,6 +344,189 @@ func TestBindingsSurviveCrashes(t *testing.T) {
 		}
 		if want := map[string]string{"p": "u1"}; !maps.Equal(usersOf(t, calm, "oB"), want) {
 			t.Fatalf("seed %d: %v", seed, usersOf(t, calm, "oB"))
+		}
+	}
+}
+
+// intruder does something of its own right before the nth command of somebody else.
+type intruder struct {
+	crashes
+	n  int
+	do func()
+}
+
+func (i *intruder) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if i.n--; i.n == 0 {
+			i.do()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// Every operation, with every other one in between any two of its commands: both sides agree, and who is told that it
+// is done finds it done, unless the other one undid it after.
+func TestBindingsBetweenAnyTwoCommands(t *testing.T) {
+	ctx := context.Background()
+	mine := map[string]func(*Book) error{
+		"bind":    func(b *Book) error { return b.Bind(ctx, "p", "shop", "u", "oA") },
+		"one try": func(b *Book) error { return pairing{b, "p", "shop", "u", "oA"}.bind(ctx) },
+		"unbind":  func(b *Book) error { _, err := b.Unbind(ctx, "p", "shop", "u"); return err },
+		"forget":  func(b *Book) error { _, err := b.Forget(ctx, "shop", "oA"); return err },
+	}
+	theirs := map[string]func(*sandbox, *Book){
+		"nothing":      func(*sandbox, *Book) {},
+		"the same":     func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "u", "oA") },
+		"other openid": func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "u", "oB") },
+		"other user":   func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "v", "oA") },
+		"unbind":       func(_ *sandbox, b *Book) { b.Unbind(ctx, "p", "shop", "u") },
+		"forget":       func(_ *sandbox, b *Book) { b.Forget(ctx, "shop", "oA") },
+		"unbind and the same": func(_ *sandbox, b *Book) {
+			b.Unbind(ctx, "p", "shop", "u")
+			b.Bind(ctx, "p", "shop", "u", "oA")
+		},
+		"forget and the same": func(_ *sandbox, b *Book) {
+			b.Forget(ctx, "shop", "oA")
+			b.Bind(ctx, "p", "shop", "u", "oA")
+		},
+		"forget and the other user": func(_ *sandbox, b *Book) {
+			b.Forget(ctx, "shop", "oA")
+			b.Bind(ctx, "p", "shop", "v", "oA")
+		},
+		"unbind and the other openid": func(_ *sandbox, b *Book) {
+			b.Unbind(ctx, "p", "shop", "u")
+			b.Bind(ctx, "p", "shop", "u", "oB")
+		},
+		"a long pause": func(s *sandbox, _ *Book) { s.pass(claimTime + time.Second) },
+		"a long pause, the same and unbind": func(s *sandbox, b *Book) {
+			s.pass(claimTime + time.Second)
+			b.Bind(ctx, "p", "shop", "u", "oA")
+			b.Unbind(ctx, "p", "shop", "u")
+		},
+		"a long pause and the same": func(s *sandbox, b *Book) {
+			s.pass(claimTime + time.Second)
+			b.Bind(ctx, "p", "shop", "u", "oA")
+		},
+		"a long pause and the other openid": func(s *sandbox, b *Book) {
+			s.pass(claimTime + time.Second)
+			b.Bind(ctx, "p", "shop", "u", "oB")
+		},
+		"a long pause and the other user": func(s *sandbox, b *Book) {
+			s.pass(claimTime + time.Second)
+			b.Bind(ctx, "p", "shop", "v", "oA")
+		},
+	}
+	for m, op := range mine {
+		for o, other := range theirs {
+			for _, start := range []string{"", "oA", "oB"} {
+				for n := 1; ; n++ {
+					s, sound := inProcess(t)
+					calm := impatient(sound)
+					if start != "" {
+						bind(t, calm, "p", "u", start, nil)
+					}
+					hooked := redis.NewClient(&redis.Options{Addr: s.Addr()})
+					hook := &intruder{n: n, do: func() { other(s, calm) }}
+					hooked.AddHook(hook)
+					err := op(impatient(hooked))
+					hooked.Close()
+					at := fmt.Sprintf("%s from %q, %s before command %d (%v)", m, start, o, n, err)
+					s.pass(claimTime + time.Second)
+					consistent(t, calm, at)
+					if o == "nothing" || o == "a long pause" {
+						done := map[string]bool{"bind": byUser(t, calm, "p", "u") == "oA", "one try": byUser(t, calm, "p", "u") == "oA", "unbind": byUser(t, calm, "p", "u") == "", "forget": len(usersOf(t, calm, "oA")) == 0}
+						if err == nil && !done[m] {
+							t.Errorf("%s: said to be done", at)
+						}
+					}
+					if hook.n > 0 { // it had fewer commands than that
+						break
+					}
+				}
+			}
+		}
+	}
+}
+
+// A bind that made its claim count and then stalls confirms its entry while, or after, the user is unbound.
+func TestLateConfirmation(t *testing.T) {
+	ctx := context.Background()
+	for n := 1; ; n++ {
+		s, sound := inProcess(t)
+		calm := impatient(sound)
+		bind(t, calm, "p", "u", "oA", nil)
+		entry, err := calm.entry(ctx, "shop", "oA", "p")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stalled := half{entered, entry.serial, "u"}
+		if ok, err := calm.swapped(ctx, openidTag("shop", "oA")+"u", "p", entry.String(), stalled.String()); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		hooked := redis.NewClient(&redis.Options{Addr: s.Addr()})
+		hook := &intruder{n: n, do: func() { calm.confirm(ctx, "shop", "oA", "p", stalled) }}
+		hooked.AddHook(hook)
+		if _, err := impatient(hooked).Unbind(ctx, "p", "shop", "u"); err != nil {
+			t.Errorf("confirmed before command %d: %v", n, err)
+		}
+		hooked.Close()
+		consistent(t, calm, fmt.Sprint("confirmed before command ", n))
+		if hook.n > 0 {
+			break
+		}
+	}
+}
+
+// Forget that dies halfway blocks nobody, and when it is repeated it spares what was bound since.
+func TestForgetHalfway(t *testing.T) {
+	ctx := context.Background()
+	_, rdb := inProcess(t)
+	b := impatient(rdb)
+	bind(t, b, "p", "u", "oA", nil)
+	at := openidTag("shop", "oA")
+	if _, err := b.run(ctx, forgetScript, []string{at + "f", at + "u", at + "i", at + "s", at + "k", at + "p", at + "h"}, foundTime.Milliseconds()); err != nil {
+		t.Fatal(err)
+	}
+	bind(t, b, "p", "v", "oB", nil)
+	bind(t, b, "p", "u", "oC", nil)
+	bind(t, b, "p", "w", "oA", nil)
+	bind(t, b, "q", "x", "oA", nil)
+	if _, err := b.Unbind(ctx, "p", "shop", "w"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Unbind(ctx, "q", "shop", "x"); err != nil {
+		t.Fatal(err)
+	}
+	users, err := b.Forget(ctx, "shop", "oA")
+	if diff := cmp.Diff(map[string]string{"p": "u"}, users); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	if got := byUser(t, b, "p", "u"); got != "oC" {
+		t.Errorf("the repetition took the new binding: %q", got)
+	}
+}
+
+// impatient does not rest between two looks.
+func impatient(rdb redis.UniversalClient) *Book {
+	b := New(rdb, Sealer{})
+	b.rest = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+	return b
+}
+
+func consistent(t *testing.T, b *Book, at string) {
+	t.Helper()
+	seen := map[string]string{}
+	for _, o := range []string{"oA", "oB"} {
+		if u, ok := usersOf(t, b, o)["p"]; ok {
+			if seen[u] != "" {
+				t.Errorf("%s: %s is %s's and %s's", at, u, seen[u], o)
+			}
+			seen[u] = o
+		}
+	}
+	for _, u := range []string{"u", "v"} {
+		if o := byUser(t, b, "p", u); o != seen[u] {
+			t.Errorf("%s: %s has %q, the other side says %q", at, u, o, seen[u])
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -48,10 +49,24 @@ type Sealer struct {
 type Book struct {
 	rdb  redis.UniversalClient
 	seal Sealer
+	rest func(context.Context, time.Duration) error // between two looks at what another process has in hand
 }
 
 // New keeps the book in rdb.
-func New(rdb redis.UniversalClient, seal Sealer) *Book { return &Book{rdb: rdb, seal: seal} }
+func New(rdb redis.UniversalClient, seal Sealer) *Book {
+	return &Book{rdb: rdb, seal: seal, rest: rest}
+}
+
+func rest(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Identity is what WeChat says about a user.
 type Identity struct{ OpenID, UnionID, SessionKey string }

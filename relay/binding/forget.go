@@ -35,7 +35,7 @@ func (b *Book) Forget(ctx context.Context, app, openid string) (map[string]strin
 		switch name[:1] {
 		case foundUser:
 			e := readHalf(value)
-			ended, err := b.run(ctx, unclaimScript, []string{userKey(name[1:], app, e.name)}, openid, 1+serialLen)
+			ended, err := b.run(ctx, removeScript, []string{userKey(name[1:], app, e.name)}, half{bound, e.serial, openid}.String())
 			if err != nil {
 				return nil, err
 			}
@@ -80,10 +80,3 @@ if #found > 0 then
 end
 redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7])
 return redis.call('HGETALL', KEYS[1])`)
-
-// unclaimScript: KEYS[1] a user's half; ARGV[1] openid, ARGV[2] where the openid starts in it. Returns 1 when it was
-// bound to this openid, and is not any more.
-var unclaimScript = redis.NewScript(`
-local was = redis.call('GET', KEYS[1])
-if not was or was:sub(1, 1) ~= 'b' or was:sub(ARGV[2] + 1) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])`)

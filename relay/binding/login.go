@@ -68,12 +68,8 @@ func (b *Book) Login(ctx context.Context, app, code string, exchange func(contex
 		case was[0] == codeAnswered:
 			return b.repeat(key, was[1:])
 		}
-		wait := time.NewTimer(pause)
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			wait.Stop()
-			return Session{}, away(ctx.Err())
+		if err := b.rest(ctx, pause); err != nil {
+			return Session{}, away(err)
 		}
 	}
 }
