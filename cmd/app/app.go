@@ -103,13 +103,14 @@ func Start(ctx context.Context, c *config.Config, o Options) (_ *App, err error)
 	a.config.Store(c)
 	defer func() {
 		if err != nil {
-			a.takeApart()
+			_ = a.takeApart() // err says what is wrong
+			a.endLog()
 		}
 	}()
 	if a.rdb, a.endRedis, err = OpenRedis(c.Redis.URL); err != nil {
 		return nil, err
 	}
-	redis.SetLogger(redisLog{a.log.Named("redis")})
+	redisLines.to.Store(a.log.Named("redis"))
 	a.view = newView(a.rdb)
 	a.metrics = newMetrics(o.Version, a.view)
 	a.rdb.AddHook(redisWatch{a.metrics.redisErrors})
@@ -120,7 +121,7 @@ func Start(ctx context.Context, c *config.Config, o Options) (_ *App, err error)
 		return nil, err
 	}
 	a.remarks(c)
-	if err = a.enter(ctx, p); err != nil {
+	if err = a.enter(ctx); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -153,8 +154,17 @@ func (a *App) hear(ctx context.Context, p *callback.Push) ([]byte, error) {
 	return r.relay.Accept(ctx, p)
 }
 
-// heard counts what the door itself decided; what became of a proven push is counted where it is stored.
-func (a *App) heard(app, event, result string) { a.metrics.push(app, event, result) }
+// heard counts what the door itself decided; a push that reached the journeys is counted by them, as accepted, duplicate
+// or not_stored.
+func (a *App) heard(app, event, result string) {
+	switch result {
+	case callback.ResultTaken, callback.ResultReplied, callback.ResultFailed:
+		if a.rooms.Load() != nil {
+			return
+		}
+	}
+	a.metrics.push(app, event, result)
+}
 
 func (a *App) alert(app string, err error) {
 	a.metrics.alerts.WithLabelValues(app).Inc()
@@ -181,10 +191,10 @@ func (a *App) remarks(c *config.Config) {
 }
 
 // enter joins the rooms now, or, when Redis is away, as soon as it is there.
-func (a *App) enter(ctx context.Context, p *plan) error {
+func (a *App) enter(ctx context.Context) error {
 	first, cancel := context.WithTimeout(ctx, openWait)
 	defer cancel()
-	err := a.join(first, p)
+	err := a.join(first)
 	if err == nil {
 		return nil
 	}
@@ -196,7 +206,7 @@ func (a *App) enter(ctx context.Context, p *plan) error {
 	a.work.Add(1)
 	go func() {
 		defer a.work.Done()
-		if err := a.await(p); err != nil {
+		if err := a.await(); err != nil {
 			a.fail(err)
 		}
 	}()
@@ -204,7 +214,7 @@ func (a *App) enter(ctx context.Context, p *plan) error {
 }
 
 // await tries again, half a second apart at first, five at last.
-func (a *App) await(p *plan) error {
+func (a *App) await() error {
 	wait := 500 * time.Millisecond
 	for {
 		select {
@@ -214,7 +224,7 @@ func (a *App) await(p *plan) error {
 		}
 		wait = min(2*wait, 5*time.Second)
 		ctx, cancel := context.WithTimeout(a.life, openWait)
-		err := a.join(ctx, p)
+		err := a.join(ctx)
 		cancel()
 		if err == nil {
 			return nil

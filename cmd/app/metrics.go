@@ -136,7 +136,9 @@ func (w redisWatch) DialHook(next redis.DialHook) redis.DialHook {
 func (w redisWatch) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		w.count(err)
+		if !greeting(cmd) {
+			w.count(err)
+		}
 		return err
 	}
 }
@@ -144,10 +146,15 @@ func (w redisWatch) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (w redisWatch) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
-		w.count(err)
+		if len(cmds) > 0 && !greeting(cmds[0]) {
+			w.count(err)
+		}
 		return err
 	}
 }
+
+// greeting is what the library says on a new connection; older servers refuse some of it, and nothing comes of that.
+func greeting(cmd redis.Cmder) bool { return cmd.Name() == "client" || cmd.Name() == "hello" }
 
 func (w redisWatch) count(err error) {
 	var reply redis.Error

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -141,21 +142,21 @@ func or[T comparable](given, otherwise T) T {
 }
 
 func tune(o *redis.Options) {
-	o.ContextTimeoutEnabled = true
+	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = or(o.DialTimeout, dialTimeout), or(o.ReadTimeout, ioTimeout), or(o.WriteTimeout, ioTimeout)
 	o.MaxRetries, o.PoolSize, o.ConnMaxIdleTime = or(o.MaxRetries, noRetries), or(o.PoolSize, poolSize()), or(o.ConnMaxIdleTime, idleFor)
 	o.MinIdleConns, o.DialerRetries = or(o.MinIdleConns, 4), or(o.DialerRetries, 1)
 }
 
 func tuneSentinel(o *redis.FailoverOptions) {
-	o.ContextTimeoutEnabled = true
+	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = or(o.DialTimeout, dialTimeout), or(o.ReadTimeout, ioTimeout), or(o.WriteTimeout, ioTimeout)
 	o.MaxRetries, o.PoolSize, o.ConnMaxIdleTime = or(o.MaxRetries, noRetries), or(o.PoolSize, poolSize()), or(o.ConnMaxIdleTime, idleFor)
 	o.MinIdleConns, o.DialerRetries = or(o.MinIdleConns, 4), or(o.DialerRetries, 1)
 }
 
 func tuneCluster(o *redis.ClusterOptions) {
-	o.ContextTimeoutEnabled = true
+	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = or(o.DialTimeout, dialTimeout), or(o.ReadTimeout, ioTimeout), or(o.WriteTimeout, ioTimeout)
 	o.MaxRetries, o.PoolSize, o.ConnMaxIdleTime = or(o.MaxRetries, noRetries), or(o.PoolSize, poolSize()), or(o.ConnMaxIdleTime, idleFor)
 	o.MinIdleConns, o.DialerRetries, o.MaxRedirects = or(o.MinIdleConns, 2), or(o.DialerRetries, 1), or(o.MaxRedirects, 8)
@@ -200,11 +201,19 @@ func embedded() (redis.UniversalClient, func() error, error) {
 	}, nil
 }
 
-// redisLog carries the library's own log lines, which it otherwise prints on stderr; they name addresses, no keys.
-type redisLog struct{ log *zap.Logger }
+// redisLog carries the library's own log lines, which it otherwise prints on stderr; they name addresses, no keys. The
+// library has one log for the whole process, so it is set once and the newest app's log is behind it.
+type redisLog struct{ to atomic.Pointer[zap.Logger] }
 
-func (l redisLog) Printf(_ context.Context, format string, v ...any) {
-	l.log.Debug(strings.TrimSpace(fmt.Sprintf(format, v...)))
+var redisLines redisLog
+
+func init() { redis.SetLogger(&redisLines) }
+
+// Printf is the library's.
+func (l *redisLog) Printf(_ context.Context, format string, v ...any) {
+	if log := l.to.Load(); log != nil {
+		log.Debug(strings.TrimSpace(fmt.Sprintf(format, v...)))
+	}
 }
 
 // EmbeddedURL is the in-process store.

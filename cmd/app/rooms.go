@@ -30,8 +30,14 @@ type rooms struct {
 
 // join opens the queue, joins the rooms over it, lets their loops run, and takes down the closed signs.
 // queue.ErrUnavailable: Redis is away, nothing has happened; anything else is final.
-func (a *App) join(ctx context.Context, p *plan) error {
+func (a *App) join(ctx context.Context) error {
+	a.reload.Lock() // the config must not change between reading it here and the rooms being there for Reload
+	defer a.reload.Unlock()
 	c := a.config.Load()
+	p, err := planOf(c)
+	if err != nil {
+		return err
+	}
 	q, err := queue.Open(ctx, a.rdb, queue.Options{
 		Shards: c.Redis.Shards, Riders: []queue.Rider{{Name: ledger.RiderName, Lua: ledger.Lua}},
 		BuriedKeep: c.Retention.Buried, Grace: c.ShutdownGrace, OnError: a.queueTrouble(),
@@ -44,7 +50,7 @@ func (a *App) join(ctx context.Context, p *plan) error {
 	r.relay = relay.New(relay.Rooms{
 		Queue: q, Ledger: ledger.New(a.rdb, q.PrefixOf), WeChat: a.wechat, Courier: a.courier, Health: health,
 		Bindings: binding.New(a.rdb, binding.Sealer{Seal: a.keys.Seal, Unseal: a.keys.Unseal}), Log: a.log,
-		Observe: relay.Observer{Send: a.metrics.send, Delivery: a.metrics.deliver},
+		Observe: relay.Observer{Push: a.metrics.push, Send: a.metrics.send, Delivery: a.metrics.deliver},
 	}, p.rules)
 	r.rules.Store(&p.rules)
 	r.relay.Register()
@@ -53,15 +59,6 @@ func (a *App) join(ctx context.Context, p *plan) error {
 	r.console = console.New(console.Options{Relay: r.relay, Queue: q, WeChat: a.wechat, Health: health, Rules: func() relay.Rules { return *r.rules.Load() },
 		Ready: a.consoleChecks, Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})
 
-	a.reload.Lock() // a Reload that came while we waited has changed a.config, and not the rooms
-	defer a.reload.Unlock()
-	if now := a.config.Load(); now != c {
-		if next, err := planOf(now); err == nil {
-			r.relay.SetRules(next.rules)
-			r.rules.Store(&next.rules)
-			r.gate.SetLimits(next.limits)
-		}
-	}
 	a.loop("queue", q.Run)
 	a.loop("tokens", func(ctx context.Context) error { a.wechat.Run(ctx); return nil })
 	a.loop("templates", func(ctx context.Context) error { r.relay.SyncTemplates(ctx); return nil })

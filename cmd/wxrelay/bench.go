@@ -75,6 +75,9 @@ func bench(p *program, fs *flag.FlagSet, args []string) error {
 		return enc.Encode(out)
 	}
 	p.table(out)
+	if strings.HasPrefix(out.Redis, "embedded://") {
+		fmt.Fprintln(p.stdout, "\nThe embedded Redis is for trying things out and slow; -redis unix:///path or redis://host measures what you will run.")
+	}
 	return nil
 }
 
