@@ -79,8 +79,9 @@ func TestSubscriptionsOfAMiniProgram(t *testing.T) {
 			r.Header.Set("X-Request-Id", id)
 			return w.do(r).got(200, "").Body.String()
 		}
-		if twice("tap 2, odd id") != twice("tap 2, odd id") {
-			t.Error("a repeated report moved the line")
+		first, again := twice("tap 2, odd id"), twice("tap 2, odd id")
+		if first != again {
+			t.Errorf("a repeated report moved the line: %s %s", first, again)
 		}
 		two := strings.Replace(one, `"credits":1`, `"credits":2`, 1)
 		for _, q := range []string{"?template_id=" + tOrder, "", "?template_id=" + tOrder + ","} {
