@@ -201,6 +201,9 @@ func checkStatement(t testing.TB, st Statement) {
 		}
 		balance -= m.Delta
 	}
+	if len(st.History) > 6 {
+		t.Fatalf("a statement of %d movements: %+v", len(st.History), st)
+	}
 	if len(st.History) < 6 && balance != 0 {
 		t.Fatalf("the account began at %d: %+v", balance, st)
 	}
@@ -261,6 +264,44 @@ func TestRateLimitedLine(t *testing.T) {
 			if ttl := rdb.PTTL(context.Background(), k).Val(); ttl <= 0 || ttl > time.Hour {
 				t.Errorf("%s lasts %v", k, ttl)
 			}
+		}
+	})
+}
+
+// TestValuesStayInAListpack: the fullest line there can be, closed, with messages under way and a period, has no value that
+// would turn its user's hash into a table.
+func TestValuesStayInAListpack(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		b := newBench(t, rdb)
+		b.l.Every = time.Hour
+		b.book(SetKind(b.l))
+		b.book(change("reject", "e0", 1)(b))
+		for i := range 9 {
+			b.book(popup("accept", "e"+strconv.Itoa(i+1), 2)(b))
+			b.book(take("m" + strconv.Itoa(i))(b))
+			for field, v := range rdb.HGetAll(context.Background(), testPrefix+"l:shop:"+b.l.OpenID).Val() {
+				if len(v) > 64 {
+					t.Fatalf("field %s has %d bytes", field, len(v))
+				}
+			}
+		}
+		if st := b.line(); st.Reserved != 9 || st.Credits != 0 || len(st.History) != 6 {
+			t.Fatalf("%+v", st)
+		}
+		for i := range 9 {
+			b.book(spend("m" + strconv.Itoa(i))(b))
+			checkStatement(t, b.line())
+		}
+		b.l.TemplateID, b.l.Every = "tpl-2", 0 // its state grows while a message is under way, and shrinks again
+		for i := range 8 {
+			b.book(popup("accept", "e"+strconv.Itoa(i), 1)(b))
+		}
+		b.book(take("n1")(b))
+		b.book(popup("accept", "e8", 1)(b))
+		b.book(spend("n1")(b))
+		b.book(popup("accept", "e9", 1)(b))
+		if st := b.line(); st.Credits != 9 || len(st.History) != 6 {
+			t.Fatalf("%+v", st)
 		}
 	})
 }
