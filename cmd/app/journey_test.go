@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ type world struct {
 	app     *app.App
 	dial    *dial
 	yaml    string
+	ahead   atomic.Int64 // nanoseconds that WeChat's clock is before ours
 }
 
 // The templates of the one mini-program.
@@ -67,6 +69,8 @@ func newWorld(t *testing.T, w wish) *world {
 	if w.sim != nil {
 		w.sim(&so)
 	}
+	world := &world{t: t, ctx: ctx}
+	so.Clock = func() time.Time { return time.Now().Add(time.Duration(world.ahead.Load())) }
 	sim := wechatsim.New(so)
 	t.Cleanup(sim.Close)
 	wx := httptest.NewServer(sim)
@@ -108,7 +112,7 @@ limits: {mp_per_ip: {per_second: 10000, burst: 10000}, mp_per_openid: {per_secon
 allow_private_endpoints: ["127.0.0.0/8"]
 %s
 `, mr.Addr(), wx.URL, a.AppID, a.Secret, a.OriginalID, a.Token, a.EncodingAESKey, w.push, w.app, whsec, hook.URL, w.events, whsec, w.config)
-	world := &world{t: t, ctx: ctx, redis: mr, sim: sim, partner: partner, dial: turn(t, mr), yaml: yaml}
+	world.redis, world.sim, world.partner, world.dial, world.yaml = mr, sim, partner, turn(t, mr), yaml
 	world.start()
 	t.Cleanup(world.stop)
 	return world
@@ -121,7 +125,11 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.app, err = app.Start(w.ctx, c, app.Options{Log: zap.NewNop(), Version: "test"})
+	log := zap.NewNop()
+	if testing.Verbose() {
+		log = zap.Must(zap.NewDevelopment())
+	}
+	w.app, err = app.Start(w.ctx, c, app.Options{Log: log, Version: "test"})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -164,7 +172,12 @@ func turn(t *testing.T, mr *miniredis.Miniredis) *dial {
 			case <-stop:
 				return
 			case <-tick.C:
-				d.set(0)
+				d.mu.Lock()
+				moved := d.ahead != 0 // until then it is on the system's clock, to the microsecond
+				d.mu.Unlock()
+				if moved {
+					d.set(0)
+				}
 			}
 		}
 	}()
@@ -183,6 +196,13 @@ func (d *dial) set(more time.Duration) {
 func (w *world) later(d time.Duration) {
 	w.dial.set(d)
 	w.redis.FastForward(d)
+}
+
+// accept is a tap in a second of its own. Two equal answers within one second make two equal pushes, and nothing tells
+// them from one push that came twice.
+func (w *world) accept(openid string, templates ...string) map[string]any {
+	w.ahead.Add(int64(time.Second))
+	return w.sim.Accept(openid, templates...)
 }
 
 // told waits for an event at the partner.

@@ -2,7 +2,7 @@ package app_test
 
 import (
 	"encoding/json"
-	"sync/atomic"
+	"net/url"
 	"testing"
 	"time"
 
@@ -17,7 +17,7 @@ func TestFromTapToDelivered(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, wish{sim: func(o *wechatsim.Options) { o.Apps[0].Format = format }})
 			ann := w.sim.User("shop", "ann")
-			w.sim.Accept(ann, tOrder)
+			w.accept(ann, tOrder)
 			w.told("push.received", nil)
 			var sub struct {
 				line
@@ -56,11 +56,11 @@ func TestAPushTwiceIsOneGrant(t *testing.T) {
 	w := newWorld(t, wish{})
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Duplicate, Times: 2})
 	ann := w.sim.User("shop", "ann")
-	w.sim.Accept(ann, tOrder)
+	w.accept(ann, tOrder)
 	w.told("subscription.accepted", nil)
 	w.settled()
 	w.wantLine(ann, tOrder, 1, 0, "accepted")
-	w.sim.Accept(ann, tOther)
+	w.accept(ann, tOther)
 	w.told("subscription.accepted", func(e partnersim.Event) bool { var l line; return e.Into(&l) == nil && l.TemplateID == tOther })
 	if n := w.countTold("subscription.accepted"); n != 2 {
 		t.Errorf("told %d times of two taps", n)
@@ -69,42 +69,37 @@ func TestAPushTwiceIsOneGrant(t *testing.T) {
 
 // Two taps within one second are two grants: the documented key (openid and second) would lose one.
 func TestTwoTapsInOneSecondAreTwoGrants(t *testing.T) {
-	at := time.Now()
-	w := newWorld(t, wish{sim: func(o *wechatsim.Options) { o.Clock = func() time.Time { return at } }})
+	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.SameSecond, Times: 2})
 	w.sim.Tap(ann, "shop", map[string]string{tOrder: "accept", tOther: "reject"})
 	w.sim.Accept(ann, tOrder)
 	w.wantLine(ann, tOrder, 2, 0, "accepted")
 	w.wantLine(ann, tOther, 0, 0, "rejected")
 }
 
-// A reject in the settings that happened before an accept, but came after it, takes nothing from it.
+// An accept that happened before a reject in the settings, but came after it, grants nothing.
 func TestPushesOutOfOrderEndAsIfInOrder(t *testing.T) {
-	var ahead atomic.Int64
-	w := newWorld(t, wish{sim: func(o *wechatsim.Options) {
-		o.Clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	}})
+	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
-	w.sim.Accept(ann, tOrder)
+	w.accept(ann, tOrder)
 	w.wantLine(ann, tOrder, 1, 0, "accepted")
-	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Reorder, Path: "subscribe_msg_change_event", Delay: 300 * time.Millisecond})
-	ahead.Store(int64(2 * time.Second))
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Reorder, Path: "subscribe_msg_popup_event", Delay: 200 * time.Millisecond})
+	w.accept(ann, tOrder)
+	w.ahead.Add(int64(2 * time.Second))
 	w.sim.ChangeSetting(ann, tOrder, "reject")
-	ahead.Store(int64(4 * time.Second))
-	w.sim.Accept(ann, tOrder)
-	w.wantLine(ann, tOrder, 2, 0, "accepted") // the reject is still on its way
 	w.settled()
-	w.wantLine(ann, tOrder, 1, 0, "accepted") // the first accept went with it, the one after it stands
+	w.wantLine(ann, tOrder, 0, 0, "cancelled")
 }
 
 // WeChat pushes again what could not be stored: a Redis that is away costs nothing.
 func TestRedisAwayLosesNothing(t *testing.T) {
 	w := newWorld(t, wish{})
 	ann, bob := w.sim.User("shop", "ann"), w.sim.User("shop", "bob")
-	w.sim.Accept(ann, tOrder)
+	w.accept(ann, tOrder)
 	w.wantLine(ann, tOrder, 1, 0, "accepted")
 	w.redis.Close()
-	w.sim.Accept(bob, tOrder)
+	w.accept(bob, tOrder)
 	if err := w.until(func() bool { return w.sim.Count("deliveries:failed") >= 2 }); err != nil {
 		t.Fatal("the push was thanked although it was not stored")
 	}
@@ -127,12 +122,12 @@ func TestPartnerFailsThreeTimesThenHears(t *testing.T) {
 	w := newWorld(t, wish{events: `"subscription.*"`})
 	w.partner.Misbehave(partnersim.Behaviour{Times: 3, Status: 500})
 	ann := w.sim.User("shop", "ann")
-	w.sim.Accept(ann, tOrder)
+	w.accept(ann, tOrder)
 	for i, d := range []time.Duration{6 * time.Second, 36 * time.Second, 144 * time.Second} {
 		if err := w.partner.AwaitDeliveries(w.ctx, func(ds []partnersim.Delivery) bool { return len(ds) > i }); err != nil {
 			t.Fatalf("delivery %d: %v", i+1, err)
 		}
-		w.settleHands()
+		w.noted(i + 1)
 		w.later(d)
 	}
 	e := w.told("subscription.accepted", nil)
@@ -151,18 +146,20 @@ func TestPartnerFailsThreeTimesThenHears(t *testing.T) {
 	}
 }
 
-// settleHands waits until no job is in a worker's hands, so that moving the clock makes no lease lapse.
-func (w *world) settleHands() {
+// noted waits until the one delivery has that many attempts written down and waits for the next.
+func (w *world) noted(attempts int) {
 	w.t.Helper()
 	if err := w.until(func() bool {
-		for _, key := range w.redis.Keys() {
-			if len(key) > 4 && key[len(key)-2:] == ":x" && w.redis.Exists(key) {
-				return false
+		a, err := w.client.Get(w.ctx, "deliveries", url.Values{"endpoint": {"main"}})
+		var page struct {
+			Items []struct {
+				NextAt   *time.Time `json:"next_at"`
+				Attempts []struct{ Status int }
 			}
 		}
-		return true
+		return err == nil && a.Into(&page) == nil && len(page.Items) == 1 && page.Items[0].NextAt != nil && len(page.Items[0].Attempts) == attempts
 	}); err != nil {
-		w.t.Fatal("jobs stay in hand")
+		w.t.Fatalf("attempt %d was not noted", attempts)
 	}
 }
 
@@ -170,7 +167,7 @@ func (w *world) settleHands() {
 func TestTokenDiesMidSend(t *testing.T) {
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
-	w.sim.Accept(ann, tOrder)
+	w.accept(ann, tOrder)
 	w.wantLine(ann, tOrder, 1, 0, "accepted")
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.TokenDies, Path: "subscribe/send"})
 	m := w.send(202, order(ann, nil)).Message()
@@ -190,7 +187,7 @@ func TestNoAnswerIsUnknownUntilTheReport(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, wish{sim: func(o *wechatsim.Options) { o.Hang = 3 * time.Second }})
 			ann := w.sim.User("shop", "ann")
-			w.sim.Accept(ann, tOrder)
+			w.accept(ann, tOrder)
 			w.wantLine(ann, tOrder, 1, 0, "accepted")
 			w.sim.Force(wechatsim.Forced{Mood: mood, Path: "subscribe/send"})
 			m := w.send(202, order(ann, nil)).Message()
@@ -208,13 +205,12 @@ func TestNoAnswerIsUnknownUntilTheReport(t *testing.T) {
 func TestUnknownClosesAtItsDeadline(t *testing.T) {
 	w := newWorld(t, wish{config: "messages: {unknown_deadline: 10m}"})
 	ann := w.sim.User("shop", "ann")
-	w.sim.Accept(ann, tOrder)
+	w.accept(ann, tOrder)
 	w.wantLine(ann, tOrder, 1, 0, "accepted")
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.CutBefore, Path: "subscribe/send"})
 	m := w.send(202, order(ann, nil)).Message()
 	w.toldOf(m.ID, "message.unknown")
 	w.wantLine(ann, tOrder, 0, 1, "accepted")
-	w.settleHands()
 	w.later(11 * time.Minute)
 	w.wantLine(ann, tOrder, 0, 0, "accepted")
 	if got := w.message(m.ID); got.State != "unknown" || len(w.sim.Inbox(ann)) != 0 {
@@ -229,7 +225,7 @@ func TestUnknownClosesAtItsDeadline(t *testing.T) {
 func TestOnUnknownRetrySendsOnceMore(t *testing.T) {
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
-	w.sim.Accept(ann, tOrder)
+	w.accept(ann, tOrder)
 	w.wantLine(ann, tOrder, 1, 0, "accepted")
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.CutBefore, Path: "subscribe/send"})
 	m := w.send(202, order(ann, map[string]any{"on_unknown": "retry"})).Message()
@@ -256,8 +252,8 @@ func TestNoCreditIsRefusedAtOnce(t *testing.T) {
 func TestRefusedByWeChatCorrectsTheLedger(t *testing.T) {
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
-	w.sim.Accept(ann, tOrder)
-	w.sim.Accept(ann, tOrder)
+	w.accept(ann, tOrder)
+	w.accept(ann, tOrder)
 	w.wantLine(ann, tOrder, 2, 0, "accepted")
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Refuse, Path: "subscribe/send", Errcode: 43101, Errmsg: "user refuse to accept the msg"})
 	m := w.send(202, order(ann, nil)).Message()
@@ -284,7 +280,7 @@ func TestHeldMessagesLeaveOnePerAccept(t *testing.T) {
 	}
 	w.toldOf(ids[2], "message.held")
 	for i, id := range ids {
-		w.sim.Accept(ann, tOrder)
+		w.accept(ann, tOrder)
 		w.toldOf(id, "message.delivered")
 		if n := len(w.sim.Inbox(ann)); n != i+1 {
 			t.Fatalf("after %d accepts ann received %d", i+1, n)
@@ -297,7 +293,7 @@ func TestOneTapIsOneGrant(t *testing.T) {
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	session := w.login(ann)
-	result := w.sim.Accept(ann, tOrder)
+	result := w.accept(ann, tOrder)
 	w.wantLine(ann, tOrder, 1, 0, "accepted")
 	for range 2 { // the repeated report has the same X-Request-Id
 		status, raw := w.ask("POST", "subscriptions", session, result, "X-Request-Id", "tap-1")
@@ -312,7 +308,7 @@ func TestOneTapIsOneGrant(t *testing.T) {
 			t.Fatalf("%d %s", status, raw)
 		}
 	}
-	w.sim.Accept(ann, tOrder)
+	w.accept(ann, tOrder)
 	w.wantLine(ann, tOrder, 2, 0, "accepted")
 }
 
@@ -339,8 +335,8 @@ func TestLoginTwiceWithOneCode(t *testing.T) {
 func TestSendTwiceUnderOneID(t *testing.T) {
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
-	w.sim.Accept(ann, tOrder)
-	w.sim.Accept(ann, tOrder)
+	w.accept(ann, tOrder)
+	w.accept(ann, tOrder)
 	w.wantLine(ann, tOrder, 2, 0, "accepted")
 	first := w.sendAs("req-1", 202, order(ann, nil))
 	second := w.sendAs("req-1", 202, order(ann, nil))
@@ -360,7 +356,7 @@ func TestARestartLosesNothing(t *testing.T) {
 	ann := w.sim.User("shop", "ann")
 	held := w.send(202, order(ann, map[string]any{"no_credit": "hold"})).Message()
 	w.stop()
-	w.sim.Accept(ann, tOrder) // refused connections: WeChat pushes again
+	w.accept(ann, tOrder) // refused connections: WeChat pushes again
 	w.start()
 	w.settled()
 	w.toldOf(held.ID, "message.delivered")
