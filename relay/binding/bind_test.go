@@ -416,20 +416,23 @@ func TestBindingsBetweenAnyTwoCommands(t *testing.T) {
 			b.Bind(ctx, "p", "shop", "v", "oA")
 		},
 	}
+	s, sound := inProcess(t)
+	calm := impatient(sound)
+	hook := &intruder{}
+	hooked := redis.NewClient(&redis.Options{Addr: s.Addr()})
+	defer hooked.Close()
+	hooked.Ping(ctx) // its greeting is no command of ours
+	hooked.AddHook(hook)
 	for m, op := range mine {
 		for o, other := range theirs {
 			for _, start := range []string{"", "oA", "oB"} {
 				for n := 1; ; n++ {
-					s, sound := inProcess(t)
-					calm := impatient(sound)
+					s.FlushAll()
 					if start != "" {
 						bind(t, calm, "p", "u", start, nil)
 					}
-					hooked := redis.NewClient(&redis.Options{Addr: s.Addr()})
-					hook := &intruder{n: n, do: func() { other(s, calm) }}
-					hooked.AddHook(hook)
+					hook.n, hook.do = n, func() { other(s, calm) }
 					err := op(impatient(hooked))
-					hooked.Close()
 					at := fmt.Sprintf("%s from %q, %s before command %d (%v)", m, start, o, n, err)
 					s.pass(claimTime + time.Second)
 					consistent(t, calm, at)

@@ -37,7 +37,7 @@ type CourierOptions struct {
 	AllowPrivate []netip.Prefix // addresses endpoints may have although they are not public; plain http is allowed only there
 	Budget       time.Duration  // one attempt with everything; 0 = 15 s
 	PerHost      int            // connections kept open per endpoint; 0 = 16
-	Version      string         // user-agent: wxrelay/<version>
+	Version      string         // user-agent: wxrelay/<version>; empty = dev
 	RootCAs      *x509.CertPool // nil = the system's
 }
 
@@ -56,6 +56,10 @@ func NewCourier(o CourierOptions) *Courier {
 	if perHost <= 0 {
 		perHost = idlePerHost
 	}
+	version := o.Version
+	if version == "" {
+		version = "dev"
+	}
 	transport := func(plain bool) *http.Transport {
 		dialer := &net.Dialer{Timeout: connectTime, KeepAlive: 30 * time.Second, ControlContext: g.control(plain)}
 		return &http.Transport{
@@ -72,7 +76,7 @@ func NewCourier(o CourierOptions) *Courier {
 			MaxResponseHeaderBytes: readAtMost,
 		}
 	}
-	c := &Courier{guard: g, plain: transport(true), secure: transport(false), budget: o.Budget, agent: []string{productPrefix + o.Version}}
+	c := &Courier{guard: g, plain: transport(true), secure: transport(false), budget: o.Budget, agent: []string{productPrefix + version}}
 	if c.budget <= 0 {
 		c.budget = budget
 	}
