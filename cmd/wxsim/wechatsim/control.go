@@ -289,13 +289,7 @@ type weatherState struct {
 }
 
 func (s *Sim) weather() weatherState {
-	st := weatherState{Era: Era(s.era.Load()), Moods: s.Moods(), Forced: []Forced{}}
-	s.temper.mu.Lock()
-	defer s.temper.mu.Unlock()
-	for _, f := range s.temper.forced {
-		st.Forced = append(st.Forced, *f)
-	}
-	return st
+	return weatherState{Era: Era(s.era.Load()), Moods: s.Moods(), Forced: s.Forced()}
 }
 
 type appState struct {

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -114,16 +116,18 @@ func (s *Sim) push(a *app, acc *account, h happening) <-chan struct{} {
 func (acc *account) unlike(h *happening, f Format, shape Shape) string {
 	for {
 		if h.stamp > acc.lastStamp {
-			acc.lastStamp, acc.stamped = h.stamp, map[string]bool{}
+			acc.lastStamp, acc.stamped = h.stamp, acc.stamped[:0]
 		}
-		body := string(h.render(f, shape))
-		if !acc.stamped[body] {
-			acc.stamped[body] = true
-			return body
+		body := h.render(f, shape)
+		if sum := maphash.Bytes(bodySeed, body); !slices.Contains(acc.stamped, sum) {
+			acc.stamped = append(acc.stamped, sum)
+			return string(body)
 		}
 		h.stamp++
 	}
 }
+
+var bodySeed = maphash.MakeSeed()
 
 func (s *Sim) shape(sh Shape) Shape {
 	if sh == AnyShape {

@@ -180,22 +180,35 @@ func (h happening) jsonList(b *bytes.Buffer, shape Shape) {
 }
 
 func jsonLeaf(b *bytes.Buffer, name string, v any) {
-	b.Write(quoted(name))
+	quoted(b, name)
 	b.WriteByte(':')
-	if n, ok := v.(Number); ok {
-		b.WriteString(strconv.FormatInt(int64(n), 10))
-		return
+	switch v := v.(type) {
+	case Number:
+		b.WriteString(strconv.FormatInt(int64(v), 10))
+	case string:
+		quoted(b, v)
+	default:
+		quoted(b, fmt.Sprint(v))
 	}
-	b.Write(quoted(fmt.Sprint(v)))
 }
 
-// quoted is a JSON string without HTML escaping.
-func quoted(text string) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
+// quoted writes a JSON string without HTML escaping.
+func quoted(b *bytes.Buffer, text string) {
+	plain := true
+	for i := 0; i < len(text) && plain; i++ {
+		c := text[i]
+		plain = c >= ' ' && c != '"' && c != '\\' && c < 0x7f
+	}
+	if plain {
+		b.WriteByte('"')
+		b.WriteString(text)
+		b.WriteByte('"')
+		return
+	}
+	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(text); err != nil {
 		panic(err) // a string always encodes
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	b.Truncate(b.Len() - 1) // the newline Encode adds
 }

@@ -122,6 +122,17 @@ func (s *Sim) Force(f Forced) (lift func()) {
 	return func() { s.temper.drop(&f) }
 }
 
+// Forced are the moods that still wait for what they fit.
+func (s *Sim) Forced() []Forced {
+	s.temper.mu.Lock()
+	defer s.temper.mu.Unlock()
+	all := []Forced{}
+	for _, f := range s.temper.forced {
+		all = append(all, *f)
+	}
+	return all
+}
+
 func (t *temper) drop(f *Forced) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -229,7 +229,7 @@ func (c *call) report(acc *account, ev happening) {
 // fields of the body as they came.
 func (c *call) fields() map[string]json.RawMessage {
 	var m map[string]json.RawMessage
-	if json.Unmarshal(c.body, &m) != nil {
+	if c.o.Keep < 0 || json.Unmarshal(c.body, &m) != nil {
 		return nil
 	}
 	return m

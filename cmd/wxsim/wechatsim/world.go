@@ -76,9 +76,9 @@ type account struct {
 	gone       bool // closed the account: every send is 40003
 	inbox      []Message
 	received   int64
-	lastStamp  int64           // CreateTime of the last push about this account; it never goes back
-	stamped    map[string]bool // the bodies that carried it: no two are alike
-	lastPush   chan struct{}   // closed when the previous push had its first delivery
+	lastStamp  int64         // CreateTime of the last push about this account; it never goes back
+	stamped    []uint64      // hashes of the bodies that carried it: no two are alike
+	lastPush   chan struct{} // closed when the previous push had its first delivery
 }
 
 // line is the consent of one account for one template.
