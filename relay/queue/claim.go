@@ -29,11 +29,11 @@ type job struct {
 
 // claimer is a site's side of claiming. Only the loop of Run touches it.
 type claimer struct {
-	turns   uint64         // number of the next claim; it grows only when its answer came
-	owed    map[*group]int // slots that claim may fill, until then
-	out     bool           // a call is in flight
-	fails   int            // in a row
-	retryAt time.Time      // not before
+	turns   uint64    // number of the next claim; it grows only when its answer came
+	unsure  []*group  // that claim may have claimed for them already
+	out     bool      // a call is in flight
+	fails   int       // in a row
+	retryAt time.Time // not before
 }
 
 // wish is what one turn asks of one site.

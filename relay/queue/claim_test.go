@@ -82,7 +82,7 @@ func TestClaimRoundRobin(t *testing.T) {
 // More backlogged lanes than a turn looks at: each is served, the one that waited longest first.
 func TestClaimRoundRobinOverManyLanes(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		q := open(t, rdb, Options{})
+		q := open(t, rdb, Options{Shards: 2})
 		q.Handle("g", Group{Concurrency: 1}, never)
 		for i := range 300 {
 			put(t, q, several(2, Job{Lane: fmt.Sprintf("g:%03d", i)})...)
@@ -141,7 +141,7 @@ func TestClaimIsFairToShards(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.turns++
-			s.owed = nil
+			s.unsure = nil
 			count[tr.jobs[0].shard]++
 		}
 		if diff := cmp.Diff(map[int]int{0: 10, 1: 10, 2: 10, 3: 10}, count); diff != "" {

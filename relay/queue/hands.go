@@ -2,6 +2,7 @@ package queue
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -126,9 +127,12 @@ func (h *hands) rouse() {
 	}
 }
 
-// take puts a job that was asked for at a time into its slot.
-func (h *hands) take(g *group, j *job, asked time.Time) {
+// take puts a job that was asked for at a time into its slot. It tells whether there was one: an answer that came late may
+// bring more than there is room for meanwhile.
+func (h *hands) take(g *group, j *job, asked time.Time) bool {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	free := g.count < g.conf.Concurrency && g.lanes[j.Lane] < g.conf.PerLane
 	if g.shards[j.shard] == 0 {
 		g.beatAt[j.shard], g.sure[j.shard] = asked.Add(g.conf.Lease/6), asked
 	}
@@ -137,7 +141,7 @@ func (h *hands) take(g *group, j *job, asked time.Time) {
 	g.lanes[j.Lane]++
 	g.jobs[j.token+j.ID] = j
 	g.shards[j.shard]++
-	h.mu.Unlock()
+	return free
 }
 
 // release frees a job's slot, and rouses the loop when somebody waits for one.
@@ -196,59 +200,45 @@ func (h *hands) wish(s *site, now time.Time, sweep, claiming bool, turn int) *wi
 	return w
 }
 
-// want adds a group's wish for a site. Slots that a lost answer may have filled are asked for with the same number again,
-// and not given away meanwhile.
+// want adds a group's wish for a site. What a lost answer was about is asked for again, with slots or without.
 func (h *hands) want(w *wish, g *group, sweep, claiming bool, turn int, now time.Time) {
-	s := w.site
-	slots := s.owed[g]
-	if slots == 0 && !claiming {
+	s, slots := w.site, 0
+	unsure := slices.Contains(s.unsure, g)
+	if claiming {
+		slots = max(0, min(maxClaim, g.conf.Concurrency-g.count))
+	}
+	if slots == 0 && !unsure {
 		return
 	}
 	var shards []int
-	for i := range s.shards {
+	for i := 0; i < len(s.shards) && slots > 0; i++ {
 		n := s.shards[(i+turn)%len(s.shards)]
 		if d := g.due[n]; !d.IsZero() && !now.Before(d) {
 			g.dirty |= 1 << n
 			g.due[n] = time.Time{}
 		}
-		if claiming && (sweep || g.dirty&(1<<n) != 0) {
+		if sweep || g.dirty&(1<<n) != 0 {
 			shards = append(shards, n)
+			g.dirty &^= 1 << n
 		}
 	}
-	if slots == 0 {
-		slots = min(maxClaim, g.free(s.q.sites))
-	}
-	if slots <= 0 || len(shards) == 0 && s.owed[g] == 0 {
+	if len(shards) == 0 && !unsure {
 		return
 	}
 	lanes := make(map[string]int, len(g.lanes))
 	for lane, n := range g.lanes {
 		lanes[lane] = g.conf.PerLane - n
 	}
-	for _, n := range shards {
-		g.dirty &^= 1 << n
-	}
-	if s.owed == nil {
-		s.owed = map[*group]int{}
-	}
-	s.owed[g] = slots
 	w.groups = append(w.groups, want{g, slots, lanes, shards})
 }
 
-// free is how many slots are neither taken nor promised.
-func (g *group) free(sites []*site) int {
-	n := g.conf.Concurrency - g.count
-	for _, s := range sites {
-		n -= s.owed[g]
-	}
-	return n
-}
-
-// again marks what a failed turn would have looked at.
+// again marks what a failed turn would have looked at, and may have looked at.
 func (h *hands) again(w *wish) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	w.site.unsure = w.site.unsure[:0]
 	for _, g := range w.groups {
+		w.site.unsure = append(w.site.unsure, g.group)
 		for _, n := range g.shards {
 			g.group.dirty |= 1 << n
 		}
@@ -328,7 +318,7 @@ func (h *hands) sleepUntil(now, sweepAt time.Time, sites []*site, claiming bool)
 		}
 	}
 	for _, g := range h.groups {
-		free := claiming && g.free(sites) > 0
+		free := claiming && g.count < g.conf.Concurrency
 		if free && g.dirty&open != 0 {
 			at = now
 		}

@@ -12,7 +12,7 @@ import (
 const (
 	sweepEvery = time.Second            // how soon other replicas' work, lapsed leases and expired parking are noticed
 	breath     = 2 * time.Millisecond   // between claims that were not full: under load they gather, an idle queue does not wait
-	patience   = time.Second            // one silent cluster node does not keep the others waiting
+	patience   = 100 * time.Millisecond // one silent cluster node does not keep the others waiting
 	firstRung  = 100 * time.Millisecond // of the ladder climbed while Redis fails
 	lastRung   = 5 * time.Second
 )
@@ -129,7 +129,7 @@ func (l *loop) accept(a answer) {
 	}
 	s.fails, s.retryAt = 0, time.Time{}
 	s.turns++
-	s.owed = nil
+	s.unsure = nil
 	q.lastTurn.Store(time.Now().UnixNano())
 	q.hands.learn(a.wish, &a.turn)
 	q.tally.claimed.Add(uint64(len(a.turn.jobs)))
@@ -141,8 +141,8 @@ func (l *loop) accept(a answer) {
 		}
 		ctx, cancel := context.WithCancelCause(l.handlers)
 		j.cancel = cancel
-		q.hands.take(g, j, a.wish.at)
-		go q.work(ctx, g, j, l.claiming)
+		free := q.hands.take(g, j, a.wish.at)
+		go q.work(ctx, g, j, free && l.claiming)
 	}
 }
 
@@ -182,7 +182,7 @@ func (l *loop) sleep(stop <-chan struct{}) {
 
 func (l *loop) settled() bool {
 	for _, s := range l.q.sites {
-		if s.out || len(s.owed) > 0 && s.fails < 3 {
+		if s.out || len(s.unsure) > 0 && s.fails < 3 {
 			return false
 		}
 	}

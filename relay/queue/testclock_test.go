@@ -44,7 +44,7 @@ func claimed(t *testing.T, q *Queue) []*job {
 			t.Fatal(err)
 		}
 		s.turns++
-		s.owed = nil
+		s.unsure = nil
 		q.hands.learn(w, &tr)
 		for _, j := range tr.jobs {
 			_, j.cancel = context.WithCancelCause(context.Background())
