@@ -13,7 +13,7 @@ var sextets = func() (t [4][256]uint32) {
 			t[i][c] = wrongSextet
 		}
 		for v, c := range []byte(alphabet) {
-			t[i][c] = uint32(v) << (18 - 6*i) //nolint:gosec // below 64
+			t[i][c] = uint32(v) << (18 - 6*i)
 		}
 	}
 	return t

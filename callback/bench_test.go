@@ -147,7 +147,7 @@ type narrow struct {
 	CreateTime               int64
 	MsgType, Event           string
 	SubscribeMsgPopupEvent   struct {
-		List []struct{ TemplateId, SubscribeStatusString, PopupScene string } //nolint:revive // WeChat's spelling
+		List []struct{ TemplateId, SubscribeStatusString, PopupScene string }
 	}
 }
 

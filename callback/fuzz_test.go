@@ -132,8 +132,12 @@ func TestEveryBit(t *testing.T) {
 		}
 		q := ParseQuery(query)
 		first := bytes.Index(body, []byte("Encrypt")) + len("Encrypt")
+		step := 1
+		if raceEnabled {
+			step = 7 // another bit at every byte still
+		}
 		for i := range body {
-			for bit := range 8 {
+			for bit := i % step; bit < 8; bit += step {
 				spoiled := bytes.Clone(body)
 				spoiled[i] ^= 1 << bit
 				p, err := e.Open(q, spoiled, benchTime)

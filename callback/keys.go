@@ -5,7 +5,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"crypto/sha1" //nolint:gosec // WeChat's choice
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -40,7 +40,7 @@ func newLock(k Key) (*lock, error) {
 		}
 		copy(l.key[:], raw)
 	} else {
-		rand.Read(l.key[:]) //nolint:errcheck // never fails
+		rand.Read(l.key[:])
 	}
 	var err error
 	if l.block, err = aes.NewCipher(l.key[:]); err != nil {
@@ -122,7 +122,7 @@ func (s *scratch) signature(token []byte, timestamp, nonce string, encrypt []byt
 	for _, p := range parts {
 		s.join = append(s.join, p...)
 	}
-	raw := sha1.Sum(s.join) //nolint:gosec // WeChat's choice
+	raw := sha1.Sum(s.join)
 	hex.Encode(sum[:], raw[:])
 	return sum
 }

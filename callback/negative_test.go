@@ -123,6 +123,10 @@ func TestNegative(t *testing.T) {
 		return string(e)
 	}
 	long := strings.Repeat("x", 256<<10)
+	fill := textJSONPush // one byte short of a block, with what goes around it
+	for (20+len(fill)+len("wxshop"))%32 != 31 {
+		fill += " "
+	}
 
 	for _, c := range []struct {
 		name string
@@ -140,6 +144,7 @@ func TestNegative(t *testing.T) {
 		{"right, URL check", check(key1, clock), 200},
 		{"right, URL check with the previous token", check(key2, clock), 200},
 		{"right, without signature and encrypt_type", spoil(shop(), func(f *forgery) { f.drop("signature"); f.drop("encrypt_type") }), 200},
+		{"right, whatever it says: a signed probe is a push", spoil(right("open", Plain, key1, "wxopen", textJSONPush, clock), func(f *forgery) { f.body = []byte(`{"action":"CheckContainerPath"}`) }), 200},
 
 		// missing
 		{"no query", spoil(shop(), func(f *forgery) { f.query = "" }), 403},
@@ -167,6 +172,7 @@ func TestNegative(t *testing.T) {
 			f.set("msg_signature", strings.ToUpper(strings.Split(strings.Split(f.query, "msg_signature=")[1], "&")[0]))
 		}), 403},
 		{"msg_signature with one more character", spoil(shop(), func(f *forgery) { f.query = strings.Replace(f.query, "msg_signature=", "msg_signature=0", 1) }), 403},
+		{"msg_signature and one more character", spoil(shop(), func(f *forgery) { f.query += "0" }), 403},
 		{"msg_signature without the token", spoil(shop(), func(f *forgery) {
 			ts := strconv.FormatInt(clock.Unix(), 10)
 			f.set("msg_signature", util.Signature("", ts, "42", encryptOf(f)))
@@ -192,14 +198,16 @@ func TestNegative(t *testing.T) {
 		{"plain, wrong signature", spoil(right("open", Plain, key1, "wxopen", textJSONPush, clock), func(f *forgery) { f.set("nonce", "43") }), 403},
 
 		// bad inside, though signed: only who has the token gets so far
-		{"padding too long", custom(padded(textJSONPush, len(textJSONPush), "wxshop", func(n int) []byte { return bytes.Repeat([]byte{33}, n) })), 403},
+		{"padding of 33", custom(padded(fill, len(fill), "wxshop", func(n int) []byte { return bytes.Repeat([]byte{byte(n + 32)}, n+32) })), 403},
+		{"padding of 33 where there is less", custom(padded(textJSONPush, len(textJSONPush), "wxshop", func(n int) []byte { return bytes.Repeat([]byte{33}, n) })), 403},
 		{"padding zero", custom(padded(textJSONPush, len(textJSONPush), "wxshop", func(n int) []byte { return make([]byte, n) })), 403},
 		{"padding of another byte", custom(padded(textJSONPush, len(textJSONPush), "wxshop", func(n int) []byte { return append(make([]byte, n-1), byte(n)) })), 403},
 		{"length too long", custom(padded(textJSONPush, len(textJSONPush)+1, "wxshop", pkcs)), 403},
+		{"length just past the end", custom(padded(textJSONPush, len(textJSONPush)+len("wxshop")+1, "wxshop", pkcs)), 403},
 		{"length of 4 GiB", custom(padded(textJSONPush, 1<<32-1, "wxshop", pkcs)), 403},
 		{"length too short", custom(padded(textJSONPush, len(textJSONPush)-1, "wxshop", pkcs)), 403},
 		{"nothing but padding", custom(pkcs(32)), 403},
-		{"block of 16", custom(append(padded("", 0, "wxshop", pkcs), make([]byte, 16)...)), 403},
+		{"padded to blocks of 16", custom(padded(fill, len(fill), "wxshop", func(n int) []byte { return pkcs(n + 16) })), 403},
 
 		// truncated
 		{"msg_signature cut", spoil(shop(), func(f *forgery) { f.query = f.query[:len(f.query)-1] }), 403},
@@ -234,7 +242,8 @@ func TestNegative(t *testing.T) {
 		{"compat without its msg_signature", spoil(right("mixed", Compat, key1, "wxmixed", textJSONPush, clock), func(f *forgery) { f.drop("msg_signature") }), 403},
 		{"sealed at a plain app, without msg_signature", spoil(right("open", Secure, key1, "wxopen", textJSONPush, clock), func(f *forgery) { f.drop("msg_signature") }), 403},
 		{"sealed at a plain app that has no key", right("open", Secure, key1, "wxopen", textJSONPush, clock), 403},
-		{"Encrypt inside another field", raw(strings.Split(shop().query, "&openid")[0], `{"Content":{"Encrypt":"`+encryptOf(shop())+`"}}`), 403},
+		{"Encrypt inside another field", spoil(shop(), func(f *forgery) { f.body = []byte(`{"Content":{"Encrypt":"` + encryptOf(f) + `"}}`) }), 403},
+		{"a probe that is signed", spoil(shop(), func(f *forgery) { f.body = []byte(`{"action":"CheckContainerPath"}`) }), 403},
 		{"signature in the body", spoil(shop(), func(f *forgery) { f.body = []byte(f.query); f.query = "" }), 403},
 
 		// oversize

@@ -30,10 +30,16 @@ const (
 	Plain  Mode = "plain"  // 明文模式: signature proves that the sender knows the token, nothing proves the body
 )
 
-// Key is one pair of the console's Token and EncodingAESKey (43 characters). It holds secrets: never print it.
+// Key is one pair of the console's Token and EncodingAESKey (43 characters). It holds secrets and prints as ***.
 type Key struct{ Token, EncodingAESKey string }
 
-// App is what the ear must know of one app. It holds secrets: never print it.
+// String hides the secrets; so does GoString.
+func (Key) String() string { return "***" }
+
+// GoString hides the secrets from %#v.
+func (Key) GoString() string { return "***" }
+
+// App is what the ear must know of one app. It holds secrets and prints as its name.
 type App struct {
 	Name       string        // in our URLs
 	AppID      string        // must stand at the end of what is sealed; a third-party platform's own appid for its pushes
@@ -45,6 +51,12 @@ type App struct {
 	Reply      string        // "" or success, transfer_customer_service (the door does it), partner (the sink does it)
 	PayAppKey  string        // virtual payment's AppKey: when set, PayEventSig must be right
 }
+
+// String names the app and hides its secrets; so does GoString.
+func (a App) String() string { return "app " + a.Name }
+
+// GoString hides the secrets from %#v.
+func (a App) GoString() string { return a.String() }
 
 // The two ways not to be a push. [ErrUnproven] never says why: the sender would learn from it.
 var (
@@ -71,12 +83,24 @@ type Push struct {
 	lock  *lock // the key that opened it
 }
 
+// String names the push; what it says and the key that opened it are not for logs.
+func (p Push) String() string { return "push " + p.Name + " of app " + p.App }
+
+// GoString is String.
+func (p Push) GoString() string { return p.String() }
+
 // Ear hears one app. It is safe for concurrent use.
 type Ear struct {
 	app    App
 	locks  []*lock // the current key first
 	rounds int     // keys tried before giving up; the same for every app of a door
 }
+
+// String names the app and hides its secrets; so does GoString.
+func (e *Ear) String() string { return e.app.String() }
+
+// GoString hides the secrets from %#v.
+func (e *Ear) GoString() string { return e.app.String() }
 
 // NewEar checks the app and prepares its keys. Errors name the field and never its value.
 func NewEar(a App) (*Ear, error) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/silenceper/wechat/v2/util"
 )
 
@@ -261,6 +262,26 @@ func TestConfigFaults(t *testing.T) {
 	}
 }
 
+// TestSecretsDoNotPrint, however they are printed.
+func TestSecretsDoNotPrint(t *testing.T) {
+	a := App{Name: "a", AppID: "wx1", Key: key1, Previous: []Key{key2}, PayAppKey: "pay-key"}
+	query, body := sealedPush(t, a, JSON, []byte(textJSONPush))
+	p, err := ear(t, a).Open(query, body, benchTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		for _, v := range []any{key1, &key1, a, &a, []App{a}, ear(t, a), *p, p} {
+			got := fmt.Sprintf(verb, v)
+			for _, secret := range []string{key1.Token, key1.EncodingAESKey, key2.Token, key2.EncodingAESKey, "pay-key", fmt.Sprint([]byte(key1.Token))} {
+				if strings.Contains(got, secret) {
+					t.Errorf("%s of %T tells %s", verb, v, secret)
+				}
+			}
+		}
+	}
+}
+
 func TestParseQuery(t *testing.T) {
 	for raw, want := range map[string]Query{
 		"":                              {},
@@ -272,5 +293,69 @@ func TestParseQuery(t *testing.T) {
 		if got := ParseQuery(raw); got != want {
 			t.Errorf("%q: %+v", raw, got)
 		}
+	}
+}
+
+// TestEnvelope: Encrypt is the outermost one and none that a user wrote.
+func TestEnvelope(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"ToUserName":"gh_1","Encrypt":"abc="}`:                                          "abc=",
+		`{"Content":"\"Encrypt\":\"no\"","Encrypt":"abc="}`:                               "abc=",
+		`{"Content":"Encrypt","a":{"Encrypt":"no"},"b":[{"Encrypt":"no"}],"Encrypt":"y"}`: "y",
+		`{"Content":"\\","Encrypt":"a\/b\/="}`:                                            "a/b/=",
+		`{"Encrypt":["no"]}`:                                                              "",
+		`{"Encrypt"}`:                                                                     "",
+		`{"Encrypt":"cut`:                                                                 "",
+		`["Encrypt","no"]`:                                                                "",
+		"<xml><Encrypt><![CDATA[abc=]]></Encrypt></xml>":                                  "abc=",
+		"<xml><Encrypt> abc= </Encrypt></xml>":                                            "abc=",
+		"<xml><Content><![CDATA[<Encrypt>no</Encrypt>]]></Content><Encrypt>y</Encrypt>":                     "y",
+		"<xml><a><Encrypt>no</Encrypt></a><b/><Encrypt>y</Encrypt></xml>":                                   "y",
+		"<?xml?><!--><Encrypt>no</Encrypt>--><xml><!-- <Encrypt>no</Encrypt> --><Encrypt>y</Encrypt></xml>": "y",
+		"<xml></xml><Encrypt>no</Encrypt>":                                                                  "",
+		"<xml><Encrypt><![CDATA[cut</Encrypt></xml>":                                                        "",
+		"<xml><Encrypt>cut":     "",
+		"<Encrypt>no</Encrypt>": "",
+		"":                      "",
+		"\xef\xbb\xbf ":         "",
+	} {
+		if _, got := new(scratch).envelope([]byte(body)); string(got) != want || want == "" && got != nil {
+			t.Errorf("%s: %q, want %q", body, got, want)
+		}
+	}
+}
+
+// TestCompose: what is written as WeChat writes is read as it was meant, whatever stands in it.
+func TestCompose(t *testing.T) {
+	for _, ev := range []Event{
+		{ToUserName: "gh_1", FromUserName: "oX", OpenID: "oX", CreateTime: 5, MsgType: "event", Event: "subscribe_msg_popup_event",
+			Subscribes: []Subscribe{{TemplateID: "T1", Status: "accept", PopupScene: "0"}}},
+		{ToUserName: "gh_1", FromUserName: "oX", OpenID: "oX", CreateTime: 5, MsgType: "event", Event: "subscribe_msg_sent_event",
+			Subscribes: []Subscribe{{TemplateID: "T1", MsgID: "3395159288267931652", ErrorCode: "0", ErrorStatus: "success"}, {TemplateID: "T2"}}},
+		{ToUserName: "gh_1", FromUserName: "oX", OpenID: "oX", CreateTime: 5, MsgType: "event", Event: "TEMPLATESENDJOBFINISH", MsgID: "200163836", Status: "failed:user block"},
+		{ToUserName: "gh_1", FromUserName: "oX", OpenID: "oX", CreateTime: 5, MsgType: "event", Event: "user_enter_tempsession", SessionFrom: "a&b"},
+		{ToUserName: "gh_1", FromUserName: "oX", OpenID: "oX", CreateTime: 5, MsgType: "text", MsgID: "1234567890123456789",
+			Message: &Message{Content: "]]> <b>&amp;</b> \"quoted\" \\ \t\n 你好 😀"}},
+		{FromUserName: "oX", OpenID: "oX", CreateTime: 5, MsgType: "text", MsgID: "49d72d67_15", Message: &Message{Content: "x"}},
+	} {
+		for _, format := range []Format{JSON, XML} {
+			raw, err := Compose(format, ev)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, back, err := Decode(raw)
+			if err != nil || got != format {
+				t.Fatalf("%s: %v", raw, err)
+			}
+			if diff := cmp.Diff(ev, back); diff != "" {
+				t.Errorf("%s\nmeant -, read +:\n%s", raw, diff)
+			}
+		}
+	}
+	if _, err := Compose("yaml", Event{}); err == nil {
+		t.Error("another format")
+	}
+	if _, _, err := SealPush(App{Name: "a", AppID: "wx1", Key: key1}, XML, []byte(textJSONPush), "1", now); err == nil {
+		t.Error("sealed as the other format")
 	}
 }

@@ -170,13 +170,13 @@ type wide struct {
 	XMLName                                           xml.Name `xml:"xml" json:"-"`
 	ToUserName, FromUserName, OpenID                  string
 	CreateTime                                        int64
-	MsgType, Event, MsgId, MsgID, Status, SessionFrom string //nolint:revive // WeChat's spelling
+	MsgType, Event, MsgId, MsgID, Status, SessionFrom string
 	EventKey, Ticket                                  string
-	Content, PicUrl, MediaId, ThumbMediaId, ThumbUrl  string //nolint:revive // WeChat's spelling
-	Title, AppId, PagePath, Format, Recognition       string //nolint:revive // WeChat's spelling
+	Content, PicUrl, MediaId, ThumbMediaId, ThumbUrl  string
+	Title, AppId, PagePath, Format, Recognition       string
 	LocationX                                         string `xml:"Location_X"`
 	LocationY                                         string `xml:"Location_Y"`
-	Scale, Label, Description, Url                    string //nolint:revive // WeChat's spelling
+	Scale, Label, Description, Url                    string
 	AppID, RevokeInfo, PluginID, OpenPID              string
 	NotifyCode                                        string   `xml:"notify_code"`
 	NotifyType                                        string   `xml:"notify_type"`
@@ -204,19 +204,19 @@ type wide struct {
 	EstimatedSettlementTime                           int64    `xml:"estimated_settlement_time"`
 	SettlementTime                                    int64    `xml:"settlement_time"`
 	Msg                                               string   `xml:"msg"`
-	OpenId, OutTradeNo, Env, InfoType                 string   //nolint:revive // WeChat's spelling
+	OpenId, OutTradeNo, Env, InfoType                 string
 	ComponentVerifyTicket, AuthorizerAppid            string
 	AuthorizationCode, PreAuthCode                    string
 	AuthorizationCodeExpiredTime                      int64
-	GoodsInfo, CoinInfo                               struct{ ProductId, ZoneId, Quantity, OrigPrice, ActualPrice, Attach string } //nolint:revive // WeChat's spelling
-	WeChatPayInfo                                     struct{ MchOrderNo, TransactionId, PaidTime string }                         //nolint:revive // WeChat's spelling
+	GoodsInfo, CoinInfo                               struct{ ProductId, ZoneId, Quantity, OrigPrice, ActualPrice, Attach string }
+	WeChatPayInfo                                     struct{ MchOrderNo, TransactionId, PaidTime string }
 	MiniGame                                          struct{ Payload, PayEventSig, IsMock string }
 	SubscribeMsgPopupEvent, SubscribeMsgChangeEvent   struct{ List []wideEntry } `json:"-"`
 	SubscribeMsgSentEvent                             struct{ List []wideEntry } `json:"-"`
 	List                                              []wideEntry
 }
 
-type wideEntry struct{ TemplateId, SubscribeStatusString, PopupScene, MsgID, ErrorCode, ErrorStatus string } //nolint:revive // WeChat's spelling
+type wideEntry struct{ TemplateId, SubscribeStatusString, PopupScene, MsgID, ErrorCode, ErrorStatus string }
 
 func (w *wide) event() Event {
 	ev := Event{ToUserName: w.ToUserName, FromUserName: w.FromUserName, OpenID: w.FromUserName, CreateTime: w.CreateTime,

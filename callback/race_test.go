@@ -2,5 +2,5 @@
 
 package callback
 
-// raceEnabled: the race detector makes sync.Pool forget on purpose, so allocations are counted without it.
+// raceEnabled: the race detector is slow, and makes sync.Pool forget on purpose: allocations are counted without it.
 const raceEnabled = true

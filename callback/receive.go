@@ -80,7 +80,7 @@ func NewDoor(apps []App, sink Sink, o DoorOptions) (*Door, error) {
 // SetApps replaces all apps at once; with an error the old ones stay. Requests under way end with the app they began with.
 func (d *Door) SetApps(apps []App) error {
 	var secret [48]byte
-	rand.Read(secret[:]) //nolint:errcheck // never fails
+	rand.Read(secret[:])
 	stranger, err := NewEar(App{Name: "stranger", AppID: "wx0000000000000000", Mode: Secure, Key: Key{
 		Token:          base64.RawStdEncoding.EncodeToString(secret[:16]),
 		EncodingAESKey: base64.RawStdEncoding.EncodeToString(secret[16:]),
@@ -145,6 +145,48 @@ func (d *Door) check(w http.ResponseWriter, r *http.Request, e *Ear, now time.Ti
 }
 
 func (d *Door) push(w http.ResponseWriter, r *http.Request, e *Ear, app string, began time.Time) (event, result string) {
+	p, err := d.hear(w, r, e, began)
+	switch {
+	case errors.Is(err, errProbe):
+		answer(w, textPlain, success)
+		return "", ResultProbed
+	case err != nil:
+		if errors.Is(err, ErrMalformed) {
+			d.o.OnError(app, err)
+		}
+		return "", refuse(w, err)
+	}
+	event = p.Event.kind()
+	reply, err := d.take(r.Context(), p, began)
+	if err == nil && len(reply) == 0 && e.app.Reply == "transfer_customer_service" {
+		reply = TransferCustomerService(p)
+	}
+	if err == nil && len(reply) > 0 {
+		reply, err = p.Seal(reply, time.Now())
+	}
+	switch {
+	case err != nil:
+		d.o.OnError(app, err)
+		w.WriteHeader(http.StatusInternalServerError)
+		if errors.Is(err, ErrLate) || errors.Is(err, context.DeadlineExceeded) {
+			return event, ResultLate
+		}
+		return event, ResultFailed
+	case len(reply) == 0:
+		answer(w, textPlain, success)
+		return event, ResultTaken
+	case p.outer == XML:
+		answer(w, textXML, reply)
+	default:
+		answer(w, textJSON, reply)
+	}
+	return event, ResultReplied
+}
+
+var errProbe = errors.New("callback: CheckContainerPath")
+
+// hear reads the request and opens what is in it.
+func (d *Door) hear(w http.ResponseWriter, r *http.Request, e *Ear, began time.Time) (*Push, error) {
 	_ = http.NewResponseController(w).SetReadDeadline(began.Add(d.o.Budget)) // where the server can: a slow body is late too
 	room := bodies.Get().(*[]byte)
 	body, err := d.body(r, (*room)[:0])
@@ -153,46 +195,13 @@ func (d *Door) push(w http.ResponseWriter, r *http.Request, e *Ear, app string, 
 		defer bodies.Put(room)
 	}
 	if err != nil {
-		return "", refuse(w, err)
+		return nil, err
 	}
 	q := ParseQuery(r.URL.RawQuery)
 	if isProbe(&q, body) {
-		answer(w, textPlain, success)
-		return "", ResultProbed
+		return nil, errProbe
 	}
-	p, err := e.Open(q, body, began)
-	if err != nil {
-		if errors.Is(err, ErrMalformed) {
-			d.o.OnError(app, err)
-		}
-		return "", refuse(w, err)
-	}
-	reply, err := d.take(r.Context(), p, began)
-	event = p.Event.kind()
-	if err == nil && len(reply) == 0 && e.app.Reply == "transfer_customer_service" {
-		reply = TransferCustomerService(p)
-	}
-	if err == nil && len(reply) > 0 {
-		reply, err = p.Seal(reply, time.Now())
-	}
-	if err != nil {
-		d.o.OnError(app, err)
-		w.WriteHeader(http.StatusInternalServerError)
-		if errors.Is(err, ErrLate) || errors.Is(err, context.DeadlineExceeded) {
-			return event, ResultLate
-		}
-		return event, ResultFailed
-	}
-	if len(reply) == 0 {
-		answer(w, textPlain, success)
-		return event, ResultTaken
-	}
-	kind := textJSON
-	if p.outer == XML {
-		kind = textXML
-	}
-	answer(w, kind, reply)
-	return event, ResultReplied
+	return e.Open(q, body, began)
 }
 
 var errTooLarge = errors.New("callback: body too large")

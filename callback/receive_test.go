@@ -273,6 +273,44 @@ func TestBodies(t *testing.T) {
 	}
 }
 
+// untouched is a body that must not be read.
+type untouched struct{ t *testing.T }
+
+func (u untouched) Read([]byte) (int, error) {
+	u.t.Error("read")
+	return 0, io.EOF
+}
+
+// TestDeclaredTooLarge: what says it is too large is not read, and who asks does not matter.
+func TestDeclaredTooLarge(t *testing.T) {
+	d, err := NewDoor(doorApps, nil, DoorOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("POST", "/callback/shop", untouched{t})
+	r.ContentLength = 256<<10 + 1
+	w := httptest.NewRecorder()
+	if d.Serve(w, r, "shop"); w.Code != 413 || w.Body.Len() != 0 {
+		t.Errorf("%d", w.Code)
+	}
+}
+
+// TestSameWork: every app of a door, and the one there is not, tries as many keys before it says no.
+func TestSameWork(t *testing.T) {
+	d, err := NewDoor(doorApps, nil, DoorOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, e := range *d.ears.Load() {
+		if e.rounds != 2 {
+			t.Errorf("%s: %d rounds", name, e.rounds)
+		}
+	}
+	if n := d.stranger.Load().rounds; n != 2 {
+		t.Errorf("the stranger: %d rounds", n)
+	}
+}
+
 // TestSetApps: a bad new set leaves the old one in force.
 func TestSetApps(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Key: key1}

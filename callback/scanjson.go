@@ -224,5 +224,5 @@ func hex4(s string) (rune, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(s[2:6], 16, 16)
-	return rune(n), err == nil //nolint:gosec // 16 bits asked for
+	return rune(n), err == nil
 }

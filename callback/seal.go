@@ -24,7 +24,7 @@ func (p *Push) Seal(reply []byte, now time.Time) ([]byte, error) {
 		return nil, errors.New("callback: this push was not opened by an ear")
 	}
 	var random [16]byte
-	rand.Read(random[:]) //nolint:errcheck // never fails
+	rand.Read(random[:])
 	return sealReply(p.lock, p.AppID, p.outer, random, now.Unix(), p.nonce, reply), nil
 }
 
@@ -97,7 +97,7 @@ func SealPush(a App, format Format, raw []byte, nonce string, at time.Time) (que
 		return q, raw, nil
 	}
 	var random [16]byte
-	rand.Read(random[:]) //nolint:errcheck // never fails
+	rand.Read(random[:])
 	encrypt := l.encrypt(a.AppID, random, raw)
 	q += "&encrypt_type=aes&msg_signature=" + util.Signature(a.Key.Token, timestamp, nonce, encrypt)
 	return q, wrap(format, e.app.Mode, ev.ToUserName, encrypt, raw), nil
