@@ -227,6 +227,98 @@ func TestInboxWithoutRedis(t *testing.T) {
 	}
 }
 
+// A connection that breaks after Redis took the command makes go-redis send it again: the caller meets its own mark.
+func TestInboxKnowsItsOwnMark(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		rdb.AddHook(twiceHook{})
+		inbox := NewInbox(rdb)
+		v := begin(t, inbox, "p", "1", digestA)
+		if v.Replay() != nil {
+			t.Fatal("replay of nothing")
+		}
+		if err := v.Keep(context.Background(), Answer{Status: 200, Body: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+		if a := begin(t, inbox, "p", "1", digestA).Replay(); a == nil || string(a.Body) != "x" {
+			t.Errorf("%+v", a)
+		}
+	})
+}
+
+// twiceHook lets Redis do every command twice and shows the second answer.
+type twiceHook struct{ holdingHook }
+
+func (twiceHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		next(ctx, cmd)
+		cmd.SetErr(nil)
+		return next(ctx, cmd)
+	}
+}
+
+// A caller who leaves while his command is under way must not block his own repetition for a whole lease.
+func TestInboxFreesWhatItsCallerLeft(t *testing.T) {
+	s, rdb := inProcess(t)
+	hold, held := make(chan struct{}), make(chan struct{}, 1)
+	slow := redis.NewClient(&redis.Options{Addr: s.Addr()})
+	defer slow.Close()
+	ended := make(chan struct{})
+	slow.AddHook(endHook{ended: ended})
+	slow.AddHook(holdingHook{hold: hold, held: held})
+	inbox := NewInbox(slow)
+	go inbox.way.do(context.Background(), redis.NewStatusCmd(context.Background(), "set", "k", "v"))
+	<-held
+	ctx, cancel := context.WithCancel(context.Background())
+	left := make(chan error, 1)
+	go func() { _, err := inbox.Begin(ctx, "p", "1", digestA); left <- err }()
+	for aboard := 0; aboard == 0; { // until it waits for the way to be free
+		inbox.way.mu.Lock()
+		aboard = len(inbox.way.waiting)
+		inbox.way.mu.Unlock()
+	}
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	close(hold)
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Fatal("nobody freed it")
+	}
+	if v := begin(t, NewInbox(rdb), "p", "1", digestB); v.Replay() != nil {
+		t.Error("not free")
+	}
+}
+
+// endHook tells when a script came back without NOSCRIPT.
+type endHook struct {
+	holdingHook
+	ended chan struct{}
+}
+
+func (h endHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd) // not in cmd yet
+		h.look(cmd, err)
+		return err
+	}
+}
+func (h endHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		for _, c := range cmds {
+			h.look(c, c.Err())
+		}
+		return err
+	}
+}
+func (h endHook) look(cmd redis.Cmder, err error) {
+	if strings.HasPrefix(cmd.Name(), "eval") && err == nil {
+		close(h.ended)
+	}
+}
+
 // One caller's deadline ends its own waiting while Redis says nothing; the others still get their answers.
 func TestShuttleHonoursDeadlines(t *testing.T) {
 	s, rdb := inProcess(t)
