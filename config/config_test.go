@@ -179,6 +179,23 @@ func TestEveryScalarFromTheEnvironment(t *testing.T) {
 	}
 }
 
+func TestExampleSecrets(t *testing.T) {
+	e, err := Parse(Example(), ".", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.ExampleSecrets(); len(got) != 10 || !slices.Contains(got, "apps[0].push.previous[0].token") {
+		t.Errorf("of the example: %v", got)
+	}
+	c, err := Load("testdata/good_minimal.yml", []string{"WXRELAY_APPS_SHOP_SECRET=fresh", "WXRELAY_ADMIN_PASSWORD=change-me-please"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"admin.password"}, c.ExampleSecrets()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestUnknownEnvironmentIsTold(t *testing.T) {
 	c, err := Parse(Example(), ".", []string{"WXRELAY_APPS_SHOP_SECRETT=x", "WXRELAY_PORT=tcp://1.2.3.4:80",
 		"WXRELAY_SERVICE_HOST=1.2.3.4", "WXRELAY_TEST_REDIS=redis://h"})

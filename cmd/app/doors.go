@@ -50,6 +50,7 @@ func (a *App) openDoors(ctx context.Context, c *config.Config, p *plan) error {
 		IdleTimeout: keepIdle, MaxHeaderBytes: maxHeader, ErrorLog: quiet}
 	a.serve(a.admin, admin)
 	a.serve(a.public, public)
+	a.log.Info("listening", zap.String("public", a.PublicAddr()), zap.String("admin", a.AdminAddr()), zap.String("version", a.version))
 	return nil
 }
 

@@ -68,7 +68,7 @@ func (a *App) join(ctx context.Context) error {
 	a.setDesk(a.config.Load())
 	close(a.ready)
 	a.log.Info("serving", zap.String("public", a.PublicAddr()), zap.String("admin", a.AdminAddr()), zap.Stringer("redis", c.Redis.URL),
-		zap.Int("shards", q.Shards()), zap.Int("apps", len(p.rules.Apps)), zap.Int("partners", len(p.rules.Partners)), zap.String("version", a.version))
+		zap.Int("shards", q.Shards()), zap.Int("apps", len(p.rules.Apps)), zap.Int("partners", len(p.rules.Partners)))
 	return nil
 }
 

@@ -84,7 +84,14 @@ func (p *program) run(args []string) int {
 	}
 	for _, c := range commands() {
 		if c.name == args[0] {
-			return p.outcome(c, c.run(p, p.flags(c), args[1:]))
+			fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+			fs.SetOutput(io.Discard) // parse says what is wrong
+			fs.Usage = func() {}     // help says it when it is asked for
+			err := c.run(p, fs, args[1:])
+			if errors.Is(err, flag.ErrHelp) {
+				p.help(c, fs)
+			}
+			return p.outcome(c, err)
 		}
 	}
 	fmt.Fprintf(p.stderr, "wxrelay: unknown command %q; wxrelay help lists them\n", args[0])
@@ -135,25 +142,19 @@ func (p *program) usage(w io.Writer) {
 		"Exit codes: 0 fine, 1 it failed, 2 wrong usage or config.\n")
 }
 
-// flags makes the command's empty flag set, whose help goes to stdout.
-func (p *program) flags(c command) *flag.FlagSet {
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
-	fs.SetOutput(io.Discard) // parse says what is wrong
-	fs.Usage = func() {
-		fmt.Fprintf(p.stdout, "usage: wxrelay %s %s\n\n%s.\n", c.name, c.args, c.summary)
-		if c.help != "" {
-			fmt.Fprintf(p.stdout, "\n%s\n", strings.TrimSpace(c.help))
-		}
-		any := false
-		fs.VisitAll(func(*flag.Flag) { any = true })
-		if any {
-			fmt.Fprintln(p.stdout)
-			fs.SetOutput(p.stdout)
-			fs.PrintDefaults()
-			fs.SetOutput(io.Discard)
-		}
+// help prints one command's manual; its flags are known once its run has asked for them.
+func (p *program) help(c command, fs *flag.FlagSet) {
+	fmt.Fprintf(p.stdout, "usage: wxrelay %s %s\n\n%s.\n", c.name, c.args, c.summary)
+	if c.help != "" {
+		fmt.Fprintf(p.stdout, "\n%s\n", strings.TrimSpace(c.help))
 	}
-	return fs
+	any := false
+	fs.VisitAll(func(*flag.Flag) { any = true })
+	if any {
+		fmt.Fprintln(p.stdout)
+		fs.SetOutput(p.stdout)
+		fs.PrintDefaults()
+	}
 }
 
 // parse reads flags wherever they stand, -x and --x alike, and gives what is left, which must be as many words as names.

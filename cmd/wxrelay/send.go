@@ -210,10 +210,11 @@ func (p *program) follow(ctx context.Context, s *sender, m relay.Message) error 
 		}
 		select {
 		case <-ctx.Done():
-			fmt.Fprintf(p.stderr, "still %s\n", m.State)
-			if m.State == relay.StateSent { // WeChat took it, and reports only what a user's phone says
+			if m.State == relay.StateSent { // WeChat took it; its report may come later, or never
+				fmt.Fprintln(p.stdout, "WeChat has not reported back yet")
 				return nil
 			}
+			fmt.Fprintf(p.stderr, "still %s\n", m.State)
 			return errSilent
 		case <-tick.C:
 		}

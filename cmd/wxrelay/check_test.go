@@ -1,0 +1,191 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+)
+
+// checked runs the doctor and reads its JSON.
+func checked(t *testing.T, yaml string) (int, findings) {
+	t.Helper()
+	got := wxrelay(t, nil, "check", "-json", "-c", file(t, "c.yml", yaml))
+	var f findings
+	if err := json.Unmarshal([]byte(got.out), &f); err != nil {
+		t.Fatalf("%v\n%s%s", err, got.out, got.errors)
+	}
+	if f.OK != (got.code == 0) {
+		t.Errorf("ok %t, exit %d", f.OK, got.code)
+	}
+	return got.code, f
+}
+
+// find gives the findings of one check as "grade detail".
+func (f findings) find(subject, check string) (out []string) {
+	for _, x := range f.List {
+		if x.Subject == subject && x.Check == check {
+			out = append(out, x.Grade+" "+x.Detail)
+		}
+	}
+	return out
+}
+
+func TestCheckFine(t *testing.T) {
+	platform := httptest.NewServer(standIn())
+	defer platform.Close()
+	code, f := checked(t, gatewayYAML("embedded://", platform.URL, "http://127.0.0.1:1/x"))
+	if code != 0 {
+		t.Errorf("exit %d: %+v", code, f.List)
+	}
+	for check, want := range map[string]string{
+		"token": "ok obtained (stable), ends in", "templates": "ok 1", "template": "ok " + benchTemplate + "  bench (thing1)",
+		"callback": "ok in WeChat's console: URL https://<your host>/callback/shop, mode secure",
+	} {
+		if got := f.find("app shop", check); len(got) != 1 || !strings.HasPrefix(got[0], want) {
+			t.Errorf("%s: %q, want %q", check, got, want)
+		}
+	}
+	// The same for people.
+	got := wxrelay(t, nil, "check", "-c", file(t, "c.yml", gatewayYAML("embedded://", platform.URL, "http://127.0.0.1:1/x")))
+	if got.code != 0 || !strings.Contains(got.out, "ok       app shop     token        obtained") {
+		t.Errorf("exit %d\n%s%s", got.code, got.out, got.errors)
+	}
+}
+
+// TestCheckSaysTheCure: WeChat's refusals come with their meaning and cure, 40164 with the address to allow.
+func TestCheckSaysTheCure(t *testing.T) {
+	for answer, want := range map[string]struct {
+		code   int
+		detail string
+	}{
+		`{"errcode":40164,"errmsg":"invalid ip 203.0.113.9 ipv6 ::ffff:203.0.113.9, not in whitelist rid: 1-2-3"}`: {40164, "WeChat sees us as 203.0.113.9"},
+		`{"errcode":40125,"errmsg":"invalid appsecret rid: 1-2-3"}`:                                                {40125, "errcode 40125"},
+		`{"errcode":40013,"errmsg":"invalid appid"}`:                                                               {40013, "errcode 40013"},
+	} {
+		platform := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
+		code, f := checked(t, gatewayYAML("embedded://", platform.URL, "http://127.0.0.1:1/x"))
+		platform.Close()
+		if code != 1 {
+			t.Errorf("%d: exit %d", want.code, code)
+		}
+		found := false
+		for _, x := range f.List {
+			if x.Subject == "app shop" && x.Check == "token" {
+				found = true
+				if x.Grade != gradeProblem || x.Errcode == nil || *x.Errcode != want.code || !strings.Contains(x.Detail, want.detail) || x.Cure == "" || x.CureZH == "" {
+					t.Errorf("%+v", x)
+				}
+				if strings.Contains(fmt.Sprint(x), "appsecret\"") || strings.Contains(x.Detail, "secret=") {
+					t.Errorf("a secret in %+v", x)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("%d: nothing found", want.code)
+		}
+	}
+}
+
+// TestCheckWithoutRedis: the apps are still looked at, but a classic token, which would end the one in use, is not taken.
+func TestCheckWithoutRedis(t *testing.T) {
+	platform := httptest.NewServer(standIn())
+	defer platform.Close()
+	yaml := gatewayYAML("unix:///nonexistent/r.sock", platform.URL, "http://127.0.0.1:1/x")
+	code, f := checked(t, yaml)
+	if got := f.find("redis", "reachable"); code != 1 || len(got) != 1 || !strings.HasPrefix(got[0], "problem ") {
+		t.Errorf("exit %d, %q", code, got)
+	}
+	if got := f.find("app shop", "token"); len(got) != 1 || !strings.HasPrefix(got[0], "ok ") {
+		t.Errorf("%q", got)
+	}
+	_, f = checked(t, strings.Replace(yaml, "partners:", "    token: {source: classic}\npartners:", 1))
+	if got := f.find("app shop", "token"); len(got) != 1 || !strings.HasPrefix(got[0], "note not asked for") {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestCheckNotesPlaceholders(t *testing.T) {
+	platform := httptest.NewServer(standIn())
+	defer platform.Close()
+	yaml := strings.Replace(gatewayYAML("embedded://", platform.URL, "http://127.0.0.1:1/x"), "token: AAAAA", "token: ReplaceThisToken", 1)
+	code, f := checked(t, yaml)
+	if diff := cmp.Diff([]string{"problem still the example's: apps[0].push.token"}, f.find("config", "secrets")); code != 1 || diff != "" {
+		t.Errorf("exit %d %s", code, diff)
+	}
+}
+
+// TestServerFindings judges what INFO says.
+func TestServerFindings(t *testing.T) {
+	good := map[string]string{"redis_version": "7.2.4", "role": "master", "maxmemory_policy": "noeviction", "aof_enabled": "1", "aof_last_write_status": "ok"}
+	for name, c := range map[string]struct {
+		key, value string
+		check      string // of the problem; "" = none
+	}{
+		"good":            {"", "", ""},
+		"old":             {"redis_version", "6.0.16", "version"},
+		"just new enough": {"redis_version", "6.2", ""},
+		"no number":       {"redis_version", "unstable", "version"},
+		"replica":         {"role", "slave", "role"},
+		"evicts":          {"maxmemory_policy", "allkeys-lru", "eviction"},
+		"no aof":          {"aof_enabled", "0", "persistence"},
+		"aof broken":      {"aof_last_write_status", "err", "persistence"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			info := map[string]string{}
+			for k, v := range good {
+				info[k] = v
+			}
+			info[c.key] = c.value
+			var f findings
+			serverFindings(&f, "h:1", info)
+			for _, x := range f.List {
+				if (x.Grade == gradeProblem) != (x.Check == c.check) {
+					t.Errorf("%+v", x)
+				}
+			}
+		})
+	}
+	var f findings
+	serverFindings(&f, "h:1", parseInfo("# Memory\r\nused_memory:900\r\nmaxmemory:1000\r\nmaxmemory_policy:noeviction\r\nredis_version:7.0.0\r\naof_enabled:1\r\n"))
+	if got := f.find("redis", "memory"); len(got) != 1 {
+		t.Errorf("nearly full: %q", got)
+	}
+}
+
+// TestCheckRealRedis looks at a real server, which the test run has set up well but perhaps without an append-only file.
+func TestCheckRealRedis(t *testing.T) {
+	raw := os.Getenv("WXRELAY_TEST_REDIS")
+	if raw == "" {
+		t.Skip("WXRELAY_TEST_REDIS is not set")
+	}
+	o, err := redis.ParseURL(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "redis://" + o.Addr + "/7"
+	if o.Network == "unix" {
+		url = "unix://" + o.Addr + "?db=7"
+	}
+	platform := httptest.NewServer(standIn())
+	defer platform.Close()
+	_, f := checked(t, gatewayYAML(url, platform.URL, "http://127.0.0.1:1/x"))
+	for check, want := range map[string]string{"reachable": "ok ", "clock": "ok ", "version": "ok ", "eviction": "ok ", "persistence": ""} {
+		if got := f.find("redis", check); len(got) != 1 || !strings.HasPrefix(got[0], want) {
+			t.Errorf("%s: %q", check, got)
+		}
+	}
+	if o.Network == "unix" {
+		return // a cluster is reached by name and port
+	}
+	_, f = checked(t, gatewayYAML("redis+cluster://"+o.Addr, platform.URL, "http://127.0.0.1:1/x"))
+	if f.OK {
+		t.Error("a cluster is seen where there is none")
+	}
+}
