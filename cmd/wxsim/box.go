@@ -227,14 +227,18 @@ func (b *box) explain(w io.Writer) {
 // config is what the gateway runs on; the same text stands in configFile with the ports that were really taken.
 func (b *box) config(listen, admin string) ([]byte, error) {
 	var out bytes.Buffer
-	adminHost, _, err := net.SplitHostPort(admin)
-	if err != nil {
-		return nil, err
-	}
-	ip := net.ParseIP(adminHost)
-	err = sheet.Execute(&out, map[string]any{"Listen": listen, "Admin": admin, "WeChat": b.wechat, "App": b.mini, "Secret": b.secret,
-		"Hook": b.hook + "/hook", "Guarded": ip == nil || !ip.IsLoopback(), "AppName": appName, "PartnerName": partnerName})
+	err := sheet.Execute(&out, map[string]any{"Listen": listen, "Admin": admin, "WeChat": b.wechat, "App": b.mini, "Secret": b.secret,
+		"Hook": b.hook + "/hook", "Guarded": guarded(admin), "Password": adminPassword, "AppName": appName, "PartnerName": partnerName})
 	return out.Bytes(), err
+}
+
+const adminPassword = "wxsim"
+
+// guarded says whether the operators' door needs a password: it does when others can reach it.
+func guarded(admin string) bool {
+	host, _, err := net.SplitHostPort(admin)
+	ip := net.ParseIP(host)
+	return err != nil || ip == nil || !ip.IsLoopback()
 }
 
 var sheet = template.Must(template.New("config").Parse(`# made by wxsim: everything in it is simulated and gone at its end
@@ -242,7 +246,7 @@ listen: "{{.Listen}}"
 admin:
   listen: "{{.Admin}}"
 {{- if .Guarded}}
-  password: wxsim
+  password: {{.Password}}
 {{- end}}
 shutdown_grace: 5s
 redis: {url: "embedded://"}
@@ -262,6 +266,6 @@ partners:
     allow: [messages, subscriptions, bindings, tokens, wechat_api, endpoints]
     endpoints:
       - {id: main, url: "{{.Hook}}", events: ["*"], secrets: [{{.Secret}}]}
-allow_private_endpoints: ["127.0.0.0/8"]
+allow_private_endpoints: ["127.0.0.0/8", "::1/128"]
 log: {level: info, format: json}
 `))

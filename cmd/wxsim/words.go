@@ -20,13 +20,21 @@ func (b *box) introduce(v *voice) {
 func (b *box) addresses() [][2]string {
 	return [][2]string{
 		{"gateway, public door", b.public},
-		{"gateway, operators", b.admin + "  (console, /metrics, /readyz)"},
+		{"gateway, operators", b.admin + "  (console, /metrics, /readyz" + b.password() + ")"},
 		{"WeChat", b.wechat + "  (what api.weixin.qq.com is to the gateway)"},
 		{"WeChat, the control", b.control + "  (a page of buttons: accept, reject, be slow, token dies)"},
 		{"partner", b.hook + "  (/hook is told, /events shows what it was told)"},
 		{"config", b.configFile()},
 		{"the gateway's log", b.log.Name()},
 	}
+}
+
+// password of the operators' door; there is none on loopback.
+func (b *box) password() string {
+	if !guarded(b.app.AdminAddr()) {
+		return ""
+	}
+	return "; any user, password " + adminPassword
 }
 
 func (b *box) temper() string {

@@ -56,6 +56,7 @@ type call struct {
 	tell  *Send           // set by routes that write to a person
 	delay time.Duration   // how long this call takes
 	first <-chan struct{} // closed when an event that must come before the answer was delivered
+	lag   time.Duration   // how long after it the answer comes
 	later []func()        // what happens after the answer
 }
 
@@ -207,6 +208,7 @@ func (c *call) live(mood Forced) (a answer, answered bool) {
 		case <-wait.Done():
 		}
 		cancel()
+		c.pause(c.r.Context(), c.lag)
 	}
 	switch mood.Mood {
 	case Timeout, Cut, BadGateway:

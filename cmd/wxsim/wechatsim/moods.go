@@ -71,7 +71,7 @@ type Forced struct {
 	Times   int           `json:"times,omitempty"` // 0 = once, negative = until lifted
 	Errcode int           `json:"errcode,omitempty"`
 	Errmsg  string        `json:"errmsg,omitempty"`
-	Delay   time.Duration `json:"-"` // of Slow and Reorder
+	Delay   time.Duration `json:"-"` // of Slow and Reorder; of SentFirst: how long after its event a send is answered
 }
 
 type temper struct {

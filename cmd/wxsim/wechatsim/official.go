@@ -128,7 +128,7 @@ func (c *call) handOfficial(oa *app, acc *account, m Message, blocked bool) {
 	own := *c
 	own.app = oa
 	own.report(acc, c.event(acc, "TEMPLATESENDJOBFINISH", Field{name, Number(m.MsgID)}, Field{"Status", status}))
-	c.first, c.later = own.first, own.later
+	c.first, c.lag, c.later = own.first, own.lag, own.later
 }
 
 // loose reads data without judging it: old templates print what they are given.

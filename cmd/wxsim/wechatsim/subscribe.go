@@ -214,8 +214,8 @@ func (c *call) hand(acc *account, m Message) {
 
 // report pushes an event about a send, after its answer or before it.
 func (c *call) report(acc *account, ev happening) {
-	if _, early := c.pushMood(SentFirst, ev.name(), acc); early {
-		c.first = c.push(c.app, acc, ev)
+	if f, early := c.pushMood(SentFirst, ev.name(), acc); early {
+		c.first, c.lag = c.push(c.app, acc, ev), f.Delay
 		return
 	}
 	c.flying.Add(1) // so that Settle, asked by who has the answer, waits for it
