@@ -10,7 +10,8 @@
 --            ids of Jobs and Refused
 --            moves: rider, n, args...
 --            names: name, value, ms
---            jobs: id, lane, "keep_ms", shape (mode n|d|a|p, note -|n|r, serial, expires, tags), [when], [serial], [expires_ms], [tags, ms]
+--            jobs: lane, "\nlane\nkeep_ms[\ntag...]", shape (mode n|d|a|p, note -|n|r, serial, expires, tags), [when or name], [serial],
+--                  [expires_ms], [tags, ms]
 --            the blobs: notes and bodies in the order of the above
 -- Returns  one string: per change a code, the number of replies, then "length:reply" for each. Codes:
 --            K done  R refused  T once taken  X a job exists  S not in this hand any more  V other version  H in hand
@@ -26,13 +27,14 @@ if old and sub(old, 1, #A[2] + 1) == A[2] .. '\n' then
 end
 local BURIED = A[3]
 local s, b -- cursors over strings and blobs of the change at work
+local nothing = {}
 local mark -- its once key, set and not yet kept
 
 -- put reads a job off the cursors and puts it; one that exists already is left alone when gently.
-local function put(P, replies, gently)
-  local id, lane, keep, shape = A[s], A[s + 1], A[s + 2], A[s + 3]
+local function put(P, id, replies, gently)
+  local lane, meta, shape = A[s], A[s + 1], A[s + 2]
   local mode, nt, hs, hx, ht = byte(shape, 1, 5)
-  s = s + 4
+  s = s + 3
   local at, serial, x, tags, ttl
   if mode ~= 110 then at = A[s]; s = s + 1 end
   if hs == 49 then serial = A[s]; s = s + 1 end
@@ -42,9 +44,7 @@ local function put(P, replies, gently)
   b = b + 1
   if nt == 110 then note = A[b]; b = b + 1 elseif nt == 114 then note = table.concat(replies, '\n') end
   if gently and call('EXISTS', j) == 1 then return end
-  local m = NOW .. '\n' .. lane .. '\n' .. keep
-  if tags then m = m .. tags end
-  if note then call('HSET', j, 'b', body, 'm', m, 'n', note) else call('HSET', j, 'b', body, 'm', m) end
+  if note then call('HSET', j, 'b', body, 'm', NOW .. meta, 'n', note) else call('HSET', j, 'b', body, 'm', NOW .. meta) end
   if serial then call('HSET', j, 's', serial) end
   if x then call('HSET', j, 'x', x) end
   if mode == 110 then wait(P, lane, id, NOW)
@@ -178,14 +178,19 @@ local function change(p)
     end
     if A[e + 4] == '1' then enote = A[b]; b = b + 1 end
   end
-  local ids = jobs + refused
+  local ids, at = jobs + refused, s
   if fin == 0 and ids > 0 then
-    local ks = {}
-    for i = 1, ids do ks[i] = P .. 'j:' .. A[s + i - 1] end
-    if call('EXISTS', unpack(ks)) > 0 then undo(); return 'X' end
+    local there
+    if ids == 1 then there = call('EXISTS', P .. 'j:' .. A[s])
+    else
+      local ks = {}
+      for i = 1, ids do ks[i] = P .. 'j:' .. A[s + i - 1] end
+      there = call('EXISTS', unpack(ks))
+    end
+    if there > 0 then undo(); return 'X' end
   end
   s = s + ids
-  local replies = {}
+  local replies = moves > 0 and {} or nothing
   for i = 1, moves do
     local args, n = {}, tonumber(A[s + 1])
     for k = 1, n do args[k] = A[s + 1 + k] end
@@ -203,7 +208,7 @@ local function change(p)
       if refused == 0 or fin == 1 then undo() end
       if fin == 1 then finish(P, f, fnote) end
       s, b = rs, rb
-      for _ = 1, refused do put(P, replies, fin == 1) end
+      for k = 1, refused do put(P, A[at + jobs + k - 1], replies, fin == 1) end
       return fin == 1 and 'K' or 'R', replies
     end
   end
@@ -213,7 +218,7 @@ local function change(p)
     call('SET', P .. 'n:' .. A[s], A[s + 1], 'PX', A[s + 2])
     s = s + 3
   end
-  for _ = 1, jobs do put(P, replies, fin == 1) end
+  for k = 1, jobs do put(P, A[at + k - 1], replies, fin == 1) end
   if why then return 'W', { why } end
   return 'K', replies
 end

@@ -173,7 +173,11 @@ func (j *Job) check(shard int) error {
 func (it *item) job(q *Queue, j *Job) {
 	shape := [5]byte{'n', '-', '0', '0', '0'}
 	it.blob(j.Body)
-	it.str(j.ID, j.Lane, ms(j.Keep), "")
+	tags := ""
+	if len(j.Tags) > 0 {
+		tags = "\n" + strings.Join(j.Tags, "\n")
+	}
+	it.str(j.Lane, "\n"+j.Lane+"\n"+ms(j.Keep)+tags, "")
 	at := len(it.strs) - 1
 	group := q.hands.groupBit(j.Lane)
 	switch {
@@ -206,9 +210,9 @@ func (it *item) job(q *Queue, j *Job) {
 		shape[3] = '1'
 		it.str(strconv.FormatInt(j.Expires.UnixMilli(), 10))
 	}
-	if len(j.Tags) > 0 {
+	if tags != "" {
 		shape[4] = '1'
-		it.str("\n"+strings.Join(j.Tags, "\n"), strconv.FormatInt(j.listedFor(), 10))
+		it.str(tags, strconv.FormatInt(j.listedFor(), 10))
 	}
 	it.strs[at] = string(shape[:])
 }

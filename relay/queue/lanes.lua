@@ -40,12 +40,12 @@ end
 local awake = {} -- lanes this call knows to stand in their group with a due_us not past NOW
 
 local function wait(P, lane, id, score)
-  call('ZADD', P .. 'q:' .. lane, score, id)
-  local k = P .. lane
-  if awake[k] then return end
+  local q = P .. 'q:' .. lane
+  call('ZADD', q, score, id)
+  if awake[q] then return end
   local group = match(lane, '^[^:]*')
   if call('ZADD', P .. 'g:' .. group, 'LT', score, lane) == 1 then call('SADD', P .. 'gs', group) end
-  if score == NOW then awake[k] = true end
+  if score == NOW then awake[q] = true end
 end
 
 local function park(P, lane, id, name, x)
