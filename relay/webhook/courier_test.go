@@ -105,7 +105,9 @@ func TestDeliverJudgement(t *testing.T) {
 		{"299", status(299, ""), Delivered, 299, "", 0},
 		{"300", status(300, ""), Failed, 300, "status 300: redirects are not followed", 0},
 		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, Failed, 302, "status 302: redirects are not followed", 0},
-		{"redirect that keeps the body", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusPermanentRedirect) }, Failed, 308, "status 308: redirects are not followed", 0},
+		{"redirect that keeps the body", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusPermanentRedirect)
+		}, Failed, 308, "status 308: redirects are not followed", 0},
 		{"redirect to nonsense", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Location", "http://%zz")
 			w.WriteHeader(301)
