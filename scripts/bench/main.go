@@ -30,6 +30,7 @@ type options struct {
 	fsync   string
 	asJSON  bool
 	drain   int
+	profile string
 }
 
 func main() {
@@ -46,6 +47,7 @@ func main() {
 	flag.StringVar(&o.fsync, "fsync", "everysec", "Redis' appendfsync: everysec or always")
 	flag.BoolVar(&o.asJSON, "json", false, "print the figures as JSON too")
 	flag.IntVar(&o.drain, "messages", 20000, "messages of the drain")
+	flag.StringVar(&o.profile, "profile", "", "folder for a CPU profile of each case, taken while it runs")
 	flag.Parse()
 	var err error
 	switch *role {

@@ -7,8 +7,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -119,9 +122,13 @@ func one(o options, rep *report, name string, target, redis *process, reqs []req
 	if redis != nil {
 		r0, rok = redis.cpu()
 	}
+	profiled := profile(o, target, name, limit)
 	closed, err := load{addr: target.addr, conns: o.conns, want: want, limit: limit, next: spread(reqs[:cut], o.conns)}.run()
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
+	}
+	if err := <-profiled; err != nil {
+		return err
 	}
 	f := figure{PerSecond: closed.perSecond(), P50: closed.P50, P99: closed.P99, Refused: closed.Refused}
 	per := 100000 / float64(closed.Done)
@@ -187,21 +194,24 @@ func pushes(n int, format callback.Format, run int) []request {
 		if format == callback.JSON {
 			kind = "application/json"
 		}
-		out[i] = post("bench", "/callback/"+benchApp+"?"+query, map[string]string{"Content-Type": kind}, body)
+		out[i] = post("bench.example.com", "/callback/"+benchApp+"?"+query, map[string]string{"Content-Type": kind, "User-Agent": "Mozilla/4.0",
+			"Accept": "*/*", "Pragma": "no-cache", "Connection": "Keep-Alive"}, body)
 	}
 	return out
 }
 
-// popup is an accepted popup of two templates, in the captured shapes.
+// popup is an accepted popup of one template, in the captured shapes.
 func popup(format callback.Format, openid string, at int64) []byte {
-	second := strings.Replace(benchTemplate, "0A", "0B", 1)
 	if format == callback.JSON {
-		return fmt.Appendf(nil, `{"ToUserName":"gh_0123456789ab","FromUserName":"%s","CreateTime":%d,"MsgType":"event","Event":"subscribe_msg_popup_event","List":[{"PopupScene":"0","SubscribeStatusString":"accept","TemplateId":"%s"},{"PopupScene":"0","SubscribeStatusString":"reject","TemplateId":"%s"}]}`,
-			openid, at, benchTemplate, second)
+		return fmt.Appendf(nil, `{"ToUserName":"gh_0123456789ab","FromUserName":"%s","CreateTime":%d,"MsgType":"event","Event":"subscribe_msg_popup_event","List":{"PopupScene":"0","SubscribeStatusString":"accept","TemplateId":"%s"},"padding":"%s"}`,
+			openid, at, benchTemplate, padding[:300])
 	}
-	return fmt.Appendf(nil, `<xml><ToUserName><![CDATA[gh_0123456789ab]]></ToUserName><FromUserName><![CDATA[%s]]></FromUserName><CreateTime>%d</CreateTime><MsgType><![CDATA[event]]></MsgType><Event><![CDATA[subscribe_msg_popup_event]]></Event><SubscribeMsgPopupEvent><List><TemplateId><![CDATA[%s]]></TemplateId><SubscribeStatusString><![CDATA[accept]]></SubscribeStatusString><PopupScene>0</PopupScene></List><List><TemplateId><![CDATA[%s]]></TemplateId><SubscribeStatusString><![CDATA[reject]]></SubscribeStatusString><PopupScene>0</PopupScene></List></SubscribeMsgPopupEvent></xml>`,
-		openid, at, benchTemplate, second)
+	return fmt.Appendf(nil, `<xml><ToUserName><![CDATA[gh_0123456789ab]]></ToUserName><FromUserName><![CDATA[%s]]></FromUserName><CreateTime>%d</CreateTime><MsgType><![CDATA[event]]></MsgType><Event><![CDATA[subscribe_msg_popup_event]]></Event><SubscribeMsgPopupEvent><List><TemplateId><![CDATA[%s]]></TemplateId><SubscribeStatusString><![CDATA[accept]]></SubscribeStatusString><PopupScene>0</PopupScene></List></SubscribeMsgPopupEvent><padding><![CDATA[%s]]></padding></xml>`,
+		openid, at, benchTemplate, padding[:80])
 }
+
+// padding brings a push to 1 KB sealed, whatever its format.
+var padding = strings.Repeat("0123456789", 40)
 
 // sendRequests are signed sends, each to another user. `try` reserves without asking for a credit the measurement would
 // have to grant first; it costs the same commands.
@@ -217,7 +227,7 @@ func sendRequests(people []string, host string) []request {
 		id := "bench-" + rand.Text()
 		mac := hmac.New(sha256.New, key)
 		fmt.Fprintf(mac, "%s.%s.%s", id, stamp, body)
-		out[i] = post(host, "/v1/partners/bench/messages", map[string]string{"Content-Type": "application/json", "webhook-id": id,
+		out[i] = post(host, "/v1/partners/bench/messages", map[string]string{"Content-Type": "application/json", "User-Agent": "orders/1.0", "Accept": "*/*", "webhook-id": id,
 			"webhook-timestamp": stamp, "webhook-signature": "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))}, body)
 	}
 	return out
@@ -230,4 +240,27 @@ func sendBody(openid string) []byte {
 		panic(err) // strings and maps always encode
 	}
 	return raw
+}
+
+// profile takes a CPU profile of the process while the load runs, when that is asked for.
+func profile(o options, p *process, name string, d time.Duration) <-chan error {
+	done := make(chan error, 1)
+	if o.profile == "" {
+		done <- nil
+		return done
+	}
+	go func() {
+		res, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.addr, max(int(d.Seconds())-1, 1)))
+		if err != nil {
+			done <- err
+			return
+		}
+		defer res.Body.Close()
+		raw, err := io.ReadAll(res.Body)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(o.profile, strings.NewReplacer(" ", "_", ",", "").Replace(name)+".pprof"), raw, 0o644)
+		}
+		done <- err
+	}()
+	return done
 }

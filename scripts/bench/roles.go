@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
+	_ "net/http/pprof" // a role can be looked into while it runs: /debug/pprof
 	"net/netip"
 	"time"
 
@@ -27,7 +27,7 @@ func runBare() error {
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
 	e.POST("/bare", func(c *gin.Context) {
-		if _, err := io.Copy(io.Discard, c.Request.Body); err != nil {
+		if _, err := c.GetRawData(); err != nil {
 			c.AbortWithStatus(http.StatusBadRequest)
 			return
 		}
@@ -42,7 +42,10 @@ func serve(h http.Handler) error {
 		return err
 	}
 	fmt.Println(l.Addr())
-	return (&http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}).Serve(l)
+	mux := http.NewServeMux()
+	mux.Handle("/", h)
+	mux.Handle("/debug/pprof/", http.DefaultServeMux)
+	return (&http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}).Serve(l)
 }
 
 // runGateway puts the rooms together for the one app and partner of the measurement.
