@@ -34,6 +34,7 @@ type Config struct {
 	Retention             Retention      `yaml:"retention"`
 	Limits                Limits         `yaml:"limits"`
 	Messages              Messages       `yaml:"messages"`
+	Queue                 Queue          `yaml:"queue"`
 	Subscriptions         Subscriptions  `yaml:"subscriptions"`
 	AllowPrivateEndpoints []netip.Prefix `yaml:"allow_private_endpoints"`
 	Log                   Log            `yaml:"log"`
@@ -152,6 +153,11 @@ type Messages struct {
 	HeldPerUser     int           `yaml:"held_per_user"`
 }
 
+// Queue steers the work that waits.
+type Queue struct {
+	Lease time.Duration `yaml:"lease"` // of what a worker has in hand
+}
+
 // Subscriptions is the policy of the account of consent.
 type Subscriptions struct {
 	Trust         string        `yaml:"trust"` // event | client | both
@@ -190,6 +196,7 @@ func (l *Limits) defaults() {
 		MPPerIP: Rate{PerSecond: 20, Burst: 40}, MPPerOpenID: Rate{PerSecond: 5, Burst: 10}}
 }
 func (m *Messages) defaults() { m.UnknownDeadline, m.HeldPerUser = 15*time.Minute, 100 }
+func (q *Queue) defaults()    { q.Lease = 30 * time.Second }
 func (s *Subscriptions) defaults() {
 	*s = Subscriptions{Trust: "both", PairingWindow: time.Minute, PopupReject: "keep", UnprovenMax: 3}
 }

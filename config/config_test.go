@@ -224,12 +224,13 @@ func TestSecretFiles(t *testing.T) {
 		"source: stable", "source: external\n      url: https://t.example/x?key=hunter2\n      header_file: header",
 	).Replace(string(Example()))
 	write("wxrelay.yml", raw)
-	c, err := Load(filepath.Join(dir, "wxrelay.yml"), []string{"WXRELAY_MASTER_KEY_FILE=" + filepath.Join(dir, "missing")})
+	_, err := Load(filepath.Join(dir, "wxrelay.yml"), []string{"WXRELAY_MASTER_KEY_FILE=" + filepath.Join(dir, "missing")})
 	want := "master_key_file: " + filepath.Join(dir, "missing") + ": no such file or directory"
 	if err == nil || err.Error() != want {
 		t.Fatalf("%v", err)
 	}
-	if c, err = Load(filepath.Join(dir, "wxrelay.yml"), nil); err != nil {
+	c, err := Load(filepath.Join(dir, "wxrelay.yml"), nil)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Apps[0].Secret.Reveal() != "hunter2" || len(c.Partners[0].Secrets) != 2 || c.Apps[0].Token.Header["X-Key"].Reveal() != "hunter2" {

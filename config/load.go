@@ -155,7 +155,7 @@ func scrubYAML(err error) string {
 const maxFile = 4 << 20
 
 func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}

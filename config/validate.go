@@ -34,7 +34,9 @@ const (
 	maxBody       = 1 << 20 // one push or request becomes one queued job
 	maxProxyBody  = 64 << 20
 	maxBatch      = 10000
-	maxTimeout    = 30 * time.Second // a job in hand is leased for 60 s, a call must end well before
+	maxTimeout    = 30 * time.Second
+	minLease      = 3 * time.Second // renewed every sixth of it: a busy machine must not lose it
+	maxLease      = 10 * time.Minute
 	maxRetention  = 366 * 24 * time.Hour
 	maxAESKeyLen  = 43
 	masterKeySize = 32
@@ -79,6 +81,11 @@ func (c *Config) validate(f *filling) {
 	if c.Messages.UnknownDeadline > c.Retention.Messages && c.Retention.Messages >= time.Minute {
 		f.refuse("messages.unknown_deadline", "%s, longer than a message is kept (retention.messages %s)",
 			formatDuration(c.Messages.UnknownDeadline), formatDuration(c.Retention.Messages))
+	}
+	f.between("queue.lease", c.Queue.Lease, minLease, maxLease)
+	if c.Queue.Lease < c.WeChat.Timeout && c.Queue.Lease >= minLease && c.WeChat.Timeout <= maxTimeout {
+		f.refuse("queue.lease", "%s, shorter than a call to WeChat may take (wechat.timeout %s)",
+			formatDuration(c.Queue.Lease), formatDuration(c.WeChat.Timeout))
 	}
 	f.oneOf("subscriptions.trust", c.Subscriptions.Trust, "event", "client", "both")
 	f.between("subscriptions.pairing_window", c.Subscriptions.PairingWindow, 0, time.Hour)

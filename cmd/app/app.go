@@ -60,6 +60,8 @@ type App struct {
 	public, admin         *http.Server
 	publicAddr, adminAddr net.Addr
 	gate, desk            swap // what the two doors show
+	faultLines, pushLines valve
+	queueLines            valve
 
 	ready    chan struct{} // closed once the rooms are joined
 	failed   chan error    // the one thing that ended it before Close
@@ -137,9 +139,7 @@ func (a *App) edges(c *config.Config, p *plan) (err error) {
 	}
 	a.courier = webhook.NewCourier(webhook.CourierOptions{AllowPrivate: c.AllowPrivateEndpoints, Version: a.version})
 	a.door, err = callback.NewDoor(p.callback, a.hear, callback.DoorOptions{BodyLimit: int64(c.Limits.Body),
-		OnResult: a.heard, OnError: func(app string, err error) {
-			a.log.Warn("push not taken", zap.String("app", app), zap.Error(err))
-		}})
+		OnResult: a.heard, OnError: a.misheard})
 	return err
 }
 
@@ -166,6 +166,12 @@ func (a *App) heard(app, event, result string) {
 	a.metrics.push(app, event, result)
 }
 
+func (a *App) misheard(app string, err error) {
+	if held, ok := a.pushLines.open(time.Now()); ok {
+		a.log.Warn("push not taken", zap.String("app", app), zap.Error(err), zap.Int64("not_logged_before", held))
+	}
+}
+
 func (a *App) alert(app string, err error) {
 	a.metrics.alerts.WithLabelValues(app).Inc()
 	var api *wechat.APIError
@@ -190,7 +196,7 @@ func (a *App) remarks(c *config.Config) {
 	}
 }
 
-// enter joins the rooms now, or, when Redis is away, as soon as it is there.
+// enter joins the rooms now, or, when Redis is away, as soon as it is there (decision 2).
 func (a *App) enter(ctx context.Context) error {
 	first, cancel := context.WithTimeout(ctx, openWait)
 	defer cancel()

@@ -121,5 +121,9 @@ func (a *App) consoleChecks(ctx context.Context) []console.Check {
 // fault logs what a door did not tell the outside.
 func (a *App) fault(requestID, route string, err error) {
 	a.metrics.faults.WithLabelValues(a.metrics.routes.or(route)).Inc()
-	a.log.Error("request failed", zap.String("request_id", requestID), zap.String("route", route), zap.Error(err))
+	held, ok := a.faultLines.open(time.Now())
+	if !ok {
+		return
+	}
+	a.log.Error("request failed", zap.String("request_id", requestID), zap.String("route", route), zap.Error(err), zap.Int64("not_logged_before", held))
 }

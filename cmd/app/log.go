@@ -2,6 +2,7 @@ package app
 
 import (
 	"io"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,6 +39,32 @@ func NewLog(w io.Writer, c config.Log) (log *zap.Logger, level zap.AtomicLevel, 
 		return nil
 	}))
 	return log, level, func() { _ = out.Stop() }
+}
+
+// valve lets so many lines through in a second, so that an outage does not end in a flood: what is counted in /metrics
+// need not be written down ten thousand times.
+type valve struct {
+	mu     sync.Mutex
+	second int64
+	passed int
+	held   int64
+}
+
+const linesPerSecond = 20
+
+// open tells whether a line may pass, and how many were held back since the last one that did.
+func (v *valve) open(now time.Time) (held int64, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if s := now.Unix(); s != v.second {
+		v.second, v.passed = s, 0
+	}
+	if v.passed++; v.passed > linesPerSecond {
+		v.held++
+		return 0, false
+	}
+	held, v.held = v.held, 0
+	return held, true
 }
 
 // setLevel takes a level of the config, which has been validated.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -25,6 +26,26 @@ func TestLabelsAreBounded(t *testing.T) {
 	long := bounded{most: 3}
 	if got := long.or(strings.Repeat("x", 65)); got != "other" {
 		t.Errorf("a name of 65 letters: %s", got)
+	}
+}
+
+// TestValve: an outage is told of, not flooded with.
+func TestValve(t *testing.T) {
+	var v valve
+	passed := 0
+	for range 1000 {
+		if _, ok := v.open(time.Unix(1, 0)); ok {
+			passed++
+		}
+	}
+	if passed != linesPerSecond {
+		t.Errorf("%d lines in a second", passed)
+	}
+	if held, ok := v.open(time.Unix(2, 0)); !ok || held != 1000-linesPerSecond {
+		t.Errorf("the next second: %t, %d held back", ok, held)
+	}
+	if held, ok := v.open(time.Unix(2, 1)); !ok || held != 0 {
+		t.Errorf("told twice: %d", held)
 	}
 }
 

@@ -162,7 +162,7 @@ func tuneCluster(o *redis.ClusterOptions) {
 	o.MinIdleConns, o.DialerRetries, o.MaxRedirects = or(o.MinIdleConns, 2), or(o.DialerRetries, 1), or(o.MaxRedirects, 8)
 }
 
-// embedded starts a Redis inside this process, behind a random password on a loopback port. Its keys expire in real
+// embedded starts a Redis inside this process, behind a random password on a loopback port (decision 4). Its keys expire in real
 // time: the library only lets time pass when it is told to.
 func embedded() (redis.UniversalClient, func() error, error) {
 	m := miniredis.NewMiniRedis()

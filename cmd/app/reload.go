@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"reflect"
 
 	"go.uber.org/zap"
@@ -54,8 +55,8 @@ func (a *App) Refuse(err error) {
 }
 
 func faultLines(err error) []string {
-	faults, ok := err.(config.Faults) //nolint:errorlint // Load and Parse give it as it is
-	if !ok {
+	var faults config.Faults
+	if !errors.As(err, &faults) {
 		return []string{err.Error()}
 	}
 	lines := make([]string, len(faults))
@@ -77,6 +78,7 @@ func needRestart(old, now *config.Config) (paths []string) {
 		{"redis.url", old.Redis.URL.Equal(now.Redis.URL)},
 		{"redis.shards", old.Redis.Shards == now.Redis.Shards},
 		{"wechat", old.WeChat == now.WeChat},
+		{"queue.lease", old.Queue.Lease == now.Queue.Lease},
 		{"limits.body", old.Limits.Body == now.Limits.Body},
 		{"limits.proxy_body", old.Limits.ProxyBody == now.Limits.ProxyBody},
 		{"master_key", old.MasterKey.Equal(now.MasterKey) && reflect.DeepEqual(old.MasterKeyPrevious, now.MasterKeyPrevious)},

@@ -39,8 +39,8 @@ func (a *App) join(ctx context.Context) error {
 		return err
 	}
 	q, err := queue.Open(ctx, a.rdb, queue.Options{
-		Shards: c.Redis.Shards, Riders: []queue.Rider{{Name: ledger.RiderName, Lua: ledger.Lua}},
-		BuriedKeep: c.Retention.Buried, Grace: c.ShutdownGrace, OnError: a.queueTrouble(),
+		Shards: c.Redis.Shards, Riders: relay.Riders(),
+		Lease: c.Queue.Lease, BuriedKeep: c.Retention.Buried, Grace: c.ShutdownGrace, OnError: a.queueTrouble,
 	})
 	if err != nil {
 		return err
@@ -85,16 +85,10 @@ func (a *App) loop(name string, run func(context.Context) error) {
 	}()
 }
 
-// queueTrouble counts what the queue's loops survive, and logs the first of each ten seconds.
-func (a *App) queueTrouble() func(error) {
-	var last, silent atomic.Int64
-	return func(err error) {
-		a.metrics.queueErrors.Inc()
-		now, then := time.Now().UnixNano(), last.Load()
-		if now-then < int64(10*time.Second) || !last.CompareAndSwap(then, now) {
-			silent.Add(1)
-			return
-		}
-		a.log.Error("queue", zap.Error(err), zap.Int64("not_logged_before", silent.Swap(0)))
+// queueTrouble counts and logs what the queue's loops survive.
+func (a *App) queueTrouble(err error) {
+	a.metrics.queueErrors.Inc()
+	if held, ok := a.queueLines.open(time.Now()); ok {
+		a.log.Error("queue", zap.Error(err), zap.Int64("not_logged_before", held))
 	}
 }

@@ -34,7 +34,8 @@ func (a *App) Close(ctx context.Context) error {
 	return a.closeErr
 }
 
-// drain ends the public door's requests and the loops side by side. What a last request queues is for the next process.
+// drain ends the public door's requests and the loops side by side (decision 3). What a last request queues is for the
+// next process.
 func (a *App) drain(ctx context.Context) (inTime bool) {
 	a.endLife()
 	var both sync.WaitGroup

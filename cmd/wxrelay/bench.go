@@ -127,7 +127,7 @@ func (p *program) benchOwn(each load, out *benchResult, store string) error {
 	case <-p.ctx.Done():
 		return p.ctx.Err()
 	case <-time.After(10 * time.Second):
-		return fmt.Errorf("Redis at %s is not there", c.Redis.URL) //nolint:staticcheck // a name
+		return fmt.Errorf("no Redis at %s", c.Redis.URL)
 	}
 	if err := p.against(out, each, "pushes", a.PublicAddr(), http.StatusOK, pushRequests(app.CallbackApp(c.Apps[0]), "/callback/"+c.Apps[0].ID)); err != nil {
 		return err

@@ -26,13 +26,11 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
 	go func() {
 		<-ctx.Done()
 		stop() // a second signal ends us at once
 	}()
-	p := &program{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr, env: os.Environ(), hup: hup}
+	p := &program{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr, env: os.Environ(), hup: hangups}
 	os.Exit(p.run(os.Args[1:]))
 }
 
@@ -40,8 +38,15 @@ func main() {
 type program struct {
 	ctx            context.Context
 	stdout, stderr io.Writer
-	env            []string         // os.Environ form
-	hup            <-chan os.Signal // SIGHUP
+	env            []string                // os.Environ form
+	hup            func() <-chan os.Signal // asked by serve: elsewhere SIGHUP ends the program as usual; nil = there is none
+}
+
+// hangups gives SIGHUPs from now on.
+func hangups() <-chan os.Signal {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c
 }
 
 // command is one subcommand. Its run returns nil, a usageError, config.Faults, errSilent or any other error.

@@ -197,7 +197,7 @@ func TestProcessExitCodes(t *testing.T) {
 
 func statusOf(t *testing.T, url string) int {
 	t.Helper()
-	resp, err := http.Get(url) //nolint:noctx // a test
+	resp, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -144,11 +145,11 @@ func readRaw(name string) ([]byte, error) {
 	case "-":
 		return io.ReadAll(io.LimitReader(os.Stdin, 1<<20))
 	}
-	return os.ReadFile(name) //nolint:gosec // the caller names the file
+	return os.ReadFile(name)
 }
 
-func (p *program) postPush(url string, body []byte) error {
-	req, err := http.NewRequestWithContext(p.ctx, http.MethodPost, url, bytes.NewReader(body))
+func (p *program) postPush(target string, body []byte) error {
+	req, err := http.NewRequestWithContext(p.ctx, http.MethodPost, target, bytes.NewReader(body))
 	if err != nil {
 		return usagef("-to: not a URL")
 	}
@@ -215,14 +216,9 @@ func client(timeout time.Duration) *http.Client {
 
 // plainly drops the URL from a client's error: a push's query carries its signature.
 func plainly(err error) string {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return err.Error()
-		}
-		if _, ok := inner.(*net.OpError); ok { //nolint:errorlint // looking one step ahead, on purpose
-			return inner.Error()
-		}
-		err = inner
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		return ue.Err.Error()
 	}
+	return err.Error()
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"os"
 	"sync"
 
 	"github.com/wxrelay/wxrelay/cmd/app"
@@ -28,25 +29,29 @@ func serve(p *program, fs *flag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
+	var hup <-chan os.Signal
+	if p.hup != nil {
+		hup = p.hup()
+	}
 	ctx, stop := context.WithCancel(p.ctx)
 	defer stop()
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer stop()
 	return app.Run(ctx, c, app.Options{Stderr: p.stderr, Version: versionOf().Version}, func(a *app.App) {
-		watching.Go(func() { watch(ctx, p, c, a) })
+		watching.Go(func() { watch(ctx, hup, c, a) })
 	})
 }
 
 // watch reloads the config of a running gateway until ctx ends.
-func watch(ctx context.Context, p *program, c *config.Config, a *app.App) {
+func watch(ctx context.Context, hup <-chan os.Signal, c *config.Config, a *app.App) {
 	kick := make(chan struct{})
 	go func() {
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-p.hup:
+			case <-hup:
 				select {
 				case kick <- struct{}{}:
 				case <-ctx.Done():
