@@ -146,12 +146,12 @@ func (r *Relay) SetRules(rules Rules) {
 	r.rules.Store(&rules)
 }
 
-// Register puts the journeys' second halves on the queue.
+// Register puts the journeys' second halves on the queue. The lease is the queue's own (its Options).
 func (r *Relay) Register() {
-	r.q.Handle(lanePush, queue.Group{Concurrency: 64, PerLane: 64, Lease: 30 * time.Second}, r.followPush)
-	r.q.Handle(laneSend, queue.Group{Concurrency: 256, PerLane: 128, Lease: 30 * time.Second}, r.sendOne)
-	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: 10, Lease: 60 * time.Second}, r.deliverOne)
-	r.q.Handle(laneRelease, queue.Group{Concurrency: 32, PerLane: 32, Lease: 30 * time.Second}, r.releaseHeld)
+	r.q.Handle(lanePush, queue.Group{Concurrency: 64, PerLane: 64}, r.followPush)
+	r.q.Handle(laneSend, queue.Group{Concurrency: 256, PerLane: 128}, r.sendOne)
+	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: 10}, r.deliverOne)
+	r.q.Handle(laneRelease, queue.Group{Concurrency: 32, PerLane: 32}, r.releaseHeld)
 }
 
 // Groups of lanes: the text before a lane's first colon.
