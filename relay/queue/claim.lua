@@ -35,16 +35,16 @@ local function read(P, id) return call('HMGET', P .. 'j:' .. id, 'm', 'b', 'n', 
 local function lapse(P, session)
   local held, n = call('HGETALL', P .. 'h'), 0
   for k = 1, #held, 2 do
-    if sub(held[k + 1], 1, #session + 1) == session .. '.' then
+    local id, holder = match(held[k], '^(%S+) ([^.]+)')
+    if holder == session then
       if n == 128 then return end -- the rest next time
       n = n + 1
-      local id, lane = held[k], match(held[k + 1], '^%S+ (.*)$')
+      call('HDEL', P .. 'h', held[k])
       local j = call('HMGET', P .. 'j:' .. id, 'm', 's')
-      call('HDEL', P .. 'h', id)
       if j[2] then free(P, j[2]) end
       if j[1] then
         call('HINCRBY', P .. 'j:' .. id, 'r', 1)
-        wait(P, lane, id, NOW)
+        wait(P, held[k + 1], id, NOW)
       end
     end
   end
@@ -84,8 +84,8 @@ local function draw(P, G, lane, n, holds)
         call('HINCRBY', P .. 'u', 's' .. lane, 1)
       else
         hand(P, id, due[k + 1], G.token, j)
-        holds[#holds + 1] = id
-        holds[#holds + 1] = G.token .. ' ' .. lane
+        holds[#holds + 1] = id .. ' ' .. G.token
+        holds[#holds + 1] = lane
         given[#given + 1] = P .. ' ' .. id
         got = got + 1
       end
@@ -205,8 +205,7 @@ local old = call('GET', memory)
 if old and sub(old, 1, #seq + 1) == seq .. '\n' then
   for _, G in ipairs(groups) do
     for P, id in string.gmatch(sub(old, #seq + 2), '(%S+) (%S+)\n') do
-      local held = call('HGET', P .. 'h', id)
-      if held and sub(held, 1, #G.token + 1) == G.token .. ' ' then
+      if call('HEXISTS', P .. 'h', id .. ' ' .. G.token) == 1 then
         hand(P, id, NOW, G.token, read(P, id))
         call('ZADD', P .. 'z', until_(G.lease), G.session)
       end

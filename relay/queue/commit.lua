@@ -2,10 +2,11 @@
 -- KEYS[1]  prefix of a shard. On a cluster every change is of this shard; on a single Redis they may be of any.
 -- ARGV     caller, number of the call, buried_keep_ms, then changes to the end:
 --            size (of all its ARGV), blobs (how many of them, at its end, are bodies and notes), prefix,
---            shape (bytes: once, moves, finish, edit, jobs/256, jobs%256, refused/256, refused%256, names),
+--            shape (bytes: once, moves, finish (how many ARGV), edit, jobs/256, jobs%256, refused/256, refused%256, names),
 --            [where Refused starts: strings, blobs]
 --            [once: name, ms]
---            [finish: id, token, lane, serial, verdict, after_ms, reason, version, attempts, keep_ms, x, due_us, tags, noted]
+--            [finish: id, token, lane, serial, verdict, noted, keep_ms, tags, version; but for Done and GiveBack more of it: after_ms, x,
+--             reason, attempts; for GiveBack only: due_us in the place of version]
 --            [edit: id, version, to, after_ms, noted]
 --            ids of Jobs and Refused
 --            moves: rider, n, args...
@@ -58,45 +59,48 @@ local function put(P, id, replies, gently)
   if tags then list(P, id, tags, ttl) end
 end
 
-local function finish(P, f, note)
-  local id, lane, serial, verdict = A[f], A[f + 2], A[f + 3], A[f + 4]
-  local j, version, keep, x = P .. 'j:' .. id, A[f + 7], A[f + 9], A[f + 10]
-  call('HDEL', P .. 'h', id)
+-- place does the verdict whose ARGV start at f, on a job that has left the hand.
+local function place(P, f, note)
+  local id, lane, serial, verdict, keep, tags, version = A[f], A[f + 2], A[f + 3], A[f + 4], A[f + 6], A[f + 7], A[f + 8]
+  local j = P .. 'j:' .. id
   if serial ~= '' then free(P, serial) end
-  if verdict == 'g' then return wait(P, lane, id, A[f + 11]) end
-  if verdict == 'd' and keep == '0' then
-    call('DEL', j)
-    return unlist(P, id, A[f + 12])
-  end
-  if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
+  if verdict == 'g' then return wait(P, lane, id, version) end
   if verdict == 'd' then
-    call('HSET', j, 'st', 'ended', 'e', NOW_MS)
-    call('PEXPIRE', j, keep)
-  elseif verdict == 'r' then
-    call('HSET', j, 'a', A[f + 8], 'w', A[f + 6])
-    wait(P, lane, id, after(A[f + 5], x))
+    if keep == '0' then
+      call('DEL', j)
+      return unlist(P, id, tags)
+    end
+    if note then call('HSET', j, 'v', version, 'st', 'ended', 'e', NOW_MS, 'n', note)
+    else call('HSET', j, 'v', version, 'st', 'ended', 'e', NOW_MS) end
+    return call('PEXPIRE', j, keep)
+  end
+  local ms, x, reason = A[f + 9], A[f + 10], A[f + 11]
+  if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
+  if verdict == 'r' then
+    call('HSET', j, 'a', A[f + 12], 'w', reason)
+    wait(P, lane, id, after(ms, x))
   elseif verdict == 's' then
-    wait(P, lane, id, after(A[f + 5], x))
+    wait(P, lane, id, after(ms, x))
   elseif verdict == 'l' then
     call('HINCRBY', j, 'r', 1)
-    wait(P, lane, id, after(A[f + 5], x))
+    wait(P, lane, id, after(ms, x))
   elseif verdict == 'b' then
-    call('HSET', j, 'st', 'buried', 'e', NOW_MS, 'w', A[f + 6])
+    call('HSET', j, 'st', 'buried', 'e', NOW_MS, 'w', reason)
     call('PEXPIRE', j, BURIED)
     local d = P .. 'd:' .. lane
     call('ZREMRANGEBYSCORE', d, '-inf', NOW_MS)
     call('ZADD', d, string.format('%.0f', now_ms + tonumber(BURIED)), id)
     call('PEXPIRE', d, BURIED)
-    outlive(P, A[f + 12], tonumber(BURIED))
+    outlive(P, tags, tonumber(BURIED))
   else -- 'p', its name in the place of the reason, its expiry in the place of the time
-    if A[f + 5] ~= '' then x = A[f + 5]; call('HSET', j, 'x', x) end
-    call('HSET', j, 'st', 'parked', 'p', A[f + 6])
-    park(P, lane, id, A[f + 6], x)
-    outlive(P, A[f + 12], 31536e6)
+    if ms ~= '' then x = ms; call('HSET', j, 'x', x) end
+    call('HSET', j, 'st', 'parked', 'p', reason)
+    park(P, lane, id, reason, x)
+    outlive(P, tags, 31536e6)
   end
 end
 
--- steer does an edit whose checks passed; J is what they read: m v st s p x
+-- steer does an edit whose checks passed; J is what they read: m v st s p x, and where it waits
 local function steer(P, e, note, J)
   local id, to = A[e], A[e + 2]
   local j, st, x = P .. 'j:' .. id, J[3], J[6]
@@ -119,10 +123,7 @@ local function steer(P, e, note, J)
   end
   if to == '1' then
     call('HDEL', j, 'a')
-    if not st then
-      local at = call('ZSCORE', P .. 'q:' .. lane, id)
-      if not at or num(at) <= num(HORIZON) then return end -- ready already, or next in its serial's line: it keeps its place
-    end
+    if not st and num(J.at) <= num(HORIZON) then return end -- ready already, or in its serial's line: it keeps its place
   end
   leave(P, lane, id, J[4], st, J[5])
   if st then
@@ -131,6 +132,13 @@ local function steer(P, e, note, J)
     outlive(P, tags, math.max(tonumber(keep), tonumber(BURIED)))
   end
   if to == '1' then wait(P, lane, id, NOW) else wait(P, lane, id, after(A[e + 3], x)) end
+end
+
+local held, heldlane -- the job that it finishes, out of the hand and not yet elsewhere
+
+local function finish(P, f, note)
+  place(P, f, note)
+  held = nil
 end
 
 local function undo()
@@ -144,6 +152,7 @@ local function change(p)
   local jobs, refused = jh * 256 + jl, rh * 256 + rl
   local rs, rb, f, fnote, e, enote, J, why
   local taken = false
+  held = nil
   s, b, mark = p + 4, p + tonumber(A[p]) - tonumber(A[p + 1]), nil
   if refused > 0 then rs, rb = p + tonumber(A[s]), b + tonumber(A[s + 1]); s = s + 2 end
   if once == 1 then
@@ -153,12 +162,13 @@ local function change(p)
     else taken = true end
     s = s + 2
   end
-  if fin == 1 then
+  if fin > 0 then
     f = s
-    s = s + 14
-    local hand, token = call('HGET', P .. 'h', A[f]), A[f + 1] .. ' '
-    if not hand or sub(hand, 1, #token) ~= token then undo(); return 'S' end
-    if A[f + 13] == '1' then fnote = A[b]; b = b + 1 end
+    s = s + fin
+    local hand = A[f] .. ' ' .. A[f + 1]
+    if call('HDEL', P .. 'h', hand) == 0 then undo(); return 'S' end
+    held, heldlane = hand, A[f + 2]
+    if A[f + 5] == '1' then fnote = A[b]; b = b + 1 end
     if taken then finish(P, f, fnote); return 'K' end -- what comes with it happened before
   end
   if ed == 1 then
@@ -166,14 +176,16 @@ local function change(p)
     s = s + 5
     J = call('HMGET', P .. 'j:' .. A[e], 'm', 'v', 'st', 's', 'p', 'x')
     local no
+    if J[1] and not J[3] then J.at = stands(P, match(J[1], '^%d+\n([^\n]*)'), A[e], J[4]) end
     if not J[1] then no = 'N'
-    elseif call('HEXISTS', P .. 'h', A[e]) == 1 then no = 'H'
+    elseif not J[3] and not J.at then no = 'H'
     elseif A[e + 1] ~= '-1' and tonumber(A[e + 1]) ~= tonumber(J[2] or 0) then no = 'V' end
     if no then
       undo()
       if fin == 0 then return no end
-      A[f + 4], A[f + 5] = 's', '1000' -- the handler reads again and decides again
-      finish(P, f, nil)
+      if A[f + 3] ~= '' then free(P, A[f + 3]) end
+      wait(P, A[f + 2], A[f], after(1000)) -- the handler reads again and decides again
+      held = nil
       return 'A'
     end
     if A[e + 4] == '1' then enote = A[b]; b = b + 1 end
@@ -205,20 +217,20 @@ local function change(p)
     end
     replies[i] = tostring(reply or '')
     if not ok then
-      if refused == 0 or fin == 1 then undo() end
-      if fin == 1 then finish(P, f, fnote) end
+      if refused == 0 or fin > 0 then undo() end
+      if fin > 0 then finish(P, f, fnote) end
       s, b = rs, rb
-      for k = 1, refused do put(P, A[at + jobs + k - 1], replies, fin == 1) end
-      return fin == 1 and 'K' or 'R', replies
+      for k = 1, refused do put(P, A[at + jobs + k - 1], replies, fin > 0) end
+      return fin > 0 and 'K' or 'R', replies
     end
   end
-  if fin == 1 then finish(P, f, fnote) end
+  if fin > 0 then finish(P, f, fnote) end
   if ed == 1 then steer(P, e, enote, J) end
   for _ = 1, names do
     call('SET', P .. 'n:' .. A[s], A[s + 1], 'PX', A[s + 2])
     s = s + 3
   end
-  for k = 1, jobs do put(P, A[at + k - 1], replies, fin == 1) end
+  for k = 1, jobs do put(P, A[at + k - 1], replies, fin > 0) end
   if why then return 'W', { why } end
   return 'K', replies
 end
@@ -228,6 +240,7 @@ while p <= n do
   local good, code, replies = pcall(change, p)
   if not good then
     pcall(undo)
+    if held then call('HSET', A[p + 2] .. 'h', held, heldlane) end
     code, replies = 'E', { text(code) }
   end
   local k = #out

@@ -22,8 +22,7 @@ for k = 1, #u, 2 do
   tell(sub(u[k], 2), sub(u[k], 1, 1) == 'p' and 'parked' or 'ready', u[k + 1])
 end
 local h = call('HVALS', P .. 'h')
-for _, v in ipairs(h) do
-  local lane = match(v, '^%S+ (.*)$')
+for _, lane in ipairs(h) do
   if not sums[lane] then lanes[#lanes + 1] = lane end
   sums[lane] = (sums[lane] or 0) + 1
 end

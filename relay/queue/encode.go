@@ -80,8 +80,9 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 		it.str(c.Once, ms(or(c.OnceFor, 24*time.Hour)))
 	}
 	if f != nil {
-		shape[2] = 1
+		before := len(it.strs)
 		it.verdict(q, f, v)
+		shape[2] = byte(len(it.strs) - before)
 	}
 	if e := c.Edit; e != nil {
 		shape[3] = 1
@@ -258,8 +259,15 @@ func (it *item) verdict(q *Queue, f *job, v *Verdict) {
 	if f.serial != "" {
 		it.ready = ^uint64(0) // the next of its serial may be of any lane
 	}
-	it.str(f.ID, f.token, f.Lane, f.serial, string(v.kind), when, v.reason, strconv.FormatInt(version, 10),
-		strconv.Itoa(attempts), f.keep, f.expires, f.due, f.tags, noted)
+	it.str(f.ID, f.token, f.Lane, f.serial, string(v.kind), noted, f.keep, f.tags)
+	switch v.kind {
+	case giveBack:
+		it.str(f.due)
+	case done:
+		it.str(strconv.FormatInt(version, 10))
+	default:
+		it.str(strconv.FormatInt(version, 10), when, f.expires, v.reason, strconv.Itoa(attempts))
+	}
 }
 
 // wake notes that groups get work after a while.

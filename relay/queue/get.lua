@@ -9,11 +9,8 @@ for _, id in ipairs(ARGV) do
   local k, where, at = #out, 'r', ''
   if j[1] and not j[7] then
     local lane = match(j[1], '^%d+\n([^\n]*)')
-    if call('HEXISTS', P .. 'h', id) == 1 then where = 'h'
-    else
-      at = call('ZSCORE', P .. 'q:' .. lane, id) or (j[11] and call('ZSCORE', P .. 's:' .. j[11], id)) or ''
-      if at ~= '' and num(at) > num(HORIZON) then where = 'l' end
-    end
+    at = stands(P, lane, id, j[11]) or ''
+    if at == '' then where = 'h' elseif num(at) > num(HORIZON) then where = 'l' end
   end
   for f = 1, 10 do out[k + f] = j[f] or '' end
   out[k + 11], out[k + 12] = where, at

@@ -6,7 +6,7 @@
 --   q:<lane>   zset  id -> due_us: ready and later jobs alike
 --   g:<group>  zset  lane -> due_us of its first job, or earlier; NEVER when empty
 --   gs         set   groups
---   h          hash  id -> "token lane": jobs in hand
+--   h          hash  "id token" -> lane: jobs in hand, that is, those that have no st and stand in no q and no s
 --   z          zset  session -> lease_until_ms of the workers with something in hand
 --   w          zset  id -> expires_ms (or NEVER): parked jobs;  k:<name> zset id -> parked_us: the same by name
 --   y, s:<serial>    hash serial -> id in hand;  zset id -> due_us: those that wait for it
@@ -56,6 +56,11 @@ end
 
 local function less(P, field)
   if call('HINCRBY', P .. 'u', field, -1) <= 0 then call('HDEL', P .. 'u', field) end
+end
+
+-- stands is the due_us of a job that waits, in its lane or its serial's line; nil when it is in hand.
+local function stands(P, lane, id, serial)
+  return call('ZSCORE', P .. 'q:' .. lane, id) or serial and call('ZSCORE', P .. 's:' .. serial, id) or nil
 end
 
 -- leave takes a job that is not in hand from where it stands; st is its field, name its park name.
