@@ -131,7 +131,7 @@ func (b *box) settleIn(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	b.public, b.admin = baseURL(b.app.PublicAddr()), baseURL(b.app.AdminAddr())
+	b.public, b.admin = urlOf(b.app.PublicAddr()), urlOf(b.app.AdminAddr())
 	b.client = &partnersim.Client{Base: b.public, Partner: partnerName, Secret: b.secret}
 	b.sim.SetApp(appName, func(a *wechatsim.App) { a.CallbackURL = b.public + "/callback/" + appName })
 	raw, err := b.config(b.app.PublicAddr(), b.app.AdminAddr())
@@ -175,11 +175,11 @@ func (b *box) serve(l net.Listener, h http.Handler) string {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
 	b.servers = append(b.servers, s)
 	go func() { _ = s.Serve(l) }() // ends when the box closes
-	return baseURL(l.Addr().String())
+	return urlOf(l.Addr().String())
 }
 
-// baseURL of a door; one that listens on all addresses is reached by loopback.
-func baseURL(addr string) string {
+// urlOf a door; one that listens on all addresses is reached by loopback.
+func urlOf(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "http://" + addr

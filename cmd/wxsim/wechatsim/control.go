@@ -309,6 +309,7 @@ type templateState struct {
 	ID    string       `json:"id"`
 	Title string       `json:"title"`
 	Type  TemplateType `json:"type"`
+	Popup bool         `json:"popup"` // requestSubscribeMessage knows it
 }
 
 type userState struct {
@@ -331,7 +332,7 @@ func (s *Sim) state() any {
 		st := appState{Name: conf.Name, AppID: conf.AppID, Kind: conf.Kind, Mode: conf.Mode, Format: conf.Format, Shape: conf.Shape,
 			Callback: conf.CallbackURL, Silenced: a.mark.silent(s.memory()), Users: []userState{}}
 		for _, t := range conf.Templates {
-			st.Templates = append(st.Templates, templateState{t.ID, t.Title, t.Type})
+			st.Templates = append(st.Templates, templateState{t.ID, t.Title, t.Type, !t.Legacy && !t.OfOA})
 		}
 		for i, acc := range s.world.everybody(a) {
 			if i == usersShown {

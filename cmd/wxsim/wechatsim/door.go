@@ -358,7 +358,7 @@ var (
 	escapedChar = regexp.MustCompile(`\\u[0-9a-fA-F]{4}`)
 )
 
-// read decodes the body as JSON: 44002 empty, 47001 not JSON, 40033 with \uXXXX in it.
+// read decodes the body as JSON: 44002 empty, 47001 not JSON, 40033 with \u escapes in it.
 func (c *call) read(into any) answer {
 	if len(bytes.TrimSpace(c.body)) == 0 {
 		return fail(44002, "empty post data")
