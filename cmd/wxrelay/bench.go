@@ -22,8 +22,8 @@ var benchCommand = command{
 	name: "bench", args: "[-duration 5s] [-n N] [-conns 64] [-redis URL] | -c FILE --app APP [--to URL]",
 	summary: "the load test, against a bare net/http handler in the same run",
 	help: `
-Without -c a gateway of its own is started in this process on loopback, with an embedded Redis (or -redis, whose keys it
-adds to) and a stand-in for WeChat's API; measured are pushes taken in and messages accepted from a partner.
+Without -c a gateway of its own is started in this process on loopback, with an embedded Redis (or -redis, an empty
+database or one that bench has filled before) and a stand-in for WeChat's API; measured are pushes taken in and messages accepted from a partner.
 With -c pushes go to a gateway that is already running, on this machine only: they move its ledger and are told to
 partners, for invented users.
 The ratio compares with a handler that reads the same requests and does nothing; load, handler and gateway share the
@@ -115,6 +115,9 @@ func (p *program) benchOwn(each load, out *benchResult, store string) error {
 		return err
 	}
 	out.Redis = c.Redis.URL.String()
+	if err := ownDatabase(p.ctx, c); err != nil {
+		return err
+	}
 	a, err := app.Start(p.ctx, c, app.Options{Stderr: io.Discard, Version: versionOf().Version})
 	if err != nil {
 		return err
@@ -137,6 +140,30 @@ func (p *program) benchOwn(each load, out *benchResult, store string) error {
 		return err
 	}
 	return p.against(out, each, "sends", a.PublicAddr(), http.StatusAccepted, send)
+}
+
+// benchMark stands in a database that bench may fill.
+const benchMark = "wx:bench"
+
+// ownDatabase refuses a database with somebody else's keys: what a load test leaves in the queue would be worked on by
+// the gateway that lives there.
+func ownDatabase(ctx context.Context, c *config.Config) error {
+	if app.Embedded(c.Redis.URL) {
+		return nil
+	}
+	rdb, closing, err := app.OpenRedis(c.Redis.URL)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = closing() }()
+	keys, err := rdb.DBSize(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("-redis: %w", err)
+	}
+	if keys > 0 && rdb.Exists(ctx, benchMark).Val() == 0 {
+		return fmt.Errorf("-redis %s has %d keys that are not a load test's; give it an empty database, such as redis://host/15", c.Redis.URL, keys)
+	}
+	return rdb.Set(ctx, benchMark, 1, 24*time.Hour).Err()
 }
 
 // against runs the same requests at a handler that only reads them, then at the gateway.

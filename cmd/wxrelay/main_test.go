@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
+
 	"github.com/wxrelay/wxrelay/config"
 )
 
@@ -241,6 +243,30 @@ func TestServePushSend(t *testing.T) {
 		t.Errorf("serve: exit %d", code)
 	}
 	log.wait(t, `"msg":"stopped"`)
+}
+
+// TestBenchWantsItsOwnDatabase: what a load test queues must not be worked on by a real gateway.
+func TestBenchWantsItsOwnDatabase(t *testing.T) {
+	m := miniredis.RunT(t)
+	if err := m.Set("somebody", "else"); err != nil {
+		t.Fatal(err)
+	}
+	line := []string{"bench", "-redis", "redis://" + m.Addr(), "-n", "4", "-conns", "1", "-duration", "30s", "-json"}
+	if got := wxrelay(t, nil, line...); got.code != 1 || !strings.Contains(got.errors, "1 keys that are not a load test's") {
+		t.Errorf("exit %d %s", got.code, got.errors)
+	}
+	m.FlushAll()
+	for range 2 {
+		if got := wxrelay(t, nil, line...); got.code != 0 {
+			t.Errorf("exit %d %s", got.code, got.errors)
+		}
+	}
+	if got := wxrelay(t, nil, "bench", "-redis", "redis://127.0.0.1:1"); got.code != 1 {
+		t.Errorf("no Redis: exit %d", got.code)
+	}
+	if got := wxrelay(t, nil, "bench", "-redis", "http://u:hunter2@h"); got.code != 2 || strings.Contains(got.errors, "hunter2") {
+		t.Errorf("no Redis URL: exit %d %s", got.code, got.errors)
+	}
 }
 
 func TestBenchOwn(t *testing.T) {
