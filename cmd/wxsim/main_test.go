@@ -166,7 +166,7 @@ func TestTheTourCanFail(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
 			b, err := open(ctx, wish{calm: true, seed: 7, addr: "127.0.0.1:0", fixed: true})
 			if err != nil {

@@ -75,9 +75,10 @@ curl -s -X POST %[1]s/api/tap -d '{"user":"%[2]s","template":"T1","choice":"acce
 body='%[3]s'
 id=req_$(date +%%s)_$$; ts=$(date +%%s)
 sig=$(printf '%%s' "$id.$ts.$body" | openssl dgst -sha256 -mac HMAC -macopt hexkey:%[4]s -binary | openssl base64 -A)
-curl -s %[5]s/v1/partners/%[6]s/messages -H "webhook-id: $id" -H "webhook-timestamp: $ts" -H "webhook-signature: v1,$sig" -H 'content-type: application/json' -d "$body"
+curl -s %[5]s/v1/partners/%[6]s/messages -H "webhook-id: $id" -H "webhook-timestamp: $ts" -H "webhook-signature: v1,$sig" -H 'content-type: application/json' -d "$body"; echo
 
-# or by our own tool
+# another tap, another message, by our own tool
+curl -s -X POST %[1]s/api/tap -d '{"user":"%[2]s","template":"T1","choice":"accept"}'
 go run ./cmd/wxrelay send -c %[7]s --partner %[6]s --app %[8]s --to %[9]s --template %[10]s --data thing1=hello --data amount2=¥1 --data time3=15:04 --wait
 
 # what Ann received, and what the partner was told
@@ -92,7 +93,7 @@ curl -s -X POST %[1]s/api/kill_token -d '{"app":"%[8]s"}'
 curl -s -X POST %[11]s/misbehave -d '{"status":500,"times":3}'
 
 # how the gateway feels
-curl -s %[12]s/readyz
+curl -s %[12]s/readyz; echo
 curl -s %[12]s/metrics | grep ^wxrelay_`,
 		b.control, person, body, hex.EncodeToString(key), b.public, partnerName, b.configFile(), appName, openid, tmpl, b.hook, b.admin)
 }
