@@ -200,6 +200,7 @@ func TestTheTourHoldsInBadWeather(t *testing.T) {
 		{{Mood: wechatsim.SentFirst}},
 		{{Mood: wechatsim.Reorder, Delay: 200 * time.Millisecond, Times: -1}},
 		{{Mood: wechatsim.BusyAccepted, Path: "subscribe/send"}},
+		{{Mood: wechatsim.Busy, Path: "subscribe/send"}, {Mood: wechatsim.SentFirst, Delay: 500 * time.Millisecond}},
 	} {
 		t.Run(string(forced[0].Mood), func(t *testing.T) {
 			b, err := open(within(t), wish{calm: true, seed: 7, addr: "127.0.0.1:0", fixed: true})
