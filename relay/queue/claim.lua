@@ -12,6 +12,7 @@
 -- The same call again (a lost reply, sent again) gives the jobs it gave: they are in r:<caller>, if still held.
 local A = ARGV
 local memory, seq = KEYS[1] .. 'r:' .. A[1], A[2]
+call('DEL', memory .. '.') -- a write first: a replica fails here and not one day, a full Redis lets the script through
 local lost, left, jobs, given, room = {}, {}, {}, {}, tonumber(A[3])
 local horizon, never = num(HORIZON), num(NEVER)
 

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Bounds of one script call, and of what may queue up behind one.
@@ -131,32 +133,32 @@ func (c *committer) flush(s *site) {
 	}
 }
 
-// call carries a batch to Redis and hands out the answers.
+// call carries a batch to Redis and hands out the answers. A Redis without memory takes no changes, but it still takes
+// verdicts, or it would never have memory again.
 func (s *site) call(batch []*item) {
-	q, c := s.q, &s.committer
-	c.calls++
-	args := append(c.args[:0], "", "", "", "", q.caller, strconv.FormatUint(c.calls, 10), ms(q.o.BuriedKeep))
-	for _, it := range batch {
-		for i := range it.strs {
-			args = append(args, &it.strs[i])
+	q := s.q
+	text, err := s.carry(batch, false)
+	if err != nil && redis.HasErrorPrefix(err, "OOM") {
+		ends := make([]*item, 0, len(batch))
+		for _, it := range batch {
+			if it.ends {
+				ends = append(ends, it)
+			} else {
+				it.res = Result{Err: unavailable(err)}
+				it.done <- struct{}{}
+			}
 		}
-		for i := range it.blobs {
-			args = append(args, it.blobs[i])
+		q.o.OnError(unavailable(err))
+		if batch = ends; len(batch) > 0 {
+			text, err = s.carry(batch, true)
 		}
-	}
-	res, err := q.commit.send(context.Background(), q.rdb, s.key, args)
-	clear(args)
-	c.args = args
-	text, ok := res.(string)
-	if err == nil && !ok {
-		err = fmt.Errorf("commit answered %T", res)
 	}
 	if err != nil {
 		err = unavailable(err)
-		q.o.OnError(err)
+		if len(batch) > 0 {
+			q.o.OnError(err)
+		}
 	}
-	q.tally.calls.Add(1)
-	q.tally.changes.Add(uint64(len(batch)))
 	for _, it := range batch {
 		if err == nil {
 			text, err = it.answer(text)
@@ -168,6 +170,38 @@ func (s *site) call(batch []*item) {
 		}
 		it.done <- struct{}{}
 	}
+}
+
+// carry makes one script call of a batch.
+func (s *site) carry(batch []*item, relief bool) (string, error) {
+	q, c := s.q, &s.committer
+	c.calls++
+	flag := "0"
+	if relief {
+		flag = "1"
+	}
+	args := append(c.args[:0], "", "", "", "", q.caller, strconv.FormatUint(c.calls, 10), ms(q.o.BuriedKeep), flag)
+	for _, it := range batch {
+		for i := range it.strs {
+			args = append(args, &it.strs[i])
+		}
+		for i := range it.blobs {
+			args = append(args, it.blobs[i])
+		}
+	}
+	res, err := q.commit.send(context.Background(), q.rdb, s.key, args)
+	clear(args)
+	c.args = args
+	q.tally.calls.Add(1)
+	q.tally.changes.Add(uint64(len(batch)))
+	if err != nil {
+		return "", err
+	}
+	text, ok := res.(string)
+	if !ok {
+		return "", fmt.Errorf("commit answered %T", res)
+	}
+	return text, nil
 }
 
 // answer reads this item's part of the reply and returns the rest.

@@ -1,6 +1,6 @@
 -- commit.lua makes changes happen, each wholly or not at all, each answering for itself.
 -- KEYS[1]  prefix of a shard. On a cluster every change is of this shard; on a single Redis they may be of any.
--- ARGV     caller, number of the call, buried_keep_ms, then changes to the end:
+-- ARGV     caller, number of the call, buried_keep_ms, relief ('1': verdicts only, a full Redis takes them), then changes to the end:
 --            size (of all its ARGV), blobs (how many of them, at its end, are bodies and notes), prefix,
 --            shape (bytes: once, moves, finish (how many ARGV), edit, jobs/256, jobs%256, refused/256, refused%256, names),
 --            [where Refused starts: strings, blobs]
@@ -21,6 +21,7 @@
 -- The same call again (a lost reply, sent again by the client) is answered from c:<caller> and does nothing.
 local A = ARGV
 local memory = KEYS[1] .. 'c:' .. A[1]
+if A[4] == '1' then call('DEL', memory .. '.') end -- Redis refuses a script for want of memory only until its first write
 local old = call('SET', memory, A[2], 'PX', 60000, 'GET') -- a write first: a replica, a full or broken Redis fails the whole call here
 if old and sub(old, 1, #A[2] + 1) == A[2] .. '\n' then
   call('SET', memory, old, 'PX', 60000)
@@ -235,7 +236,7 @@ local function change(p)
   return 'K', replies
 end
 
-local out, p, n = {}, 4, #A
+local out, p, n = {}, 5, #A
 while p <= n do
   local good, code, replies = pcall(change, p)
   if not good then

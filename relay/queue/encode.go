@@ -21,6 +21,7 @@ type item struct {
 	blobs [][]byte
 	size  int // bytes
 	shard int
+	ends  bool // it carries a verdict
 
 	ready  uint64        // groups (bits) that get due work by it
 	later  uint64        // groups that get work after wakeIn
@@ -43,7 +44,7 @@ var items = sync.Pool{New: func() any { return &item{done: make(chan struct{}, 1
 func newItem(shard int) *item {
 	it := items.Get().(*item)
 	it.strs, it.blobs = it.strs[:0], it.blobs[:0]
-	it.size, it.shard, it.ready, it.later, it.wakeIn = 0, shard, 0, 0, 0
+	it.size, it.shard, it.ends, it.ready, it.later, it.wakeIn = 0, shard, false, 0, 0, 0
 	it.res, it.code = Result{}, 0
 	it.state.Store(itemWaits)
 	return it
@@ -80,6 +81,7 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 		it.str(c.Once, ms(or(c.OnceFor, 24*time.Hour)))
 	}
 	if f != nil {
+		it.ends = true
 		before := len(it.strs)
 		it.verdict(q, f, v)
 		shape[2] = byte(len(it.strs) - before)

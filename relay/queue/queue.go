@@ -148,7 +148,7 @@ func (q *Queue) agree(ctx context.Context) error {
 		return fmt.Errorf("%w: this Redis was started with %d, the config says %d; set it back, or start over on an empty Redis", ErrShards, n, q.o.Shards)
 	}
 	for _, s := range q.sites { // an empty commit: the riders' Lua compiles, and the scripts are loaded
-		if _, err := q.commit.run(ctx, q.rdb, s.key, q.caller, "0", "0"); err != nil {
+		if _, err := q.commit.run(ctx, q.rdb, s.key, q.caller, "0", "0", "0"); err != nil {
 			return unavailable(err)
 		}
 	}
