@@ -172,8 +172,14 @@ func (a *App) misheard(app string, err error) {
 	}
 }
 
+// alert is told by the token keeper that an app needs its operator; the app's partners are told too, once there is a
+// queue to tell them by.
 func (a *App) alert(app string, err error) {
 	a.metrics.alerts.WithLabelValues(app).Inc()
+	if r := a.rooms.Load(); r != nil {
+		r.relay.AlertApp(app, err)
+		return
+	}
 	var api *wechat.APIError
 	if errors.As(err, &api) {
 		a.log.Error("app needs its operator", zap.String("app", app), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg),

@@ -336,6 +336,28 @@ func TestCloseGivesUpAfterTheGrace(t *testing.T) {
 	}
 }
 
+// TestAppNeedsItsOperator: a token WeChat refuses is told to log, metrics and partners.
+func TestAppNeedsItsOperator(t *testing.T) {
+	w := newWorld(t, "embedded://")
+	w.token = `{"errcode":40164,"errmsg":"invalid ip 203.0.113.9 ipv6 ::ffff:203.0.113.9, not in whitelist"}`
+	a := w.start()
+	eventually(t, "the partner is told", func() bool { return w.toldOf("app.alert") > 0 })
+	eventually(t, "the log says it", func() bool { return w.log.has("app needs its operator") && w.log.has("203.0.113.9") })
+	if _, page := get(t, a.AdminAddr(), "/metrics"); !strings.Contains(page, `wxrelay_app_alerts_total{app="shop"}`) {
+		t.Error("not counted")
+	}
+}
+
+func TestHeadersAreBounded(t *testing.T) {
+	w := newWorld(t, "embedded://")
+	a := w.start()
+	for size, want := range map[int]int{8 << 10: http.StatusNotFound, 64 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+		if status, _ := ask(t, http.MethodGet, "http://"+a.PublicAddr()+"/nothing", http.Header{"X-Long": {strings.Repeat("x", size)}}, nil); status != want {
+			t.Errorf("%d bytes of headers: %d, want %d", size, status, want)
+		}
+	}
+}
+
 func TestRun(t *testing.T) {
 	w := newWorld(t, "embedded://")
 	ctx, stop := context.WithCancel(t.Context())

@@ -37,6 +37,7 @@ type world struct {
 	platform *httptest.Server
 	partner  *httptest.Server
 	answer   func(http.ResponseWriter, *http.Request) // the partner's; nil = 204
+	token    string                                   // the platform's answer to a request for a token; "" = a good one
 	log      *lines
 
 	mu   sync.Mutex
@@ -48,6 +49,10 @@ func newWorld(t *testing.T, redisURL string) *world {
 	w.platform = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "token"):
+			if w.token != "" {
+				fmt.Fprint(rw, w.token)
+				return
+			}
 			fmt.Fprint(rw, `{"access_token":"tok","expires_in":7200}`)
 		case strings.HasSuffix(r.URL.Path, "/gettemplate"):
 			fmt.Fprint(rw, `{"errcode":0,"errmsg":"ok","data":[{"priTmplId":"T1","title":"t","content":"a:{{thing1.DATA}}\n","example":"","type":2}]}`)
