@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"errors"
+	"flag"
 	"fmt"
 	"slices"
 	"testing"
@@ -93,6 +94,9 @@ func (w *world) sweep(alive func(worker int) bool) (late []imagined) {
 
 // TestModel does random things to a queue and to the model, and compares every job after each.
 func TestModel(t *testing.T) {
+	if err := flag.Set("rapid.nofailfile", "true"); err != nil { // the seed in the output is enough, the tree stays clean
+		t.Fatal(err)
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		c := clock(t)
 		defer c.Miniredis.Close()

@@ -238,7 +238,7 @@ func TestTheLoopRenewsLeases(t *testing.T) {
 
 func TestShutdown(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		q := open(t, rdb, Options{Grace: 3 * time.Second})
+		q := open(t, rdb, Options{Grace: 600 * time.Millisecond})
 		begun, gone := make(chan string, 10), make(chan struct{})
 		q.Handle("g", Group{Concurrency: 2}, func(ctx context.Context, c *Claimed) Verdict {
 			begun <- c.ID
@@ -335,9 +335,9 @@ func TestIdle(t *testing.T) {
 	}
 	seen := map[time.Time]bool{}
 	begin := time.Now()
-	eventually(t, "six turns", func() bool { seen[q.LastTurn()] = true; return len(seen) == 6 })
-	if d := time.Since(begin); d < 3500*time.Millisecond {
-		t.Errorf("six turns of an idle queue in %v", d)
+	eventually(t, "four turns", func() bool { seen[q.LastTurn()] = true; return len(seen) == 4 })
+	if d := time.Since(begin); d < 1900*time.Millisecond {
+		t.Errorf("four turns of an idle queue in %v", d)
 	}
 }
 
