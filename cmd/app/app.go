@@ -58,6 +58,7 @@ type App struct {
 	openErr  atomic.Pointer[error] // why it is not there yet
 
 	public, admin         *http.Server
+	newcomers             newcomers // of the public door
 	publicAddr, adminAddr net.Addr
 	gate, desk            swap // what the two doors show
 	faultLines, pushLines valve

@@ -47,7 +47,7 @@ func (a *App) openDoors(ctx context.Context, c *config.Config, p *plan) error {
 	}
 	a.admin = &http.Server{Handler: &a.desk, ReadHeaderTimeout: readHeader, IdleTimeout: keepIdle, MaxHeaderBytes: maxHeader, ErrorLog: quiet}
 	a.public = &http.Server{Handler: &a.gate, ReadHeaderTimeout: readHeader, ReadTimeout: readAll, WriteTimeout: writeAll,
-		IdleTimeout: keepIdle, MaxHeaderBytes: maxHeader, ErrorLog: quiet}
+		IdleTimeout: keepIdle, MaxHeaderBytes: maxHeader, ErrorLog: quiet, ConnState: a.newcomers.note}
 	a.serve(a.admin, admin)
 	a.serve(a.public, public)
 	a.log.Info("listening", zap.String("public", a.PublicAddr()), zap.String("admin", a.AdminAddr()), zap.String("version", a.version))

@@ -31,7 +31,8 @@ func NewLog(w io.Writer, c config.Log) (log *zap.Logger, level zap.AtomicLevel, 
 	}
 	level = zap.NewAtomicLevel()
 	setLevel(level, c.Level)
-	out := &zapcore.BufferedWriteSyncer{WS: zapcore.Lock(zapcore.AddSync(w)), Size: 64 << 10, FlushInterval: 200 * time.Millisecond}
+	// Only its Write: a pipe has no Sync, and zap would complain about that on stderr with every warning.
+	out := &zapcore.BufferedWriteSyncer{WS: zapcore.Lock(zapcore.AddSync(struct{ io.Writer }{w})), Size: 64 << 10, FlushInterval: 200 * time.Millisecond}
 	log = zap.New(zapcore.NewCore(encoder, out, level), zap.Hooks(func(e zapcore.Entry) error {
 		if e.Level >= zapcore.WarnLevel {
 			return out.Sync()
