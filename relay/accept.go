@@ -29,6 +29,8 @@ const (
 	wxTemplateSent = "TEMPLATESENDJOBFINISH"
 	wxRevoke       = "user_authorization_revoke"
 	wxCancellation = "user_authorization_cancellation"
+	wxEnter        = "user_enter_tempsession"
+	wxFollow       = "subscribe"
 )
 
 // Accept takes a proven push: remembered, booked and queued in one change, or not at all. It is the [callback.Sink].
@@ -75,10 +77,11 @@ func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Move {
 	case wxRevoke, wxCancellation:
 		return []queue.Move{move(ledger.Forget(p.App, ev.OpenID))}
 	}
+	if t, ok := triggerOf(rules.Apps[p.App], ev); ok && ev.OpenID != "" {
+		return []queue.Move{allowance(ledger.GrantAllowance(p.App, ev.OpenID, t, ev.CreateTime))}
+	}
 	return nil
 }
-
-func move(args []string) queue.Move { return queue.Move{Rider: ledger.RiderName, Args: args} }
 
 // sealPush is a push as its job carries it: app, format, then the message byte for byte.
 func sealPush(p *callback.Push) []byte {
@@ -139,7 +142,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			return queue.Snooze(time.Second, c.Note)
 		}
 		for _, s := range ev.Subscribes {
-			if err := r.release(ctx, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, c.Now); err != nil {
+			if err := r.release(ctx, shard, linePark(ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}), c.Now); err != nil {
 				return queue.Snooze(time.Second, c.Note)
 			}
 		}
@@ -162,6 +165,12 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			return queue.Snooze(time.Second, c.Note)
 		}
 		jobs = append(jobs, r.tellUser(shard, EventUserRevoked, UserEvent{App: app, OpenID: ev.OpenID, Reason: some(ev.Event)}, users, c.Created)...)
+	}
+	known, _ := r.App(app)
+	if _, ok := triggerOf(known, &ev); ok {
+		if err := r.release(ctx, shard, allowancePark(app, ev.OpenID), c.Now); err != nil {
+			return queue.Snooze(time.Second, c.Note)
+		}
 	}
 	return queue.Done(nil).With(queue.Change{Jobs: jobs})
 }

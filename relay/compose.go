@@ -157,6 +157,9 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	if req.SendAt != nil && req.SendAt.After(now.Add(30*24*time.Hour)) {
 		f.add("send_at", "is more than 30 days ahead")
 	}
+	if req.SendAt != nil && req.SendAt.After(now) {
+		o.Due = req.SendAt.UnixMilli()
+	}
 	if req.ExpiresAt != nil {
 		o.Expires = req.ExpiresAt.UnixMilli()
 		switch {

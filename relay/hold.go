@@ -5,38 +5,40 @@ import (
 	"errors"
 	"time"
 
-	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
-// Held messages wait for the user's next accept, in the order they came, one for each credit.
+// Held messages wait for the user's next accept (or next word, for customer service), in the order they came, one for each
+// credit.
 
-// parkName is where a line's held messages wait.
-func parkName(l ledger.Line) string { return "l/" + l.App + "/" + l.OpenID + "/" + l.TemplateID }
-
-// waiting returns the held messages of a line, the oldest first; there are never more than a user may have waiting.
-func (r *Relay) waiting(ctx context.Context, shard int, l ledger.Line) ([]queue.Record, error) {
-	recs, _, err := r.q.Parked(ctx, shard, parkName(l), "", 1000)
+// waiting returns the held messages of a park name, the oldest first; there are never more than a user may have waiting.
+func (r *Relay) waiting(ctx context.Context, shard int, park string) ([]queue.Record, error) {
+	recs, _, err := r.q.Parked(ctx, shard, park, "", 1000)
 	return recs, err
 }
 
-// release lets held messages of a line go, each with its own credit, until the credits are used up. Reserve and release are
-// one change, so two replicas at it release nothing twice.
-func (r *Relay) release(ctx context.Context, l ledger.Line, now time.Time) error {
-	shard := r.q.Shard(l.App, l.OpenID)
-	held, err := r.waiting(ctx, shard, l)
+// release lets the messages held under a park name go, each with its own credit, until the credits are used up. Reserve and
+// release are one change, so two replicas at it release nothing twice. One that is to be sent later keeps its time.
+func (r *Relay) release(ctx context.Context, shard int, park string, now time.Time) error {
+	held, err := r.waiting(ctx, shard, park)
 	if err != nil {
 		return err
 	}
 	for _, rec := range held {
 		o, s, err := read(rec.Body, rec.Note)
-		if err != nil {
+		if err != nil || s.State != StateHeld {
 			continue
 		}
-		s.to(StateQueued, "credit", now, nil)
-		l.Kind = ledger.Kind(o.Kind)
-		res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.note(), To: queue.Ready},
-			Moves: []queue.Move{move(ledger.Reserve(l, rec.ID, false))}})
+		s.Booked = s.Channel + 1
+		edit := &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Ready}
+		if wait := time.UnixMilli(o.Due).Sub(now); o.Due != 0 && wait > 0 {
+			edit.To, edit.After = queue.Later, wait
+			s.to(StateScheduled, "credit", now, nil)
+		} else {
+			s.to(StateQueued, "credit", now, nil)
+		}
+		edit.Note = s.note()
+		res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: edit, Moves: o.reserve(s.Channel, rec.ID)})
 		switch {
 		case errors.Is(res.Err, queue.ErrStale), errors.Is(res.Err, queue.ErrNotFound), errors.Is(res.Err, queue.ErrInHand):
 			continue // cancelled, expired or released by another

@@ -62,15 +62,15 @@ func (w *sending) formIDRefused(api *wechat.APIError) queue.Verdict {
 	return queue.Snooze(0, w.s.note())
 }
 
-// returnFormID gives the credential back when the send was refused for another reason. Should this fail, the credential
+// returnFormID gives the credential back when the message does not go for another reason. Should this fail, the credential
 // stays with the message: one lost, none used twice.
-func (w *sending) returnFormID() {
-	if w.channel() != ChannelTemplate || w.s.Cred == "" {
+func (r *Relay) returnFormID(o *order, s *story, id string) {
+	if o.Channels[s.Channel] != ChannelTemplate || s.Cred == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if err := w.r.bindings.GiveBack(ctx, w.o.App, w.o.OpenID, w.c.ID); err != nil {
-		w.r.log.Warn("credential not given back", zap.String("message", w.c.ID), zap.Error(err))
+	if err := r.bindings.GiveBack(ctx, o.App, o.OpenID, id); err != nil {
+		r.log.Warn("credential not given back", zap.String("message", id), zap.Error(err))
 	}
 }

@@ -68,8 +68,8 @@ type order struct {
 	Metadata   json.RawMessage `json:"m,omitempty"`
 	Supersede  string          `json:"s,omitempty"`
 	Audience   string          `json:"g,omitempty"`
-	Limit      string          `json:"l,omitempty"` // value of the mandatory keyword of a rate-limited template
 	Created    int64           `json:"z"`           // Unix milliseconds
+	Due        int64           `json:"d,omitempty"` // send_at, Unix milliseconds, 0 = at once
 	Priority   string          `json:"q,omitempty"`
 }
 
@@ -79,6 +79,8 @@ type payload = json.RawMessage
 type story struct {
 	State    string `json:"s"`
 	Channel  int    `json:"c,omitempty"` // index into order.Channels: where in the chain it stands
+	Booked   int    `json:"b,omitempty"` // 1 + index of the channel whose credit was asked for; 0 = none
+	First    int64  `json:"w,omitempty"` // when the present channel was first called, Unix milliseconds
 	MsgID    string `json:"i,omitempty"`
 	Errcode  *int   `json:"e,omitempty"`
 	Errmsg   string `json:"m,omitempty"`

@@ -15,7 +15,6 @@ import (
 // Tags under which a message is listed.
 func userTag(app, openid string) string  { return "m/" + app + "/" + openid }
 func partnerTag(partner string) string   { return "m/" + partner }
-func appTag(partner, app string) string  { return "m/" + partner + "//" + app }
 func serialOf(app, openid string) string { return "o/" + app + "/" + openid }
 
 // Send accepts one message of a partner: validated, its credit reserved and its job stored in one change, so
@@ -33,59 +32,68 @@ func (r *Relay) Send(ctx context.Context, partner, key string, req SendRequest) 
 	if err := r.prepareHold(ctx, rules, shard, id, o); err != nil {
 		return Message{}, err
 	}
-	ready := &story{}
-	if req.SendAt != nil && req.SendAt.After(now) {
-		ready.to(StateScheduled, "accepted", now, nil)
-	} else {
-		req.SendAt = nil
-		ready.to(StateQueued, "accepted", now, nil)
-	}
-	ch := queue.Change{Shard: shard, Jobs: []queue.Job{r.messageJob(rules, id, o, ready, req.SendAt)}}
-	other := &story{} // what it is without a credit
-	if o.Channels[0] == ChannelSubscribe {
-		ch.Moves = []queue.Move{move(ledger.Reserve(o.line(), id, o.NoCredit == "try"))}
-		switch {
-		case o.NoCredit == "hold":
-			other.to(StateHeld, "no_credit", now, nil)
-			job := r.messageJob(rules, id, o, other, req.SendAt)
-			job.Park = parkName(o.line())
-			ch.Refused = append(r.tellMessage(shard, view(id, o, other), partner, now), job)
-		case len(o.Channels) > 1: // the next channel, since this one is known not to reach the user
-			other.Channel = 1
-			other.to(ready.State, "no_credit", now, nil)
-			ch.Refused = []queue.Job{r.messageJob(rules, id, o, other, req.SendAt)}
+	refused := ""
+	for n := range o.Channels { // a channel the user gives no credit for cannot reach them: the next one is asked
+		s := &story{Channel: n, Booked: n + 1}
+		cause := "accepted"
+		if n > 0 {
+			cause = o.Channels[n-1] + ": " + refused
 		}
+		s.to(StateQueued, cause, now, nil)
+		if o.Due != 0 {
+			s.State, s.Steps[0].State = StateScheduled, StateScheduled
+		}
+		ch := queue.Change{Shard: shard, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Moves: o.reserve(n, id)}
+		held := &story{Channel: n}
+		if o.waitsOn() == n {
+			held.to(StateHeld, "no_credit", now, nil)
+			ch.Refused = append(r.tellMessage(shard, view(id, o, held), partner, now), r.messageJob(rules, id, o, held))
+		}
+		res := r.q.Commit(ctx, ch)
+		switch {
+		case errors.Is(res.Err, queue.ErrExists): // this very request was accepted before
+			return r.message(ctx, partner, id)
+		case res.Err != nil:
+			return Message{}, res.Err
+		case res.Refused && len(ch.Refused) > 0:
+			s = held
+		case res.Refused:
+			refused = reasonOfRefusal(res)
+			continue
+		}
+		m := view(id, o, s)
+		r.observeMessage(&m, 0, "accepted")
+		return m, nil
 	}
-	res := r.q.Commit(ctx, ch)
-	switch {
-	case errors.Is(res.Err, queue.ErrExists): // this very request was accepted before
-		return r.message(ctx, partner, id)
-	case res.Err != nil:
-		return Message{}, res.Err
-	case res.Refused && len(ch.Refused) == 0:
-		return Message{}, ErrNoCredit
-	case res.Refused:
-		ready = other
+	if refused == ledger.NoAllowance {
+		return Message{}, ErrNoAllowance
 	}
-	m := view(id, o, ready)
-	r.observeMessage(&m, 0, "accepted")
-	return m, nil
+	return Message{}, ErrNoCredit
 }
 
-func (r *Relay) messageJob(rules *Rules, id string, o *order, s *story, due *time.Time) queue.Job {
+// reasonOfRefusal is why a rider refused: no_credit, too_soon, no_allowance.
+func reasonOfRefusal(res queue.Result) string {
+	if n := len(res.Replies); n > 0 {
+		return res.Replies[n-1]
+	}
+	return "no_credit"
+}
+
+func (r *Relay) messageJob(rules *Rules, id string, o *order, s *story) queue.Job {
 	priority := o.Priority
 	if priority == "" {
 		priority = "normal"
 	}
 	job := queue.Job{ID: id, Lane: sendLane(o.App, priority), Serial: serialOf(o.App, o.OpenID), Body: encode(o), Note: s.note(),
-		Tags: []string{partnerTag(o.Partner), appTag(o.Partner, o.App), userTag(o.App, o.OpenID)}, Keep: rules.KeepMessages}
-	if due != nil {
-		job.Due = *due
+		Tags: []string{partnerTag(o.Partner), userTag(o.App, o.OpenID)}, Keep: rules.KeepMessages}
+	if o.Due != 0 {
+		job.Due = time.UnixMilli(o.Due)
 	}
 	if o.Expires != 0 {
 		job.Expires = time.UnixMilli(o.Expires)
 	}
 	if s.State == StateHeld {
+		job.Due, job.Park = time.Time{}, o.parkName(s.Channel)
 		job.Expires = o.heldUntil(rules)
 	}
 	return job
@@ -106,10 +114,11 @@ var priorities = []string{"high", "normal", "bulk"}
 // prepareHold keeps what one user may have waiting within bounds, and cancels what the new message supersedes. Superseded
 // ones go first: should we die before the new one is stored, its partner has no 202 and asks again.
 func (r *Relay) prepareHold(ctx context.Context, rules *Rules, shard int, id string, o *order) error {
-	if o.NoCredit != "hold" || o.Channels[0] != ChannelSubscribe {
+	n := o.waitsOn()
+	if n < 0 {
 		return nil
 	}
-	held, err := r.waiting(ctx, shard, o.line())
+	held, err := r.waiting(ctx, shard, o.parkName(n))
 	if err != nil {
 		return err
 	}
@@ -140,9 +149,10 @@ func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, o *order, 
 	s.to(state, cause, now, nil)
 	m := view(rec.ID, o, s)
 	res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.note(), To: queue.End},
-		Moves: r.giveBack(o, s, rec.ID), Jobs: r.tellMessage(shard, m, o.Partner, now)})
+		Moves: o.giveBack(s, rec.ID), Jobs: r.tellMessage(shard, m, o.Partner, now)})
 	if res.Err == nil {
 		r.observeMessage(&m, 0, cause)
+		r.returnFormID(o, s, rec.ID)
 	}
 	return m, res.Err
 }

@@ -28,6 +28,7 @@ func receiptPause(waited time.Duration) time.Duration {
 
 // receipt is WeChat's report about one send.
 type receipt struct {
+	channel         string
 	template, msgid string
 	ok              bool
 	status          string
@@ -35,11 +36,11 @@ type receipt struct {
 
 func receiptsOf(ev *callback.Event) []receipt {
 	if ev.Event == wxTemplateSent {
-		return []receipt{{msgid: ev.MsgID, ok: strings.HasPrefix(strings.ToLower(ev.Status), "success"), status: ev.Status}}
+		return []receipt{{channel: ChannelOATemplate, msgid: ev.MsgID, ok: strings.HasPrefix(strings.ToLower(ev.Status), "success"), status: ev.Status}}
 	}
 	out := make([]receipt, 0, len(ev.Subscribes))
 	for _, s := range ev.Subscribes {
-		out = append(out, receipt{template: s.TemplateID, msgid: s.MsgID, status: s.ErrorStatus,
+		out = append(out, receipt{channel: ChannelSubscribe, template: s.TemplateID, msgid: s.MsgID, status: s.ErrorStatus,
 			ok: (s.ErrorCode == "" || s.ErrorCode == "0") && !strings.HasPrefix(strings.ToLower(s.ErrorStatus), "fail")})
 	}
 	return out
@@ -51,7 +52,11 @@ func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.
 	for _, rc := range receiptsOf(ev) {
 		id, err := r.q.Lookup(ctx, shard, msgidName(app, rc.msgid))
 		if errors.Is(err, queue.ErrNotFound) {
-			id, err = r.openSend(ctx, shard, app, ev.OpenID, rc)
+			if id, err = r.openSend(ctx, shard, app, ev.OpenID, rc); id != "" { // unless its answer came meanwhile
+				if named, err := r.q.Lookup(ctx, shard, msgidName(app, rc.msgid)); err == nil {
+					id = named
+				}
+			}
 		}
 		switch {
 		case err != nil:
@@ -69,16 +74,33 @@ func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.
 
 func msgidName(app, msgid string) string { return "m/" + app + "/" + msgid }
 
-// openSend finds the message of a receipt whose msgid we never learned: the only send of that line without an answer.
+// openPark is where the messages of a user wait whose send has no answer: for a receipt, or their deadline.
+func openPark(app, openid string) string { return "u/" + app + "/" + openid }
+
+// openSend finds the message of a receipt whose msgid we never learned: the only send of that line without an answer. While
+// another one of the line is in a worker's hand, the receipt may be that one's, come before its answer.
 func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc receipt) (string, error) {
-	recs, _, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
+	same := func(rec queue.Record) (s story, ok bool) {
+		o, s, err := read(rec.Body, rec.Note)
+		return s, err == nil && o.App == app && o.OpenID == openid && o.Channels[s.Channel] == rc.channel && (rc.template == "" || o.TemplateID == rc.template)
+	}
+	recent, _, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
+	if err != nil {
+		return "", err
+	}
+	for _, rec := range recent {
+		if _, ok := same(rec); ok && rec.State == "leased" {
+			return "", nil
+		}
+	}
+	open, err := r.waiting(ctx, shard, openPark(app, openid))
 	if err != nil {
 		return "", err
 	}
 	found := ""
-	for _, rec := range recs {
-		o, s, err := read(rec.Body, rec.Note)
-		if err != nil || s.State != StateUnknown || s.MsgID != "" || rc.template != "" && o.TemplateID != rc.template {
+	for _, rec := range open {
+		s, ok := same(rec)
+		if !ok || s.State != StateUnknown || s.MsgID != "" {
 			continue
 		}
 		if found != "" {
@@ -122,7 +144,7 @@ func (r *Relay) book1(ctx context.Context, id string, rc receipt, now time.Time)
 			Jobs: r.tellMessage(shard, m, o.Partner, now)}
 		if unknown { // the report proves that WeChat took it: the credit is spent
 			ch.Edit.To = queue.End
-			ch.Moves = r.spend(&o, &s, id)
+			ch.Moves = o.spend(&s, id)
 		}
 		err = r.q.Commit(ctx, ch).Err
 		if errors.Is(err, queue.ErrStale) || errors.Is(err, queue.ErrInHand) {

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/wxrelay/wxrelay/relay/binding"
-	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
@@ -18,6 +18,8 @@ import (
 const (
 	maxNotLeft   = 30               // tries of a send that could not leave: some hours
 	configPause  = 30 * time.Second // how long a misconfigured app rests before a message probes it
+	quotaPause   = time.Minute      // how long one rests whose day is used up; an operator may clear the quota any time
+	sameForWords = 9 * time.Minute  // WeChat knows a client_msg_id again for 10 minutes: a repeat is safe until then
 	alertSilence = time.Hour        // the same fault of the same app is told once in this time
 )
 
@@ -40,11 +42,13 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 		return w.close()
 	case c.Reclaims > s.Lapses:
 		s.Lapses = c.Reclaims
-		if s.Attempts++; !w.idempotent() {
+		s.Attempts++
+		if !w.repeatable() {
 			return w.unknown("the sender died with the call in hand")
 		}
 	case c.Expired, o.Expires != 0 && c.Now.UnixMilli() >= o.Expires:
-		return w.finish(StateExpired, "expires_at", r.giveBack(&o, &s, c.ID))
+		r.returnFormID(&o, &s, c.ID)
+		return w.finish(StateExpired, "expires_at", o.giveBack(&s, c.ID))
 	}
 	return w.call(ctx)
 }
@@ -60,12 +64,20 @@ type sending struct {
 
 func (w *sending) channel() string { return w.o.Channels[w.s.Channel] }
 
-// idempotent channels carry a client_msg_id: WeChat takes the same one once within 10 minutes.
-func (w *sending) idempotent() bool { return w.channel() == ChannelOATemplate }
+// repeatable tells whether a call without an answer may be made again: oa_template carries a client_msg_id, of which
+// WeChat takes the same one once within 10 minutes.
+func (w *sending) repeatable() bool {
+	return w.channel() == ChannelOATemplate && (w.s.First == 0 || w.c.Now.Sub(time.UnixMilli(w.s.First)) < sameForWords)
+}
 
 func (w *sending) call(ctx context.Context) queue.Verdict {
 	if wait := w.r.paces.admit(w.o.App, w.c.Now); wait > 0 {
 		return queue.Snooze(wait, w.s.note())
+	}
+	if why, err := w.book(ctx); err != nil {
+		return queue.Snooze(time.Second, w.s.note())
+	} else if why != "" {
+		return w.refusedFor(StateRefused, why, nil)
 	}
 	body, err := w.body(ctx)
 	switch {
@@ -74,12 +86,16 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	case err != nil:
 		return queue.Snooze(time.Second, w.s.note())
 	}
+	if w.s.First == 0 {
+		w.s.First = w.c.Now.UnixMilli()
+	}
 	start := time.Now()
 	got, err := w.r.wechat.Send(ctx, w.sender(), wechat.Channel(w.channel()), body)
 	var api *wechat.APIError
 	switch {
 	case err == nil:
 		w.s.Attempts++
+		w.r.paces.works(w.o.App, w.c.Now)
 		return w.sent(got, time.Since(start))
 	case errors.Is(err, wechat.ErrNotLeft):
 		return w.notLeft(ctx, err)
@@ -88,6 +104,9 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 		return w.answered(api)
 	case errors.Is(err, wechat.ErrNoAnswer):
 		w.s.Attempts++
+		if w.repeatable() {
+			return queue.Retry(backoff(w.c.Attempts), w.s.note(), "no_answer")
+		}
 		return w.unknown("no_answer")
 	}
 	// The app left the config, or the body cannot be sent as it is: nothing left, and it never will.
@@ -103,13 +122,29 @@ func (w *sending) notLeft(ctx context.Context, err error) queue.Verdict {
 	}
 	var api *wechat.APIError
 	if errors.As(err, &api) {
-		w.pause(configPause)
-		return queue.Snooze(configPause, w.s.note()).With(queue.Change{Jobs: w.r.alert(w.shard, w.o.App, api, w.c.Now)})
+		return w.rest(configPause, api)
 	}
 	if w.c.Attempts >= maxNotLeft {
 		return w.refusedFor(StateFailed, "wechat_unreachable", nil)
 	}
 	return queue.Retry(backoff(w.c.Attempts), w.s.note(), "not_left")
+}
+
+// book takes what the channel needs, unless it was taken before: when the message was accepted, or released. why is the
+// ledger's refusal. Should we die between this and the call, the next worker counts it as a call without an answer.
+func (w *sending) book(ctx context.Context) (why string, err error) {
+	if !needs(w.channel()) || w.s.Booked == w.s.Channel+1 {
+		return "", nil
+	}
+	res := w.r.q.Commit(ctx, queue.Change{Shard: w.shard, Moves: w.o.reserve(w.s.Channel, w.c.ID)})
+	if res.Err != nil {
+		return "", res.Err
+	}
+	if res.Refused {
+		return reasonOfRefusal(res), nil
+	}
+	w.s.Booked = w.s.Channel + 1
+	return "", nil
 }
 
 // sender is the app whose token is used: a message by the official account may have one of its own.
@@ -143,7 +178,7 @@ func (w *sending) sent(got wechat.Receipt, took time.Duration) queue.Verdict {
 	w.s.answered(0, "ok", "")
 	code := 0
 	w.s.to(StateSent, "wechat", w.c.Now.Add(took), &code)
-	ch := queue.Change{Moves: w.r.spend(w.o, w.s, w.c.ID)}
+	ch := queue.Change{Moves: w.o.spend(w.s, w.c.ID)}
 	if got.MsgID != "" {
 		ch.Names = []queue.Name{{Name: msgidName(w.o.App, got.MsgID), Value: w.c.ID, For: w.r.rules.Load().KeepMessages}}
 	}
@@ -158,7 +193,7 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	}
 	switch api.Reaction() {
 	case wechat.ReactionRetry: // -1: nobody knows whether it was taken
-		if w.idempotent() {
+		if w.repeatable() {
 			return queue.Retry(backoff(w.c.Attempts), w.s.note(), "system_busy")
 		}
 		return w.unknown("wechat_busy")
@@ -166,14 +201,14 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 		return queue.Snooze(300*time.Millisecond+rand.N(700*time.Millisecond), w.s.note())
 	case wechat.ReactionQuotaMinute:
 		w.r.paces.refused(w.o.App, w.c.Now)
-		w.pause(untilNext(w.c.Now, time.Minute))
-		return queue.Snooze(untilNext(w.c.Now, time.Minute), w.s.note())
+		return w.rest(untilNext(w.c.Now, time.Minute), nil)
 	case wechat.ReactionQuotaDay:
-		w.pause(configPause)
-		return queue.Snooze(time.Minute, w.s.note()).With(queue.Change{Jobs: w.r.alert(w.shard, w.o.App, api, w.c.Now)})
+		return w.rest(quotaPause, api)
 	case wechat.ReactionConfig, wechat.ReactionToken, wechat.ReactionWait:
-		w.pause(configPause)
-		return queue.Snooze(configPause, w.s.note()).With(queue.Change{Jobs: w.r.alert(w.shard, w.o.App, api, w.c.Now)})
+		return w.rest(configPause, api)
+	}
+	w.r.paces.works(w.o.App, w.c.Now)
+	switch api.Reaction() {
 	case wechat.ReactionLedger:
 		return w.noCredit(api)
 	case wechat.ReactionFormID:
@@ -189,15 +224,14 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 
 // noCredit: 43101. The line's free credits are worth nothing; a message that may wait goes back to waiting.
 func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
-	var void []queue.Move
-	if w.channel() == ChannelSubscribe {
-		void = []queue.Move{move(ledger.Void(w.o.line(), w.c.ID, "43101"))}
-		if w.o.NoCredit == "hold" && (w.o.Expires == 0 || w.c.Now.UnixMilli() < w.o.Expires) {
-			w.s.to(StateHeld, "wechat 43101", w.c.Now, &api.Code)
-			m := view(w.c.ID, w.o, w.s)
-			return queue.ParkAgain(parkName(w.o.line()), w.o.heldUntil(w.r.rules.Load()), w.s.note()).
-				With(queue.Change{Moves: void, Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
-		}
+	cause := strconv.Itoa(api.Code)
+	void := w.o.void(w.s, w.c.ID, cause)
+	if w.o.waitsOn() == w.s.Channel && (w.o.Expires == 0 || w.c.Now.UnixMilli() < w.o.Expires) {
+		w.s.Booked, w.s.First = 0, 0
+		w.s.to(StateHeld, "wechat "+cause, w.c.Now, &api.Code)
+		m := view(w.c.ID, w.o, w.s)
+		return queue.ParkAgain(w.o.parkName(w.s.Channel), w.o.heldUntil(w.r.rules.Load()), w.s.note()).
+			With(queue.Change{Moves: void, Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
 	}
 	if w.next() {
 		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: void})
@@ -210,15 +244,18 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 
 // refusedFor ends a message that is known not to have reached the user, unless another channel is left.
 func (w *sending) refusedFor(state, cause string, api *wechat.APIError) queue.Verdict {
-	back := w.r.giveBack(w.o, w.s, w.c.ID)
-	w.returnFormID()
+	back := w.o.giveBack(w.s, w.c.ID)
+	w.r.returnFormID(w.o, w.s, w.c.ID)
+	var loud []queue.Job
 	if api != nil && wechat.Lookup(api.Code).Reaction == wechat.ReactionUnknown {
 		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
+		loud = w.r.alert(w.shard, w.o.App, api, w.c.Now)
 	}
 	if w.next() {
-		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back})
+		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back, Jobs: loud})
 	}
-	return w.finish(state, cause, back)
+	w.s.to(state, cause, w.c.Now, w.s.Errcode)
+	return w.done(queue.Change{Moves: back, Jobs: loud}, code(w.s))
 }
 
 // next steps to the next channel of the chain.
@@ -228,6 +265,7 @@ func (w *sending) next() bool {
 	}
 	was := w.channel()
 	w.s.Channel++
+	w.s.First, w.s.Cred, w.s.CredUntil = 0, "", 0
 	w.s.to(StateQueued, was+" did not reach the user", w.c.Now, w.s.Errcode)
 	return true
 }
@@ -242,14 +280,15 @@ func (w *sending) unknown(cause string) queue.Verdict {
 	w.s.to(StateUnknown, cause, w.c.Now, w.s.Errcode)
 	m := view(w.c.ID, w.o, w.s)
 	w.r.observeMessage(&m, code(w.s), cause)
-	return queue.Snooze(w.r.rules.Load().UnknownDeadline, w.s.note()).With(queue.Change{Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
+	deadline := w.c.Now.Add(w.r.rules.Load().UnknownDeadline) // whatever expires_at says: the message has left
+	return queue.ParkAgain(openPark(w.o.App, w.o.OpenID), deadline, w.s.note()).With(queue.Change{Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
 }
 
 // close ends an unknown send at its deadline: it stays unknown, and its credit counts as spent, since a credit that may be
 // gone at WeChat must not promise another send.
 func (w *sending) close() queue.Verdict {
 	w.s.to(StateUnknown, "deadline", w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Moves: w.r.spend(w.o, w.s, w.c.ID)}, code(w.s))
+	return w.done(queue.Change{Moves: w.o.spend(w.s, w.c.ID)}, code(w.s))
 }
 
 func (w *sending) finish(state, cause string, moves []queue.Move) queue.Verdict {
@@ -271,7 +310,19 @@ func code(s *story) int {
 	return *s.Errcode
 }
 
-// pause rests every lane of the message's app.
+// rest lets every lane of the message's app rest, since WeChat refuses the app and not the message; api is told to the
+// operator. The message waits and goes again: each end of a rest is a probe.
+func (w *sending) rest(d time.Duration, api *wechat.APIError) queue.Verdict {
+	if w.r.paces.rested(w.o.App, d, w.c.Now) {
+		w.pause(d)
+	}
+	v := queue.Snooze(d, w.s.note())
+	if api != nil {
+		v = v.With(queue.Change{Jobs: w.r.alert(w.shard, w.o.App, api, w.c.Now)})
+	}
+	return v
+}
+
 func (w *sending) pause(d time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -289,24 +340,9 @@ func (r *Relay) alert(shard int, app string, api *wechat.APIError, now time.Time
 		return nil
 	}
 	e := wechat.Lookup(api.Code)
-	r.log.Error("app needs its operator", zap.String("app", app), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID), zap.String("cure", e.Cure))
+	r.log.Error("app needs its operator", zap.String("app", app), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID), zap.String("cure", api.Cure()))
 	return r.tell(telling{shard: shard, app: app, typ: EventAlert, at: now, data: Alert{App: app, Errcode: &api.Code, Errmsg: some(api.Msg),
-		RID: some(api.RID), Meaning: e.Meaning, MeaningZH: e.MeaningZH, Cure: e.Cure, CureZH: e.CureZH}})
-}
-
-// Movements of a message's credit; only a subscribe send has one.
-func (r *Relay) spend(o *order, s *story, id string) []queue.Move {
-	if o.Channels[s.Channel] != ChannelSubscribe {
-		return nil
-	}
-	return []queue.Move{move(ledger.Spend(o.line(), id))}
-}
-
-func (r *Relay) giveBack(o *order, s *story, id string) []queue.Move {
-	if o.Channels[s.Channel] != ChannelSubscribe || s.State == StateHeld {
-		return nil
-	}
-	return []queue.Move{move(ledger.Return(o.line(), id))}
+		RID: some(api.RID), Meaning: e.Meaning, MeaningZH: e.MeaningZH, Cure: api.Cure(), CureZH: api.CureZH()}})
 }
 
 func backoff(attempts int) time.Duration {

@@ -57,7 +57,7 @@ func runGateway(redisURL, wechatURL string, work bool) error {
 	}
 	o.PoolSize = 64
 	rdb := redis.NewClient(o)
-	q, err := queue.Open(ctx, rdb, queue.Options{Riders: []queue.Rider{{Name: ledger.RiderName, Lua: ledger.Lua}}})
+	q, err := queue.Open(ctx, rdb, queue.Options{Riders: relay.Riders()})
 	if err != nil {
 		return err
 	}

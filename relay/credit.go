@@ -1,0 +1,112 @@
+package relay
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/wxrelay/wxrelay/callback"
+	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/wechat"
+)
+
+// Two channels need something of the user's before WeChat is asked: subscribe a credit of the line, customer_service one
+// message of the allowance. Both are booked by riders of the queue, so that they move with the message or not at all. The
+// other channels need nothing here (a legacy form_id lies in the pool of package binding).
+
+// Riders are the ledger's parts of the queue's changes: what queue.Open must be given for the journeys to work.
+func Riders() []queue.Rider {
+	return []queue.Rider{{Name: ledger.RiderName, Lua: ledger.Lua}, {Name: ledger.AllowanceRider, Lua: ledger.AllowanceLua}}
+}
+
+// ErrNoAllowance: the user has not written lately, or was answered as often as WeChat allows.
+var ErrNoAllowance = errors.New("the user has not written lately, or was answered as often as WeChat allows")
+
+func move(args []string) queue.Move { return queue.Move{Rider: ledger.RiderName, Args: args} }
+
+func allowance(args []string) queue.Move { return queue.Move{Rider: ledger.AllowanceRider, Args: args} }
+
+// needs tells whether a channel needs a credit or an allowance.
+func needs(channel string) bool {
+	return channel == ChannelSubscribe || channel == ChannelCustomerService
+}
+
+// reserve takes what channel n of the chain needs. It may refuse, and agrees again for the same message.
+func (o *order) reserve(n int, id string) []queue.Move {
+	try := o.NoCredit == "try"
+	switch o.Channels[n] {
+	case ChannelSubscribe:
+		return []queue.Move{move(ledger.Reserve(o.line(), id, try))}
+	case ChannelCustomerService:
+		return []queue.Move{allowance(ledger.TakeAllowance(o.App, o.OpenID, id, try))}
+	}
+	return nil
+}
+
+// spend: WeChat took the message.
+func (o *order) spend(s *story, id string) []queue.Move {
+	switch o.Channels[s.Channel] {
+	case ChannelSubscribe:
+		return []queue.Move{move(ledger.Spend(o.line(), id))}
+	case ChannelCustomerService:
+		return []queue.Move{allowance(ledger.UseAllowance(o.App, o.OpenID, id))}
+	}
+	return nil
+}
+
+// giveBack: the message did not go. Of a message that holds nothing, nothing moves.
+func (o *order) giveBack(s *story, id string) []queue.Move {
+	switch o.Channels[s.Channel] {
+	case ChannelSubscribe:
+		return []queue.Move{move(ledger.Return(o.line(), id))}
+	case ChannelCustomerService:
+		return []queue.Move{allowance(ledger.ReturnAllowance(o.App, o.OpenID, id))}
+	}
+	return nil
+}
+
+// void: WeChat says that there is nothing left, whatever we believed.
+func (o *order) void(s *story, id, cause string) []queue.Move {
+	switch o.Channels[s.Channel] {
+	case ChannelSubscribe:
+		return []queue.Move{move(ledger.Void(o.line(), id, cause))}
+	case ChannelCustomerService:
+		return []queue.Move{allowance(ledger.EndAllowance(o.App, o.OpenID))}
+	}
+	return nil
+}
+
+// parkName is where messages wait until the user gives what channel n needs.
+func (o *order) parkName(n int) string {
+	if o.Channels[n] == ChannelCustomerService {
+		return allowancePark(o.App, o.OpenID)
+	}
+	return linePark(o.line())
+}
+
+func linePark(l ledger.Line) string { return "l/" + l.App + "/" + l.OpenID + "/" + l.TemplateID }
+
+func allowancePark(app, openid string) string { return "a/" + app + "/" + openid }
+
+// waitsOn is the channel at which a message with no_credit: hold waits: the first that needs something; -1 = none.
+func (o *order) waitsOn() int {
+	if o.NoCredit != "hold" {
+		return -1
+	}
+	return slices.IndexFunc(o.Channels, needs)
+}
+
+// triggerOf is what an act of the user allows customer service to send.
+func triggerOf(app App, ev *callback.Event) (ledger.Trigger, bool) {
+	official := app.Kind == wechat.KindOfficialAccount
+	switch {
+	case ev.MsgType == "":
+	case ev.MsgType != "event":
+		return ledger.TriggerMessage, true
+	case ev.Event == wxEnter:
+		return ledger.TriggerEnter, true
+	case official && (ev.Event == wxFollow || ev.Event == "SCAN" || ev.Event == "CLICK"):
+		return ledger.TriggerTouch, true
+	}
+	return ledger.Trigger{}, false
+}
