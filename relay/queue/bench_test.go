@@ -175,3 +175,48 @@ func BenchmarkDrain(b *testing.B) {
 	b.ReportMetric((ourCPU()-ours)/float64(b.N)*1e5, "goCPUs/100k")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "/s")
 }
+
+// BenchmarkBoth puts jobs at a fixed rate while they are claimed and finished: what a job costs in a running gateway.
+func BenchmarkBoth(b *testing.B) {
+	for _, rate := range []int{1000, 8000} {
+		b.Run(strconv.Itoa(rate), func(b *testing.B) {
+			rdb := benchRedis(b)
+			q, err := Open(b.Context(), rdb, Options{})
+			must(b, err)
+			var n atomic.Int64
+			done := make(chan struct{})
+			q.Handle("push", Group{Concurrency: 256}, func(context.Context, *Claimed) Verdict {
+				if n.Add(1) == int64(b.N) {
+					close(done)
+				}
+				return Done(nil)
+			})
+			ctx, cancel := context.WithCancel(b.Context())
+			over := make(chan error, 1)
+			go func() { over <- q.Run(ctx) }()
+			body := []byte(strings.Repeat("x", 1024))
+			before, ours := redisCPU(b, rdb), ourCPU()
+			b.ResetTimer()
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			var wg sync.WaitGroup
+			begin := time.Now()
+			for put := 0; put < b.N; {
+				<-tick.C
+				for due := min(b.N, int(time.Since(begin).Seconds()*float64(rate))+1); put < due; put++ {
+					wg.Go(func() {
+						shard := put % 16
+						must(b, q.Commit(b.Context(), Change{Shard: shard, Jobs: []Job{{ID: q.NewID("psh", shard), Lane: "push:shop", Body: body}}}).Err)
+					})
+				}
+			}
+			wg.Wait()
+			<-done
+			b.StopTimer()
+			b.ReportMetric((redisCPU(b, rdb)-before)/float64(b.N)*1e5, "redisCPUs/100k")
+			b.ReportMetric((ourCPU()-ours)/float64(b.N)*1e5, "goCPUs/100k")
+			cancel()
+			must(b, <-over)
+		})
+	}
+}

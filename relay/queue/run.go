@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 )
 
 const (
 	sweepEvery = time.Second            // how soon other replicas' work, lapsed leases and expired parking are noticed
-	breath     = 2 * time.Millisecond   // between claims that were not full: under load they gather, an idle queue does not wait
+	breath     = time.Millisecond       // between claims while work waits for slots
+	deepBreath = 5 * time.Millisecond   // between claims that took all there was: under load they gather, an idle queue does not wait
 	patience   = 100 * time.Millisecond // one silent cluster node does not keep the others waiting
 	firstRung  = 100 * time.Millisecond // of the ladder climbed while Redis fails
 	lastRung   = 5 * time.Second
@@ -65,6 +67,7 @@ type loop struct {
 	lastAt   time.Time
 	deadline time.Time // of shutting down
 	full     bool      // the last round took all it may: go on at once
+	left     bool      // it left something for want of slots
 }
 
 type answer struct {
@@ -81,7 +84,7 @@ func (l *loop) round() {
 	if sweep {
 		l.sweepAt = now.Add(sweepEvery)
 	}
-	l.lastAt, l.full = now, false
+	l.lastAt, l.full, l.left = now, false, false
 	l.number++
 	for i := range q.sites {
 		s := q.sites[(i+l.number)%len(q.sites)]
@@ -133,6 +136,7 @@ func (l *loop) accept(a answer) {
 	q.lastTurn.Store(time.Now().UnixNano())
 	q.hands.learn(a.wish, &a.turn)
 	q.tally.claimed.Add(uint64(len(a.turn.jobs)))
+	l.left = l.left || slices.ContainsFunc(a.turn.left, func(f leftover) bool { return f.why != 'd' })
 	l.full = l.full || len(a.turn.jobs) >= maxClaim
 	for _, j := range a.turn.jobs {
 		g := q.hands.bySession(sessionOf(j.token))
@@ -152,8 +156,9 @@ func (l *loop) sleep(stop <-chan struct{}) {
 	if !l.claiming && l.deadline.Before(at) {
 		at = l.deadline
 	}
-	if pause := l.lastAt.Add(breath); !l.full && at.Before(pause) {
-		at = pause
+	next := l.next()
+	if at.Before(next) {
+		at = next
 	}
 	d := time.Until(at)
 	if d <= 0 {
@@ -164,7 +169,7 @@ func (l *loop) sleep(stop <-chan struct{}) {
 	for {
 		select {
 		case <-l.q.hands.wake:
-			if pause := time.Until(l.lastAt.Add(breath)); pause > 0 && !l.full {
+			if pause := time.Until(next); pause > 0 {
 				timer.Reset(pause)
 				continue
 			}
@@ -178,6 +183,17 @@ func (l *loop) sleep(stop <-chan struct{}) {
 			return
 		}
 	}
+}
+
+// next is when the next round may begin (DECISIONS.md 12).
+func (l *loop) next() time.Time {
+	switch {
+	case l.full:
+		return l.lastAt
+	case l.left:
+		return l.lastAt.Add(breath)
+	}
+	return l.lastAt.Add(deepBreath)
 }
 
 func (l *loop) settled() bool {
