@@ -51,8 +51,8 @@ type MessageQuery struct {
 	Limit                            int // of a page; 0 = 50, at most 200
 }
 
-// Messages lists a partner's messages, the newest first. A filter by state looks through a bounded stretch, so a page may
-// be short and still have a next one.
+// Messages lists a partner's messages, the newest first. A filter by state or app looks through a bounded stretch, so a page
+// may be short and still have a next one.
 func (r *Relay) Messages(ctx context.Context, partner string, q MessageQuery) (Page[Message], error) {
 	page := Page[Message]{Items: []Message{}}
 	tag, shard := partnerTag(partner), -1
@@ -60,7 +60,6 @@ func (r *Relay) Messages(ctx context.Context, partner string, q MessageQuery) (P
 		if _, err := r.appOf(partner, q.App); err != nil {
 			return page, err
 		}
-		tag = appTag(partner, q.App)
 	}
 	if q.User != "" || q.OpenID != "" {
 		if q.App == "" {
@@ -84,7 +83,7 @@ func (r *Relay) Messages(ctx context.Context, partner string, q MessageQuery) (P
 		}
 		for _, rec := range recs {
 			m, o, err := viewRecord(rec)
-			if err == nil && o.Partner == partner && (q.State == "" || m.State == q.State) {
+			if err == nil && o.Partner == partner && (q.App == "" || o.App == q.App) && (q.State == "" || m.State == q.State) {
 				page.Items = append(page.Items, m)
 			}
 		}
