@@ -70,7 +70,8 @@ func launch(t *testing.T, env []string, args ...string) *process {
 		_ = p.cmd.Process.Kill()
 		<-p.exited
 		if t.Failed() {
-			t.Logf("%s said:\n%s", strings.Join(args, " "), p.log)
+			said := p.log.String()
+			t.Logf("%s said at last:\n%s", strings.Join(args, " "), said[max(0, len(said)-8<<10):])
 		}
 	})
 	return p
