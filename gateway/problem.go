@@ -62,6 +62,7 @@ var sentinels = []struct {
 	{relay.ErrNotFound, NotFound, ""},
 	{relay.ErrNotAllowed, NotAllowed, ""},
 	{relay.ErrNoCredit, NoCredit, ""},
+	{relay.ErrNoAllowance, NoCredit, "the user has not written to customer service lately, or was answered as often as WeChat allows"},
 	{relay.ErrTooLate, TooLate, ""},
 	{relay.ErrChannelRetired, ChannelRetired, ""},
 	{relay.ErrSessionInvalid, SessionInvalid, ""},

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/wxrelay/wxrelay/relay"
 )
 
 // partnerRoutes is the whole map below /v1/partners/{partner}. Rights are partners[].allow of the config.
@@ -16,6 +18,8 @@ func (g *Gate) partnerRoutes() []partnerRoute {
 		{method: get, path: "/messages", right: "messages", run: g.listMessages},
 		{method: get, path: "/messages/:id", right: "messages", run: g.getMessage},
 		{method: del, path: "/messages/:id", right: "messages", run: g.cancelMessage},
+
+		{method: post, path: "/form-ids", right: "messages", run: g.addCredential},
 
 		{method: get, path: "/subscriptions", right: "subscriptions", run: g.subscriptions},
 
@@ -39,6 +43,14 @@ func (g *Gate) subscriptions(ctx context.Context, a *ask) (reply, error) {
 	}
 	page, err := g.relay.Subscriptions(ctx, a.partner.Name, q["app"], q["openid"], q["user"])
 	return reply{status: http.StatusOK, body: page}, err
+}
+
+func (g *Gate) addCredential(ctx context.Context, a *ask) (reply, error) {
+	var in relay.CredentialRequest
+	if err := decode(a.body, &in, InvalidRequest); err != nil {
+		return reply{}, err
+	}
+	return reply{status: http.StatusOK, body: taken{true}}, g.relay.AddCredential(ctx, a.partner.Name, in)
 }
 
 func (g *Gate) newTicket(ctx context.Context, a *ask) (reply, error) {

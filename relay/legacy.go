@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -73,4 +74,54 @@ func (r *Relay) returnFormID(o *order, s *story, id string) {
 	if err := r.bindings.GiveBack(ctx, o.App, o.OpenID, id); err != nil {
 		r.log.Warn("credential not given back", zap.String("message", id), zap.Error(err))
 	}
+}
+
+// AddFormID keeps a legacy template credit that a form submission of the mini-program gave.
+func (r *Relay) AddFormID(ctx context.Context, app, openid, formID string) error {
+	return r.addCredential(ctx, app, openid, "form_id", binding.Credential{Kind: binding.FormID, ID: formID})
+}
+
+// CredentialRequest is a legacy template credit that a partner learnt of: exactly one of form_id and prepay_id, of one user.
+type CredentialRequest struct {
+	App      string `json:"app"`
+	OpenID   string `json:"openid"`
+	User     string `json:"user"`
+	FormID   string `json:"form_id"`
+	PrepayID string `json:"prepay_id"`
+	Uses     int    `json:"uses"` // how many messages it is good for; 0 = 1
+}
+
+// AddCredential keeps it in the user's pool, for 7 days. The same one again changes nothing.
+func (r *Relay) AddCredential(ctx context.Context, partner string, req CredentialRequest) error {
+	app, err := r.appOf(partner, req.App)
+	if err != nil {
+		return err
+	}
+	var f faults
+	c, field := binding.Credential{Kind: binding.FormID, ID: req.FormID, Uses: req.Uses}, "form_id"
+	if req.FormID == "" {
+		c.Kind, c.ID, field = binding.PrepayID, req.PrepayID, "prepay_id"
+	}
+	if (req.FormID == "") == (req.PrepayID == "") {
+		f.add("form_id", "exactly one of form_id and prepay_id is required")
+	}
+	if req.Uses < 0 || req.Uses > 100 {
+		f.add("uses", "must be from 1 to 100")
+	}
+	if err := f.err("invalid_request"); err != nil {
+		return err
+	}
+	openid, err := r.openidOf(ctx, partner, app.Name, req.OpenID, req.User)
+	if err != nil {
+		return err
+	}
+	return r.addCredential(ctx, app.Name, openid, field, c)
+}
+
+func (r *Relay) addCredential(ctx context.Context, app, openid, field string, c binding.Credential) error {
+	_, err := r.bindings.AddCredential(ctx, app, openid, c)
+	if errors.Is(err, binding.ErrMock) {
+		return &Invalid{Code: "invalid_request", Fields: []Field{{field, "is a mock one of the developer tools: use a real device"}}}
+	}
+	return err
 }

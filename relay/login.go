@@ -201,15 +201,6 @@ func (r *Relay) DeleteBinding(ctx context.Context, partner, app, user string) (B
 	return Binding{App: app, User: user, OpenID: openid}, r.tellBinding(ctx, EventUserUnbound, partner, app, user, openid)
 }
 
-// AddFormID keeps a legacy template credit that a form submission of the mini-program gave.
-func (r *Relay) AddFormID(ctx context.Context, app, openid, formID string) error {
-	_, err := r.bindings.AddCredential(ctx, app, openid, binding.Credential{Kind: binding.FormID, ID: formID})
-	if errors.Is(err, binding.ErrMock) {
-		return &Invalid{Code: "invalid_request", Fields: []Field{{"form_id", "is a mock one of the developer tools: use a real device"}}}
-	}
-	return err
-}
-
 // Phone exchanges the code of a getPhoneNumber button; the number goes to the partners that bound this openid.
 func (r *Relay) Phone(ctx context.Context, app, openid, code string) error {
 	if code == "" {
