@@ -23,7 +23,7 @@ func TestTheMapOfThePublicDoor(t *testing.T) {
 		"GET /callback/:app", "POST /callback/:app", "GET /problems", "GET /problems/:code",
 		"POST " + mp + "/login", "POST " + mp + "/subscriptions", "GET " + mp + "/subscriptions", "POST " + mp + "/settings", "POST " + mp + "/bind",
 		"POST " + mp + "/form-ids", "POST " + mp + "/phone",
-		"POST " + p + "/messages", "POST " + p + "/messages/batch", "GET " + p + "/messages", "GET " + p + "/messages/:id", "DELETE " + p + "/messages/:id",
+		"POST " + p + "/messages", "POST " + p + "/messages/batch", "POST " + p + "/form-ids", "GET " + p + "/messages", "GET " + p + "/messages/:id", "DELETE " + p + "/messages/:id",
 		"GET " + p + "/subscriptions", "POST " + p + "/bindings/tickets", "PUT " + p + "/bindings/:app/:user", "GET " + p + "/bindings/:app/:user",
 		"DELETE " + p + "/bindings/:app/:user", "GET " + p + "/apps/:app/access_token", "POST " + p + "/apps/:app/access_token/report",
 		"GET " + p + "/deliveries", "POST " + p + "/deliveries/:id/replay",

@@ -67,8 +67,14 @@ func kindOf(typ int) ledger.Kind {
 func (t *templates) get(ctx context.Context, app, id string) (tpl wechat.Template, ok, known bool) {
 	if l := t.list(app); l != nil {
 		tpl, ok = l.byID[id]
-		fresh := time.Since(l.at) < templatesFresh
-		if ok && (fresh || time.Since(l.try) < templatesRetry) || !ok && time.Since(l.try) < templatesRetry {
+		asked := time.Since(l.try) < templatesRetry
+		if ok && time.Since(l.at) >= templatesFresh && !asked && t.one.TryLock() {
+			go func() { // who knows the template does not wait for WeChat to confirm it
+				defer t.one.Unlock()
+				t.fetchNow(context.WithoutCancel(ctx), app)
+			}()
+		}
+		if ok || asked {
 			return tpl, ok, !l.at.IsZero()
 		}
 	}
@@ -81,6 +87,11 @@ func (t *templates) get(ctx context.Context, app, id string) (tpl wechat.Templat
 func (t *templates) refresh(ctx context.Context, app string) *templateList {
 	t.one.Lock()
 	defer t.one.Unlock()
+	return t.fetchNow(ctx, app)
+}
+
+// fetchNow is called by whom holds the lock.
+func (t *templates) fetchNow(ctx context.Context, app string) *templateList {
 	old := t.list(app)
 	if old != nil && time.Since(old.try) < templatesRetry {
 		return old

@@ -1,0 +1,358 @@
+package app_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/wxrelay/wxrelay/cmd/wxsim/partnersim"
+	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
+)
+
+// list reads one page of messages.
+func (w *world) list(q url.Values) (items []partnersim.Message, next string) {
+	w.t.Helper()
+	a, err := w.client.Get(w.ctx, "messages", q)
+	var page struct {
+		Items []partnersim.Message
+		Next  *string `json:"next_cursor"`
+	}
+	if err != nil || a.Status != 200 || a.Into(&page) != nil {
+		w.t.Fatalf("GET messages: %v %+v", err, a)
+	}
+	if page.Next != nil {
+		next = *page.Next
+	}
+	return page.Items, next
+}
+
+func (w *world) cancel(want int, id string) *partnersim.Answer {
+	w.t.Helper()
+	a, err := w.client.Do(w.ctx, "DELETE", "messages/"+id, nil)
+	if err != nil || a.Status != want {
+		w.t.Fatalf("DELETE: %v %+v, want %d", err, a, want)
+	}
+	return a
+}
+
+// inFuture is a time as a message carries it.
+func inFuture(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339Nano) }
+
+// A batch has one result per item, in the order asked: what is wrong with one is its own affair.
+func TestABatchAnswersEachItem(t *testing.T) {
+	w := newWorld(t, wish{})
+	ann := w.granted("ann", 1)
+	batch := []any{
+		order(ann, map[string]any{"metadata": map[string]any{"n": 0}}),
+		order(ann, nil), // no credit left
+		order(ann, map[string]any{"page": "https://example.com"}),
+		map[string]any{"app": "other", "to": map[string]any{"openid": ann}},
+		order(ann, map[string]any{"surprise": 1}),
+		order(ann, map[string]any{"no_credit": "hold"}),
+	}
+	send := func() *partnersim.Answer {
+		a, err := w.client.SendBatch(w.ctx, "batch-1", batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	a := send()
+	var got struct {
+		Results []struct {
+			Status  int
+			Message *partnersim.Message
+			Problem *struct{ Code string }
+		}
+	}
+	if err := a.Into(&got); err != nil || a.Status != 200 || len(got.Results) != len(batch) {
+		t.Fatalf("%d %s", a.Status, a.Body)
+	}
+	codes := map[int]string{1: "no_credit", 2: "invalid_message", 3: "not_allowed", 4: "invalid_message"}
+	winner := 0
+	if got.Results[0].Status != 202 { // items are taken side by side: either of the two may have had the credit
+		winner = 1
+		codes[0], codes[1] = "no_credit", ""
+	}
+	for i, r := range got.Results {
+		if code := codes[i]; code != "" && (r.Problem == nil || r.Problem.Code != code || r.Message != nil) || code == "" && (r.Status != 202 || r.Message == nil) {
+			t.Errorf("item %d: %+v, want %q", i, r, code)
+		}
+	}
+	if m := got.Results[5].Message; m == nil || m.State != "held" && m.State != "queued" {
+		t.Errorf("%+v", m)
+	}
+	if again := send(); string(again.Body) != string(a.Body) {
+		t.Errorf("the same batch again:\n%s\n%s", a.Body, again.Body)
+	}
+	if m := got.Results[winner].Message; m != nil {
+		w.toldOf(m.ID, "message.delivered")
+	}
+
+	tooMany := make([]any, 1001)
+	for i := range tooMany {
+		tooMany[i] = order(ann, nil)
+	}
+	if a, err := w.client.SendBatch(w.ctx, "", tooMany); err != nil || a.Status != 413 || a.Code() != "too_large" {
+		t.Errorf("%v %d %s", err, a.Status, a.Code())
+	}
+}
+
+// Lists: newest first, whole across pages, narrowed by app, user, openid and state.
+func TestListsWithCursorsAndFilters(t *testing.T) {
+	w := newWorld(t, wish{})
+	ann, bob := w.sim.User("shop", "ann"), w.sim.User("shop", "bob")
+	if a, err := w.client.Do(w.ctx, "PUT", "bindings/shop/u-1", map[string]any{"openid": ann}); err != nil || a.Status != 200 {
+		t.Fatalf("%v %+v", err, a)
+	}
+	var anns, all []string
+	for i := range 12 {
+		who := ann
+		if i%3 == 2 {
+			who = bob
+		}
+		m := w.send(202, order(who, map[string]any{"no_credit": "hold"})).Message()
+		all = append(all, m.ID)
+		if who == ann {
+			anns = append(anns, m.ID)
+		}
+	}
+	w.cancel(200, anns[0])
+	slices.Reverse(all)
+	slices.Reverse(anns)
+	walk := func(q url.Values) (ids []string) {
+		for {
+			items, next := w.list(q)
+			for _, m := range items {
+				ids = append(ids, m.ID)
+			}
+			if next == "" {
+				return ids
+			}
+			q.Set("cursor", next)
+		}
+	}
+	for name, c := range map[string]struct {
+		q    url.Values
+		want []string
+	}{
+		"everything":     {url.Values{"limit": {"5"}}, all},
+		"one app":        {url.Values{"app": {"shop"}, "limit": {"5"}}, all},
+		"one openid":     {url.Values{"app": {"shop"}, "openid": {ann}, "limit": {"3"}}, anns},
+		"one user":       {url.Values{"app": {"shop"}, "user": {"u-1"}}, anns},
+		"one state":      {url.Values{"state": {"cancelled"}}, anns[len(anns)-1:]},
+		"state of an id": {url.Values{"app": {"shop"}, "openid": {bob}, "state": {"cancelled"}}, nil},
+	} {
+		if got := walk(c.q); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// A message can be taken back while it waits, in each way of waiting; its credit is free again. Later it is too late.
+func TestCancelWhileItWaits(t *testing.T) {
+	w := newWorld(t, wish{})
+	ann := w.granted("ann", 3)
+	scheduled := w.send(202, order(ann, map[string]any{"send_at": inFuture(time.Hour)})).Message()
+	if scheduled.State != "scheduled" {
+		t.Fatalf("%+v", scheduled)
+	}
+	lift := w.refuse(48001, -1)
+	queued := w.send(202, order(ann, nil)).Message()
+	w.told("app.alert", nil) // from here on it waits for its app
+	held := w.send(202, order(w.sim.User("shop", "bob"), map[string]any{"no_credit": "hold"})).Message()
+	w.wantLine(ann, tOrder, 1, 2, "accepted")
+	for _, m := range []partnersim.Message{scheduled, queued, held} {
+		if err := w.until(func() bool { return w.message(m.ID).State == m.State }); err != nil {
+			t.Fatalf("%+v", w.message(m.ID))
+		}
+		if got := w.cancel(200, m.ID).Message(); got.State != "cancelled" {
+			t.Errorf("%+v", got)
+		}
+		w.toldOf(m.ID, "message.cancelled")
+		if a := w.cancel(409, m.ID); a.Code() != "too_late" {
+			t.Errorf("%s", a.Body)
+		}
+	}
+	w.wantLine(ann, tOrder, 3, 0, "accepted")
+	lift()
+	w.later(2 * time.Hour)
+	w.accept(w.sim.User("shop", "bob"), tOrder)
+	sent := w.send(202, order(ann, nil)).Message()
+	w.toldOf(sent.ID, "message.delivered")
+	w.cancel(409, sent.ID)
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.CutBefore, Path: "subscribe/send"})
+	unknown := w.send(202, order(ann, nil)).Message()
+	w.toldOf(unknown.ID, "message.unknown")
+	w.cancel(409, unknown.ID)
+	if a := w.cancel(404, "msg_00nonesuch"); a.Code() != "not_found" {
+		t.Errorf("%s", a.Body)
+	}
+	if n := len(w.sim.Inbox(ann)); n != 1 {
+		t.Errorf("ann received %d", n)
+	}
+	if n := len(w.sim.Inbox(w.sim.User("shop", "bob"))); n != 0 {
+		t.Errorf("bob received %d", n)
+	}
+}
+
+// send_at is kept to, also across a restart and by a message that waited for its credit; the credit is reserved meanwhile.
+func TestSendAt(t *testing.T) {
+	w := newWorld(t, wish{})
+	ann, bob := w.granted("ann", 1), w.sim.User("shop", "bob")
+	m := w.send(202, order(ann, map[string]any{"send_at": inFuture(time.Hour)})).Message()
+	h := w.send(202, order(bob, map[string]any{"send_at": inFuture(time.Hour), "no_credit": "hold"})).Message()
+	w.send(409, order(ann, nil))
+	w.accept(bob, tOrder)
+	if err := w.until(func() bool { return w.message(h.ID).State == "scheduled" }); err != nil {
+		t.Fatalf("%+v", w.message(h.ID))
+	}
+	w.stop()
+	w.start()
+	w.later(59 * time.Minute)
+	if got := w.message(m.ID); got.State != "scheduled" || len(w.sim.Sends()) != 0 {
+		t.Fatalf("%+v", got)
+	}
+	w.later(2 * time.Minute)
+	w.toldOf(m.ID, "message.delivered")
+	w.toldOf(h.ID, "message.delivered")
+}
+
+// expires_at ends a message in each way of waiting, and gives its credit back.
+func TestExpiresAt(t *testing.T) {
+	w := newWorld(t, wish{})
+	ann, bob := w.granted("ann", 1), w.sim.User("shop", "bob")
+	soon := map[string]any{"expires_at": inFuture(10 * time.Minute)}
+	held := w.send(202, order(bob, map[string]any{"expires_at": soon["expires_at"], "no_credit": "hold"})).Message()
+	w.refuse(48001, -1)
+	queued := w.send(202, order(ann, soon)).Message()
+	w.told("app.alert", nil)
+	w.later(11 * time.Minute)
+	for _, m := range []partnersim.Message{held, queued} {
+		if got := w.toldOf(m.ID, "message.expired"); got.State != "expired" {
+			t.Errorf("%+v", got)
+		}
+	}
+	w.wantLine(ann, tOrder, 1, 0, "accepted")
+	w.accept(bob, tOrder)
+	w.wantLine(bob, tOrder, 1, 0, "accepted")
+	for _, over := range []map[string]any{{"expires_at": inFuture(-time.Minute)}, {"send_at": inFuture(time.Hour), "expires_at": inFuture(time.Minute)}} {
+		if a := w.send(422, order(ann, over)); a.Code() != "invalid_message" {
+			t.Errorf("%s", a.Body)
+		}
+	}
+}
+
+// Of messages with one supersede_key only the newest waits; what waits for one user is bounded.
+func TestHeldAreReplacedAndBounded(t *testing.T) {
+	w := newWorld(t, wish{config: "messages: {held_per_user: 3}"})
+	ann := w.sim.User("shop", "ann")
+	hold := func(want int, key string) partnersim.Message {
+		return w.send(want, order(ann, map[string]any{"no_credit": "hold", "supersede_key": key})).Message()
+	}
+	old := hold(202, "cart")
+	other := hold(202, "")
+	fresh := hold(202, "cart")
+	if got := w.toldOf(old.ID, "message.cancelled"); got.Timeline[len(got.Timeline)-1].Cause != "superseded" {
+		t.Errorf("%+v", got)
+	}
+	hold(202, "third")
+	hold(422, "fourth")
+	hold(202, "third")
+	w.accept(ann, tOrder)
+	w.toldOf(other.ID, "message.delivered")
+	w.accept(ann, tOrder)
+	w.toldOf(fresh.ID, "message.delivered")
+	if n := len(w.sim.Inbox(ann)); n != 2 {
+		t.Errorf("ann received %d", n)
+	}
+}
+
+// An accept lets the oldest held message go within a second, after a restart too.
+func TestReleaseIsQuickAndOutlivesARestart(t *testing.T) {
+	w := newWorld(t, wish{})
+	ann := w.sim.User("shop", "ann")
+	var ids []string
+	for range 4 {
+		ids = append(ids, w.send(202, order(ann, map[string]any{"no_credit": "hold"})).Message().ID)
+	}
+	w.stop()
+	w.start()
+	for i, id := range ids {
+		started := time.Now()
+		w.accept(ann, tOrder)
+		w.received(ann, i+1)
+		if took := time.Since(started); took > time.Second {
+			t.Errorf("released after %v", took)
+		}
+		w.toldOf(id, "message.delivered")
+	}
+}
+
+// Metadata, timeline and the final id: the whole story, as the partner is told it.
+func TestTheWholeStory(t *testing.T) {
+	w := newWorld(t, wish{})
+	ann := w.granted("ann", 1)
+	a := w.send(202, order(ann, map[string]any{"metadata": map[string]any{"a": []int{1, 2}, "b": "<&>"}})).Message()
+	got := w.toldOf(a.ID, "message.delivered")
+	var meta map[string]any
+	if err := json.Unmarshal(got.Metadata, &meta); err != nil || meta["b"] != "<&>" {
+		t.Errorf("%s", got.Metadata)
+	}
+	var states []string
+	for i, s := range got.Timeline {
+		states = append(states, s.State)
+		if s.Cause == "" || i > 0 && s.At.Before(got.Timeline[i-1].At.Add(-time.Second)) {
+			t.Errorf("step %d: %+v", i, s)
+		}
+	}
+	if !slices.Equal(states, []string{"queued", "sent", "delivered"}) {
+		t.Errorf("%v", states)
+	}
+}
+
+// A backlog of bulk does not stand before a high one: at most what is in hand goes before it.
+func TestHighIsNotDelayedByBulk(t *testing.T) {
+	w := newWorld(t, wish{events: `"app.alert"`})
+	const backlog, latency = 1500, 30 * time.Millisecond
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Slow, Path: "subscribe/send", Times: -1, Delay: latency})
+	urgent := func(i int) time.Duration {
+		openid := w.granted("vip"+strconv.Itoa(i), 1)
+		started := time.Now()
+		w.send(202, order(openid, map[string]any{"priority": "high"}))
+		w.received(openid, 1)
+		return time.Since(started)
+	}
+	var idle, loaded []time.Duration
+	for i := range 12 {
+		idle = append(idle, urgent(i))
+	}
+	for at := 0; at < backlog; at += 500 {
+		batch := make([]any, 500)
+		for i := range batch {
+			batch[i] = order(w.sim.User("shop", fmt.Sprintf("bulk%d", at+i)), map[string]any{"priority": "bulk", "no_credit": "try"})
+		}
+		if a, err := w.client.SendBatch(w.ctx, "", batch); err != nil || a.Status != 200 {
+			t.Fatalf("%v %+v", err, a)
+		}
+	}
+	sent := func() int { return len(w.sim.Sends()) - 12 }
+	for i := range 12 {
+		before := sent()
+		loaded = append(loaded, urgent(100+i))
+		if between := sent() - before; between > 700 {
+			t.Errorf("%d others went between a high message's grant and its arrival, of a backlog of %d", between, backlog)
+		}
+		if before > backlog-200 {
+			t.Logf("the backlog was through after %d", i)
+			break
+		}
+	}
+	slices.Sort(idle)
+	slices.Sort(loaded)
+	t.Logf("idle: median %v, worst %v; under load: median %v, worst %v", idle[len(idle)/2], idle[len(idle)-1], loaded[len(loaded)/2], loaded[len(loaded)-1])
+}
