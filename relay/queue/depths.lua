@@ -14,7 +14,7 @@ for _, group in ipairs(call('SMEMBERS', P .. 'gs')) do
     local ready = call('ZCOUNT', q, '-inf', HORIZON)
     if ready > 0 then tell(lane, 'ready', ready, call('ZRANGE', q, 0, 0, 'WITHSCORES')[2]) end
     tell(lane, 'later', call('ZCARD', q) - ready)
-    tell(lane, 'buried', call('ZCOUNT', P .. 'd:' .. lane, NOW_MS, '+inf'))
+    tell(lane, 'buried', call('ZCOUNT', P .. 'd:' .. lane, '(' .. NOW_MS, '+inf'))
   end
 end
 local u = call('HGETALL', P .. 'u')
