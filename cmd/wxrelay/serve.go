@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"os"
+	"runtime/debug"
 	"sync"
 
 	"github.com/wxrelay/wxrelay/cmd/app"
@@ -32,6 +33,11 @@ func serve(p *program, fs *flag.FlagSet, args []string) error {
 	var hup <-chan os.Signal
 	if p.hup != nil {
 		hup = p.hup()
+	}
+	if os.Getenv("GOGC") == "" {
+		// What lives is small and what passes is much: collecting at five times the live heap instead of twice takes about a
+		// tenth off the CPU time of a push, for some tens of MiB.
+		debug.SetGCPercent(400)
 	}
 	ctx, stop := context.WithCancel(p.ctx)
 	defer stop()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	_ "net/http/pprof" // a role can be looked into while it runs: /debug/pprof
 	"net/netip"
+	"runtime/debug"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -37,6 +38,7 @@ func runBare() error {
 }
 
 func serve(h http.Handler) error {
+	debug.SetGCPercent(400) // as `wxrelay serve` has it; the bare handler too
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
