@@ -15,6 +15,7 @@ import (
 	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
 // rememberPush is how long the same proven push is known again: WeChat repeats within seconds, operators within a day.
@@ -158,6 +159,12 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 				return queue.Snooze(receiptPause(c.Now.Sub(time.UnixMilli(since))), encode(pushNote{Told: true, Since: since})).With(queue.Change{Jobs: jobs})
 			}
 			r.log.Info("receipt of a message we did not send", zap.String("app", app), zap.String("openid", ShortID(ev.OpenID)))
+		}
+	case wxFollow:
+		if a, _ := r.App(app); a.Kind == wechat.KindOfficialAccount {
+			if err := r.meet(ctx, app, ev.OpenID); err != nil && c.Now.Sub(c.Created) < receiptPatience {
+				return queue.Snooze(5*time.Second, encode(pushNote{Told: true, Since: note.Since})).With(queue.Change{Jobs: jobs})
+			}
 		}
 	case wxRevoke, wxCancellation:
 		users, err := r.bindings.Forget(ctx, app, ev.OpenID) // asked again after a crash, it says the same

@@ -188,7 +188,13 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 		if err != nil {
 			return nil, err
 		}
-		body := r.composeChannel(ctx, &f, where, ch, o, part)
+		to := o
+		if ch == ChannelOATemplate || part.App != o.App {
+			if to, err = r.byAccount(ctx, &f, where, ch, o, req.To, part.App); err != nil {
+				return nil, err
+			}
+		}
+		body := r.composeChannel(ctx, &f, where, ch, to, part)
 		o.Payloads = append(o.Payloads, body)
 		if ch == ChannelSubscribe || i == 0 && o.TemplateID == "" {
 			o.TemplateID = part.TemplateID
@@ -302,7 +308,13 @@ func (q SendRequest) forChannel(ch string) (SendRequest, error) {
 	if len(over) == 0 || string(over) == "null" {
 		return q, nil
 	}
-	return q, decodeStrict(over, &q, "invalid_message")
+	all := q.Data
+	q.Data = nil // its own keywords stand in their place, not among them
+	err := decodeStrict(over, &q, "invalid_message")
+	if q.Data == nil {
+		q.Data = all
+	}
+	return q, err
 }
 
 // composeChannel makes what WeChat is given on a channel.

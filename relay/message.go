@@ -68,6 +68,7 @@ type order struct {
 	Metadata   json.RawMessage `json:"m,omitempty"`
 	Supersede  string          `json:"s,omitempty"`
 	Audience   string          `json:"g,omitempty"`
+	Account    string          `json:"f,omitempty"` // official account that oa_template goes by, when it is not App
 	Created    int64           `json:"z"`           // Unix milliseconds
 	Due        int64           `json:"d,omitempty"` // send_at, Unix milliseconds, 0 = at once
 	Priority   string          `json:"q,omitempty"`

@@ -52,11 +52,7 @@ func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.
 	for _, rc := range receiptsOf(ev) {
 		id, err := r.q.Lookup(ctx, shard, msgidName(app, rc.msgid))
 		if errors.Is(err, queue.ErrNotFound) {
-			if id, err = r.openSend(ctx, shard, app, ev.OpenID, rc); id != "" { // unless its answer came meanwhile
-				if named, err := r.q.Lookup(ctx, shard, msgidName(app, rc.msgid)); err == nil {
-					id = named
-				}
-			}
+			id, err = r.unnamed(ctx, shard, app, ev.OpenID, rc)
 		}
 		switch {
 		case err != nil:
@@ -74,6 +70,25 @@ func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.
 
 func msgidName(app, msgid string) string { return "m/" + app + "/" + msgid }
 
+// unnamed finds the message of a receipt whose msgid is not known on the shard of the user it is about.
+func (r *Relay) unnamed(ctx context.Context, shard int, app, openid string, rc receipt) (string, error) {
+	name := msgidName(app, rc.msgid)
+	if rc.channel == ChannelOATemplate { // sent for a mini-program, it lives with that one's user
+		for n := range r.q.Shards() {
+			if id, err := r.q.Lookup(ctx, n, name); !errors.Is(err, queue.ErrNotFound) {
+				return id, err
+			}
+		}
+	}
+	id, err := r.openSend(ctx, shard, app, openid, rc)
+	if id != "" { // unless its answer came meanwhile
+		if named, err := r.q.Lookup(ctx, shard, name); err == nil {
+			return named, nil
+		}
+	}
+	return id, err
+}
+
 // openPark is where the messages of a user wait whose send has no answer: for a receipt, or their deadline.
 func openPark(app, openid string) string { return "u/" + app + "/" + openid }
 
@@ -82,7 +97,7 @@ func openPark(app, openid string) string { return "u/" + app + "/" + openid }
 func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc receipt) (string, error) {
 	same := func(rec queue.Record) (s story, ok bool) {
 		o, s, err := read(rec.Body, rec.Note)
-		return s, err == nil && o.App == app && o.OpenID == openid && o.Channels[s.Channel] == rc.channel && (rc.template == "" || o.TemplateID == rc.template)
+		return s, err == nil && o.sender(s.Channel) == app && o.Channels[s.Channel] == rc.channel && (rc.template == "" || o.TemplateID == rc.template)
 	}
 	recent, _, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
 	if err != nil {

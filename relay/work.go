@@ -71,7 +71,7 @@ func (w *sending) repeatable() bool {
 }
 
 func (w *sending) call(ctx context.Context) queue.Verdict {
-	if wait := w.r.paces.admit(w.o.App, w.c.Now); wait > 0 {
+	if wait := w.r.paces.admit(w.sender(), w.c.Now); wait > 0 {
 		return queue.Snooze(wait, w.s.note())
 	}
 	if why, err := w.book(ctx); err != nil {
@@ -95,7 +95,7 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	switch {
 	case err == nil:
 		w.s.Attempts++
-		w.r.paces.works(w.o.App, w.c.Now)
+		w.r.paces.works(w.sender(), w.c.Now)
 		return w.sent(got, time.Since(start))
 	case errors.Is(err, wechat.ErrNotLeft):
 		return w.notLeft(ctx, err)
@@ -147,8 +147,8 @@ func (w *sending) book(ctx context.Context) (why string, err error) {
 	return "", nil
 }
 
-// sender is the app whose token is used: a message by the official account may have one of its own.
-func (w *sending) sender() string { return w.o.App }
+// sender is the app whose token is used.
+func (w *sending) sender() string { return w.o.sender(w.s.Channel) }
 
 // body is what WeChat is given, with what only the moment of sending knows.
 func (w *sending) body(ctx context.Context) (json.RawMessage, error) {
@@ -180,7 +180,7 @@ func (w *sending) sent(got wechat.Receipt, took time.Duration) queue.Verdict {
 	w.s.to(StateSent, "wechat", w.c.Now.Add(took), &code)
 	ch := queue.Change{Moves: w.o.spend(w.s, w.c.ID)}
 	if got.MsgID != "" {
-		ch.Names = []queue.Name{{Name: msgidName(w.o.App, got.MsgID), Value: w.c.ID, For: w.r.rules.Load().KeepMessages}}
+		ch.Names = []queue.Name{{Name: msgidName(w.sender(), got.MsgID), Value: w.c.ID, For: w.r.rules.Load().KeepMessages}}
 	}
 	return w.done(ch, 0)
 }
@@ -200,14 +200,14 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	case wechat.ReactionSerial: // 43108: another send to this openid is under way somewhere else
 		return queue.Snooze(300*time.Millisecond+rand.N(700*time.Millisecond), w.s.note())
 	case wechat.ReactionQuotaMinute:
-		w.r.paces.refused(w.o.App, w.c.Now)
+		w.r.paces.refused(w.sender(), w.c.Now)
 		return w.rest(untilNext(w.c.Now, time.Minute), nil)
 	case wechat.ReactionQuotaDay:
 		return w.rest(quotaPause, api)
 	case wechat.ReactionConfig, wechat.ReactionToken, wechat.ReactionWait:
 		return w.rest(configPause, api)
 	}
-	w.r.paces.works(w.o.App, w.c.Now)
+	w.r.paces.works(w.sender(), w.c.Now)
 	switch api.Reaction() {
 	case wechat.ReactionLedger:
 		return w.noCredit(api)
@@ -249,7 +249,7 @@ func (w *sending) refusedFor(state, cause string, api *wechat.APIError) queue.Ve
 	var loud []queue.Job
 	if api != nil && wechat.Lookup(api.Code).Reaction == wechat.ReactionUnknown {
 		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
-		loud = w.r.alert(w.shard, w.o.App, api, w.c.Now)
+		loud = w.r.alert(w.shard, w.sender(), api, w.c.Now)
 	}
 	if w.next() {
 		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back, Jobs: loud})
@@ -313,12 +313,12 @@ func code(s *story) int {
 // rest lets every lane of the message's app rest, since WeChat refuses the app and not the message; api is told to the
 // operator. The message waits and goes again: each end of a rest is a probe.
 func (w *sending) rest(d time.Duration, api *wechat.APIError) queue.Verdict {
-	if w.r.paces.rested(w.o.App, d, w.c.Now) {
+	if w.r.paces.rested(w.sender(), d, w.c.Now) && w.sender() == w.o.App { // an account that is at fault does not stop the mini-program
 		w.pause(d)
 	}
 	v := queue.Snooze(d, w.s.note())
 	if api != nil {
-		v = v.With(queue.Change{Jobs: w.r.alert(w.shard, w.o.App, api, w.c.Now)})
+		v = v.With(queue.Change{Jobs: w.r.alert(w.shard, w.sender(), api, w.c.Now)})
 	}
 	return v
 }

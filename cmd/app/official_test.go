@@ -1,0 +1,153 @@
+package app_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
+)
+
+const tNews = "TnewsTnewsTnewsTnewsTnewsTnewsTnewsTnews000"
+
+// newsWorld has an official account beside the mini-program, of one Open Platform account, so that one person has one
+// unionid at both. WeChat's user/info is answered here.
+func newsWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t, wish{sim: func(o *wechatsim.Options) {
+		o.Apps[0].Platform = "group"
+		o.Apps = append(o.Apps, wechatsim.App{Name: "news", Kind: wechatsim.OfficialAccount, Platform: "group",
+			Templates: []wechatsim.Template{{ID: tNews, Title: "News", Content: "{{first.DATA}}\n", OfOA: true}}})
+	}})
+	w.stop()
+	wx := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/cgi-bin/user/info" {
+			w.sim.ServeHTTP(rw, r)
+			return
+		}
+		openid := r.URL.Query().Get("openid")
+		fmt.Fprintf(rw, `{"subscribe":1,"openid":%q,"unionid":%q}`, openid, w.sim.UnionID(openid))
+	}))
+	t.Cleanup(wx.Close)
+	news := w.sim.App("news")
+	i, j := strings.Index(w.yaml, `base_url: "`)+len(`base_url: "`), strings.Index(w.yaml, `", timeout`)
+	w.yaml = w.yaml[:i] + wx.URL + w.yaml[j:]
+	w.yaml = strings.Replace(w.yaml, "\npartners:", fmt.Sprintf("\n  - {id: news, appid: %s, secret: %s, original_id: %s, kind: official_account, push: {token: %s, encoding_aes_key: %s, mode: secure}}\npartners:",
+		news.AppID, news.Secret, news.OriginalID, news.Token, news.EncodingAESKey), 1)
+	w.yaml = strings.Replace(w.yaml, "apps: [shop]", "apps: [shop, news]", 1)
+	w.start()
+	w.sim.SetApp("news", func(a *wechatsim.App) { a.CallbackURL = "http://" + w.app.PublicAddr() + "/callback/news" })
+	return w
+}
+
+// news is a template message of the official account.
+func news(to map[string]any, over map[string]any) map[string]any {
+	m := map[string]any{"app": "news", "to": to, "channel": "oa_template", "template_id": tNews, "url": "https://example.com/a?b=1&c=2",
+		"data": map[string]any{"first": "hello"}}
+	for k, v := range over {
+		m[k] = v
+	}
+	return m
+}
+
+// A follower is found by unionid; WeChat's TEMPLATESENDJOBFINISH is the receipt, and "failed:user block" a failure.
+func TestOfficialAccountByUnionID(t *testing.T) {
+	w := newsWorld(t)
+	shop, acc := w.sim.User("shop", "ann"), w.sim.User("news", "ann")
+	union := map[string]any{"unionid": w.sim.UnionID(shop)}
+	w.send(422, news(union, nil)) // nobody knows her there yet
+	w.sim.Follow(acc, true)
+	w.settled()
+	if err := w.until(func() bool {
+		a, err := w.client.Send(w.ctx, "first", news(union, nil))
+		return err == nil && a.Status == 202
+	}); err != nil {
+		t.Fatal("the follower's unionid was not learnt")
+	}
+	m := w.sendAs("first", 202, news(union, nil)).Message()
+	if m.OpenID != acc {
+		t.Errorf("to %s, want %s", m.OpenID, acc)
+	}
+	w.toldOf(m.ID, "message.delivered")
+	if in := w.sim.Inbox(acc); len(in) != 1 || string(in[0].Body["client_msg_id"]) != `"`+m.ID+`"` || string(in[0].Body["url"]) != `"https://example.com/a?b=1&c=2"` {
+		t.Errorf("%+v", in)
+	}
+	w.sim.Block(acc, true)
+	m = w.send(202, news(union, nil)).Message()
+	got := w.toldOf(m.ID, "message.failed")
+	if c := got.Timeline[len(got.Timeline)-1].Cause; !strings.Contains(c, "user block") {
+		t.Errorf("cause %q", c)
+	}
+}
+
+// A call without an answer is made again under its client_msg_id: the user gets one message. It ends within the ten
+// minutes in which WeChat knows the id.
+func TestOfficialAccountRepeatsSafely(t *testing.T) {
+	for _, mood := range []wechatsim.Mood{wechatsim.Cut, wechatsim.CutBefore, wechatsim.Busy, wechatsim.BusyAccepted, wechatsim.BadGateway} {
+		t.Run(string(mood), func(t *testing.T) {
+			t.Parallel()
+			w := newsWorld(t)
+			acc := w.sim.User("news", "ann")
+			w.sim.Force(wechatsim.Forced{Mood: mood, Path: "template/send"})
+			m := w.send(202, news(map[string]any{"openid": acc}, nil)).Message()
+			if err := w.until(func() bool { return w.message(m.ID).Attempts == 1 || len(w.sim.Inbox(acc)) > 0 }); err != nil {
+				t.Fatal(err)
+			}
+			w.later(3 * time.Second)
+			w.toldOf(m.ID, "message.delivered")
+			if n := len(w.sim.Inbox(acc)); n != 1 {
+				t.Errorf("received %d", n)
+			}
+		})
+	}
+	t.Run("not for ever", func(t *testing.T) {
+		t.Parallel()
+		w := newsWorld(t)
+		w.sim.Force(wechatsim.Forced{Mood: wechatsim.CutBefore, Path: "template/send", Times: -1})
+		m := w.send(202, news(map[string]any{"openid": w.sim.User("news", "ann")}, nil)).Message()
+		if err := w.until(func() bool {
+			w.later(time.Minute)
+			return w.message(m.ID).State == "unknown"
+		}); err != nil {
+			t.Fatalf("%+v", w.message(m.ID))
+		}
+		tries := len(w.sim.Sends())
+		w.toldOf(m.ID, "message.unknown")
+		w.later(20 * time.Minute)
+		w.settled()
+		if n := len(w.sim.Sends()); n != tries || tries < 2 {
+			t.Errorf("tried %d times, then %d", tries, n)
+		}
+	})
+}
+
+// A mini-program's chain ends at the official account of the same person.
+func TestAChainEndsAtTheOfficialAccount(t *testing.T) {
+	w := newsWorld(t)
+	shop, acc := w.sim.User("shop", "ann"), w.sim.User("news", "ann")
+	w.login(shop)
+	w.sim.Follow(acc, true)
+	w.settled()
+	m := order(shop, map[string]any{"channel": []string{"subscribe", "oa_template"},
+		"oa_template": map[string]any{"app": "news", "template_id": tNews, "page": "", "data": map[string]any{"first": "shipped"}}})
+	if err := w.until(func() bool {
+		a, err := w.client.Send(w.ctx, "one", m)
+		return err == nil && a.Status == 202
+	}); err != nil {
+		t.Fatal(err)
+	}
+	id := w.sendAs("one", 202, m).Message().ID
+	if got := w.toldOf(id, "message.delivered"); got.Channel != "oa_template" {
+		t.Errorf("%+v", got)
+	}
+	if in := w.sim.Inbox(acc); len(in) != 1 || in[0].Values["first"] != "shipped" || len(in[0].Values) != 1 {
+		t.Errorf("%+v", in)
+	}
+	m["oa_template"].(map[string]any)["app"] = "shop"
+	if a := w.send(422, m); a.Code() != "invalid_message" {
+		t.Errorf("%s", a.Body)
+	}
+}

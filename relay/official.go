@@ -1,0 +1,92 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"go.uber.org/zap"
+
+	"github.com/wxrelay/wxrelay/relay/binding"
+	"github.com/wxrelay/wxrelay/relay/wechat"
+)
+
+// oa_template goes by an official account, where the same person has another openid. What joins the two is the unionid:
+// the mini-program's comes with the login, the account's is asked for when the user follows it.
+
+// sender is the app by which channel n goes.
+func (o *order) sender(n int) string {
+	if o.Channels[n] == ChannelOATemplate && o.Account != "" {
+		return o.Account
+	}
+	return o.App
+}
+
+// byAccount is the order as the official account sees it: app and openid are the account's. The order itself stays with
+// the mini-program's user, for whom the other channels are.
+func (r *Relay) byAccount(ctx context.Context, f *faults, where, ch string, o *order, to To, name string) (*order, error) {
+	if ch != ChannelOATemplate {
+		f.add(where+"app", "only oa_template may go by another app")
+		return o, nil
+	}
+	account, err := r.appOf(o.Partner, name)
+	if err != nil {
+		return o, err
+	}
+	if account.Kind != wechat.KindOfficialAccount {
+		f.add(where+"app", "must be an official account: name one under oa_template when the message is by a mini-program")
+		return o, nil
+	}
+	if name == o.App {
+		return o, nil
+	}
+	openid, err := r.openidAt(ctx, o, to, name)
+	if errors.Is(err, binding.ErrNotFound) {
+		f.add(where+"app", "the user's openid there is not known: they have to follow the account, or be bound to it")
+		return o, nil
+	}
+	o.Account = name
+	seen := *o
+	seen.App, seen.OpenID = name, openid
+	return &seen, err
+}
+
+// openidAt finds the addressee of an order at another app: by the partner's own name for them, else by unionid.
+func (r *Relay) openidAt(ctx context.Context, o *order, to To, app string) (string, error) {
+	if to.User != "" {
+		if openid, err := r.bindings.ByUser(ctx, o.Partner, app, to.User); !errors.Is(err, binding.ErrNotFound) {
+			return openid, err
+		}
+	}
+	unionid := to.UnionID
+	if unionid == "" {
+		var err error
+		if unionid, err = r.bindings.UnionID(ctx, o.App, o.OpenID); err != nil {
+			return "", err
+		}
+	}
+	return r.bindings.ByUnionID(ctx, app, unionid)
+}
+
+// meet learns the unionid of a follower. An account without an Open Platform has none.
+// https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_userinfo.html
+func (r *Relay) meet(ctx context.Context, app, openid string) error {
+	status, _, raw, err := r.wechat.Call(ctx, app, http.MethodGet, "/cgi-bin/user/info", url.Values{"openid": {openid}}, nil, nil)
+	var who struct {
+		UnionID string `json:"unionid"`
+		Errcode int    `json:"errcode"`
+	}
+	if err == nil && (status != http.StatusOK || json.Unmarshal(raw, &who) != nil || who.Errcode != 0) {
+		err = fmt.Errorf("user/info: status %d, errcode %d", status, who.Errcode)
+	}
+	if err == nil {
+		_, err = r.bindings.Meet(ctx, app, binding.Identity{OpenID: openid, UnionID: who.UnionID})
+	}
+	if err != nil {
+		r.log.Warn("follower's unionid not learnt", zap.String("app", app), zap.String("openid", ShortID(openid)), zap.Error(err))
+	}
+	return err
+}
