@@ -61,7 +61,7 @@ func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.
 			settled = false
 			continue
 		}
-		if err := r.book1(ctx, id, rc, now); err != nil {
+		if err := r.book1(ctx, app, id, rc, now); err != nil {
 			return false, err
 		}
 	}
@@ -127,7 +127,7 @@ func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc 
 }
 
 // book1 writes a receipt into its message. A message that changed meanwhile is read again; one that has its end keeps it.
-func (r *Relay) book1(ctx context.Context, id string, rc receipt, now time.Time) error {
+func (r *Relay) book1(ctx context.Context, app, id string, rc receipt, now time.Time) error {
 	for {
 		rec, err := r.q.Get(ctx, id)
 		if errors.Is(err, queue.ErrNotFound) {
@@ -159,6 +159,9 @@ func (r *Relay) book1(ctx context.Context, id string, rc receipt, now time.Time)
 			Jobs: r.tellMessage(shard, m, o.Partner, now)}
 		if unknown { // the report proves that WeChat took it: the credit is spent
 			ch.Edit.To = queue.End
+			if rc.msgid != "" { // should this worker die now, the next one finds the message by its name
+				ch.Names = []queue.Name{{Name: msgidName(app, rc.msgid), Value: id, For: r.rules.Load().KeepMessages}}
+			}
 			ch.Moves = o.spend(&s, id)
 		}
 		err = r.q.Commit(ctx, ch).Err
