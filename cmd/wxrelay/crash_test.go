@@ -18,18 +18,18 @@ import (
 // TestKill9EverySecond kills the gateway once a second while a partner sends. WXRELAY_CRASH=20000 is the full run, in
 // which requests that were in hand at a kill wait out their 60 s too.
 func TestKill9EverySecond(t *testing.T) {
-	n, perSecond, limit := 1500, 300, 100*time.Second
+	n, perSecond, limit, deadline := 1500, 300, 100*time.Second, 15*time.Second
 	full := os.Getenv("WXRELAY_CRASH")
 	if full != "" {
 		var err error
 		if n, err = strconv.Atoi(full); err != nil || n < 1000 {
 			t.Fatalf("WXRELAY_CRASH=%q: wants a number of messages, at least 1000", full)
 		}
-		perSecond, limit = 1000, 9*time.Minute
+		perSecond, limit, deadline = 1000, 9*time.Minute, time.Minute
 	} else {
 		t.Parallel()
 	}
-	o := around(t, 1, limit, 3*time.Second)
+	o := around(t, 1, limit, 3*time.Second, deadline)
 	o.full = full != ""
 	g := o.start()
 	openids := o.users(n)
@@ -45,7 +45,10 @@ func TestKill9EverySecond(t *testing.T) {
 			t.Fatal("too slow")
 		}
 		o.kill9(g)
-		g = o.start()
+		from := time.Now()
+		if g = o.start(); time.Since(from) > time.Second { // a machine so busy that it would be killed again before it did anything
+			second.Reset(time.Second)
+		}
 	}
 	sending := time.Since(began)
 	r := l.reckon()
@@ -60,7 +63,7 @@ func TestKill9EverySecond(t *testing.T) {
 // TestTwoReplicas: one of two is asked to stop under load, another is killed; the rest goes on.
 func TestTwoReplicas(t *testing.T) {
 	t.Parallel()
-	o := around(t, 2, 90*time.Second, 3*time.Second)
+	o := around(t, 2, 90*time.Second, 3*time.Second, 15*time.Second)
 	a, b := o.start(), o.start()
 	l := o.send(o.users(900), 300)
 	sent := func(n int64) {
@@ -94,7 +97,7 @@ func TestTwoReplicas(t *testing.T) {
 // TestRedisDies: redis-server is killed under load and started again; the gateway goes on by itself.
 func TestRedisDies(t *testing.T) {
 	t.Parallel()
-	o := around(t, 3, 90*time.Second, 20*time.Second) // the lease outlives the outage, so nothing may become unknown
+	o := around(t, 3, 90*time.Second, 20*time.Second, 15*time.Second) // the lease outlives the outage, so nothing may become unknown
 	g := o.start()
 	l := o.send(o.users(900), 300)
 	for _, n := range []int64{150, 400} {
@@ -122,7 +125,7 @@ func TestRedisDies(t *testing.T) {
 // TestScriptFlush: the scripts are dropped again and again; nobody notices.
 func TestScriptFlush(t *testing.T) {
 	t.Parallel()
-	o := around(t, 4, 60*time.Second, 3*time.Second)
+	o := around(t, 4, 60*time.Second, 3*time.Second, 15*time.Second)
 	o.start()
 	l := o.send(o.users(300), 150)
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -151,7 +154,7 @@ func TestKillBetweenAnswerAndNote(t *testing.T) {
 	for seed, name := range []string{"the answer is not read", "the note is on its way to Redis"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := around(t, uint64(10+seed), 60*time.Second, 3*time.Second)
+			o := around(t, uint64(10+seed), 60*time.Second, 3*time.Second, 15*time.Second)
 			g := o.start()
 			openids := o.users(1)
 			killed := make(chan struct{})

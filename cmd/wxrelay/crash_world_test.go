@@ -59,8 +59,9 @@ const (
 	sendPath      = "/cgi-bin/message/subscribe/send"
 )
 
-// around builds the outside for at most limit. lease is how soon a dead gateway's work is taken up.
-func around(t *testing.T, seed uint64, limit, lease time.Duration) *outside {
+// around builds the outside for at most limit. lease is how soon a dead gateway's work is taken up, deadline how long an
+// unknown send may be settled: a report that waits for its message looks every 10 s at last, and its own worker may die too.
+func around(t *testing.T, seed uint64, limit, lease, deadline time.Duration) *outside {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("NOT TESTED: no redis-server on this machine, and a crash of real processes needs one")
@@ -101,7 +102,7 @@ shutdown_grace: 5s
 redis: {url: "unix://%s?db=0"}
 wechat: {base_url: %q, timeout: 3s}
 queue: {lease: %s}
-messages: {unknown_deadline: 10s}
+messages: {unknown_deadline: %s}
 apps:
   - id: shop
     appid: %s
@@ -115,7 +116,7 @@ partners:
     rate: {per_second: 100000, burst: 100000}
     endpoints: [{id: main, url: %q, events: ["message.*"], secrets: [%s]}]
 allow_private_endpoints: [127.0.0.0/8]
-`, o.redis.socket, wx.URL, lease, a.AppID, a.Secret, a.Token, a.EncodingAESKey, crashSecret, hook.URL, crashSecret))
+`, o.redis.socket, wx.URL, lease, deadline, a.AppID, a.Secret, a.Token, a.EncodingAESKey, crashSecret, hook.URL, crashSecret))
 	return o
 }
 
@@ -417,8 +418,8 @@ func (l *traffic) message(i int) map[string]any {
 
 // insist sends one message until it is accepted, as a partner does.
 func (l *traffic) insist(i int, atOnce chan struct{}) {
-	for {
-		wait := 50 * time.Millisecond
+	for n := 0; ; n++ {
+		wait := 50 * time.Millisecond << min(n, 4)
 		if base := l.o.anywhere(); base != "" {
 			client := l.o.client
 			client.Base = base
@@ -434,7 +435,7 @@ func (l *traffic) insist(i int, atOnce chan struct{}) {
 				l.left.Add(-1)
 				return
 			case a.Code() == "in_progress":
-				if wait = 300 * time.Millisecond; l.o.full {
+				if l.o.full {
 					wait = 2 * time.Second
 				}
 			default:
