@@ -79,6 +79,24 @@ func TestClaimRoundRobin(t *testing.T) {
 	})
 }
 
+// One turn is shared, and what one lane leaves the others get.
+func TestClaimSharesATurn(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		q := open(t, rdb, Options{})
+		q.Handle("g", Group{Concurrency: 9}, never)
+		put(t, q, several(50, Job{Lane: "g:bulk"})...)
+		put(t, q, several(50, Job{Lane: "g:a"})...)
+		put(t, q, several(1, Job{Lane: "g:b"})...)
+		count := map[string]int{}
+		for _, j := range claimed(t, q) {
+			count[j.Lane]++
+		}
+		if count["g:b"] != 1 || count["g:bulk"] < 3 || count["g:a"] < 3 || len(count) != 3 {
+			t.Errorf("shared %v", count)
+		}
+	})
+}
+
 // More backlogged lanes than a turn looks at: each is served, the one that waited longest first.
 func TestClaimRoundRobinOverManyLanes(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {

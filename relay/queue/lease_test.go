@@ -190,3 +190,47 @@ func TestNoRoomForALateAnswer(t *testing.T) {
 	close(end)
 	<-q.hands.empty()
 }
+
+// A turn that failed is asked again under its number even when there is no slot left, or what it claimed would stay in a
+// hand that does not know of it.
+func TestAFailedTurnIsAskedAgain(t *testing.T) {
+	c := clock(t)
+	q := open(t, c.rdb, Options{OnError: ignore})
+	q.Handle("g", Group{Concurrency: 1}, never)
+	want := put(t, q, several(2, Job{Lane: "g", Keep: time.Hour})...)
+	g, s := q.hands.group("g"), q.sites[0]
+	l := &loop{q: q, handlers: t.Context(), claiming: true}
+	lost := q.hands.wish(s, time.Now(), true, true, 0)
+	if _, err := q.turn(t.Context(), lost); err != nil {
+		t.Fatal(err)
+	}
+	s.out = true
+	l.accept(answer{wish: lost, err: errors.New("cut")})
+	if s.fails != 1 || !s.retryAt.After(time.Now()) || s.out || g.dirty == 0 {
+		t.Errorf("after a failure: %+v, dirty %b", s.claimer, g.dirty)
+	}
+	other := &job{Claimed: Claimed{ID: "other", Lane: "g"}, cancel: func(error) {}}
+	q.hands.take(g, other, time.Now())
+	for _, claiming := range []bool{false, true} { // shutting down, too
+		again := q.hands.wish(s, time.Now(), false, claiming, 1)
+		if again == nil {
+			t.Fatal("not asked again")
+		}
+		if !claiming {
+			continue
+		}
+		tr, err := q.turn(t.Context(), again)
+		if err != nil || len(tr.jobs) != 1 || tr.jobs[0].ID != want[0] {
+			t.Fatal(tr, err)
+		}
+		l.accept(answer{wish: again, turn: tr})
+	}
+	eventually(t, "it is given back", func() bool { return get(t, q, want[0]).State == "ready" })
+	if s.fails != 0 || s.turns != 1 || len(s.unsure) != 0 {
+		t.Errorf("after a success: %+v", s.claimer)
+	}
+	q.hands.release(g, other)
+	if diff := cmp.Diff(want[:1], ids(claimed(t, q))); diff != "" {
+		t.Error(diff)
+	}
+}

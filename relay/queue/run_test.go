@@ -236,6 +236,28 @@ func TestTheLoopRenewsLeases(t *testing.T) {
 	})
 }
 
+// Redis is away for longer than a lease: handlers hear that what they hold may be another's by now.
+func TestHandlersHearOfALeaseInDoubt(t *testing.T) {
+	m := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), MaxRetries: -1, DialerRetries: 1})
+	t.Cleanup(func() { rdb.Close() })
+	q := open(t, rdb, Options{Lease: 300 * time.Millisecond, Grace: time.Second, OnError: ignore})
+	begun, cause := make(chan struct{}), make(chan error, 1)
+	q.Handle("g", Group{}, func(ctx context.Context, c *Claimed) Verdict {
+		close(begun)
+		<-ctx.Done()
+		cause <- context.Cause(ctx)
+		return Done(nil)
+	})
+	put(t, q, Job{Lane: "g"})
+	start(t, q)
+	<-begun
+	m.Close()
+	if err := <-cause; err != ErrLeaseLost {
+		t.Errorf("cause %v", err)
+	}
+}
+
 func TestShutdown(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		q := open(t, rdb, Options{Grace: 600 * time.Millisecond})
