@@ -23,24 +23,29 @@ func newsWorld(t *testing.T) *world {
 			Templates: []wechatsim.Template{{ID: tNews, Title: "News", Content: "{{first.DATA}}\n", OfOA: true}}})
 	}})
 	w.stop()
-	wx := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w.throughFront(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/cgi-bin/user/info" {
 			w.sim.ServeHTTP(rw, r)
 			return
 		}
 		openid := r.URL.Query().Get("openid")
 		fmt.Fprintf(rw, `{"subscribe":1,"openid":%q,"unionid":%q}`, openid, w.sim.UnionID(openid))
-	}))
-	t.Cleanup(wx.Close)
+	})
 	news := w.sim.App("news")
-	i, j := strings.Index(w.yaml, `base_url: "`)+len(`base_url: "`), strings.Index(w.yaml, `", timeout`)
-	w.yaml = w.yaml[:i] + wx.URL + w.yaml[j:]
 	w.yaml = strings.Replace(w.yaml, "\npartners:", fmt.Sprintf("\n  - {id: news, appid: %s, secret: %s, original_id: %s, kind: official_account, push: {token: %s, encoding_aes_key: %s, mode: secure}}\npartners:",
 		news.AppID, news.Secret, news.OriginalID, news.Token, news.EncodingAESKey), 1)
 	w.yaml = strings.Replace(w.yaml, "apps: [shop]", "apps: [shop, news]", 1)
 	w.start()
 	w.sim.SetApp("news", func(a *wechatsim.App) { a.CallbackURL = "http://" + w.app.PublicAddr() + "/callback/news" })
 	return w
+}
+
+// throughFront puts something before the platform, from the next start on.
+func (w *world) throughFront(front http.HandlerFunc) {
+	wx := httptest.NewServer(front)
+	w.t.Cleanup(wx.Close)
+	i, j := strings.Index(w.yaml, `base_url: "`)+len(`base_url: "`), strings.Index(w.yaml, `", timeout`)
+	w.yaml = w.yaml[:i] + wx.URL + w.yaml[j:]
 }
 
 // news is a template message of the official account.

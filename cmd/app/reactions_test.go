@@ -1,6 +1,8 @@
 package app_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"sync"
 	"testing"
@@ -99,7 +101,12 @@ func TestAMisconfiguredAppRestsAndResumes(t *testing.T) {
 				}
 			}
 			lift()
-			w.later(61 * time.Second)
+			if err := w.until(func() bool {
+				w.later(31 * time.Second) // a rest may have begun after the last look at the clock
+				return len(w.sim.Inbox(w.sim.User("shop", "u"+strconv.Itoa(users-1)))) == 1 && w.message(ids[0]).State == "delivered"
+			}); err != nil {
+				t.Fatalf("it does not go on: %+v", w.message(ids[0]))
+			}
 			for _, id := range ids {
 				w.toldOf(id, "message.delivered")
 			}
@@ -123,22 +130,29 @@ func TestOneProbeForAll(t *testing.T) {
 	for i := range users {
 		w.send(202, order(w.granted("u"+strconv.Itoa(i), 1), nil))
 	}
-	before := w.sim.Count("call:" + sendPath)
+	before, rests := w.sim.Count("call:"+sendPath), w.redis.HGet("wx:{s00}:p", "send:shop:normal")
 	w.later(31 * time.Second)
 	if err := w.until(func() bool { return w.sim.Count("call:"+sendPath) > before }); err != nil {
 		t.Fatal("no probe")
 	}
 	// The probe was refused, so the lanes rest again; whatever had been claimed with it waits.
-	if err := w.until(func() bool { return w.redis.HGet("wx:{s00}:p", "send:shop:normal") != "" }); err != nil {
+	if err := w.until(func() bool { return w.redis.HGet("wx:{s00}:p", "send:shop:normal") != rests }); err != nil {
 		t.Fatal("the lane does not rest")
 	}
 	if n := w.sim.Count("call:"+sendPath) - before; n > 2 {
 		t.Errorf("%d messages probed, want one", n)
 	}
 	lift()
-	w.later(31 * time.Second)
-	for i := range users {
-		w.received(w.sim.User("shop", "u"+strconv.Itoa(i)), 1)
+	if err := w.until(func() bool {
+		w.later(31 * time.Second) // a rest may have begun after the last look at the clock
+		for i := range users {
+			if len(w.sim.Inbox(w.sim.User("shop", "u"+strconv.Itoa(i)))) != 1 {
+				return false
+			}
+		}
+		return true
+	}); err != nil {
+		t.Error("not everybody received theirs")
 	}
 }
 
@@ -220,27 +234,52 @@ func TestBusyIsUnknownAndNotSentAgain(t *testing.T) {
 			w.sim.Force(wechatsim.Forced{Mood: mood, Path: "subscribe/send"})
 			m := w.send(202, order(ann, map[string]any{"expires_at": time.Now().Add(2 * time.Minute).Format(time.RFC3339)})).Message()
 			w.toldOf(m.ID, "message.unknown")
-			w.later(5 * time.Minute) // past expires_at: it has left, so that says nothing any more
+			bob := w.send(202, order(w.granted("bob", 1), map[string]any{"send_at": inFuture(4 * time.Minute)})).Message()
+			w.later(5 * time.Minute)
+			w.toldOf(bob.ID, "message.delivered") // what was due has been seen to; expires_at says nothing of one that has left
 			w.wantLine(ann, tOrder, 0, 1, "accepted")
 			w.later(11 * time.Minute)
 			w.wantLine(ann, tOrder, 0, 0, "accepted")
-			if got := w.message(m.ID); got.State != "unknown" || w.sim.Count("call:"+sendPath) != 1 {
+			if got := w.message(m.ID); got.State != "unknown" || w.sim.Count("call:"+sendPath) != 2 {
 				t.Errorf("%+v", got)
 			}
 		})
 	}
 }
 
-// WeChat's report may come before the answer to the send it is about.
+// WeChat's report may come, and be looked at, before the answer to the send it is about. It is not taken for the report of
+// another send of the line whose answer never came.
 func TestReportBeforeTheAnswer(t *testing.T) {
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 3)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.CutBefore, Path: "subscribe/send"})
 	lost := w.send(202, order(ann, nil)).Message()
-	w.toldOf(lost.ID, "message.unknown") // an open send of the same line, which the next reports are not about
+	w.toldOf(lost.ID, "message.unknown")
+	w.stop()
+	reports := func() (n int) {
+		for _, e := range w.partner.Events() {
+			var p struct{ Event *string }
+			if e.Type == "push.received" && e.Into(&p) == nil && p.Event != nil && *p.Event == "subscribe_msg_sent_event" {
+				n++
+			}
+		}
+		return n
+	}
+	w.throughFront(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != sendPath {
+			w.sim.ServeHTTP(rw, r)
+			return
+		}
+		before, answer := reports(), httptest.NewRecorder()
+		w.sim.ServeHTTP(answer, r)
+		if _, err := w.partner.Await(r.Context(), func(partnersim.Event) bool { return reports() > before }); err != nil {
+			t.Error("the report was not followed while its send was in hand")
+		}
+		rw.WriteHeader(answer.Code)
+		_, _ = rw.Write(answer.Body.Bytes())
+	})
+	w.start()
 	for range 2 {
-		w.sim.Force(wechatsim.Forced{Mood: wechatsim.SentFirst})
-		w.sim.Force(wechatsim.Forced{Mood: wechatsim.Slow, Path: "subscribe/send", Delay: 150 * time.Millisecond})
 		m := w.send(202, order(ann, nil)).Message()
 		if got := w.toldOf(m.ID, "message.delivered"); got.MsgID == nil || got.Attempts != 1 {
 			t.Errorf("%+v", got)
