@@ -18,7 +18,7 @@ const (
 	maxPending    = 64 << 20
 )
 
-var noCaller = errors.New("nothing was sent: too many changes wait for Redis")
+var errFull = errors.New("nothing was sent: too many changes wait for Redis")
 
 // Commit makes a change happen wholly or not at all. Safe for concurrent use; changes that are committed while a script call
 // is in flight travel together in the next one.
@@ -44,7 +44,7 @@ func (q *Queue) submit(ctx context.Context, it *item) (Result, byte) {
 	s := q.siteOf[it.shard]
 	if !s.push(s, it) {
 		it.put()
-		return Result{Err: unavailable(noCaller)}, 0
+		return Result{Err: unavailable(errFull)}, 0
 	}
 	select {
 	case <-it.done:

@@ -192,7 +192,7 @@ local function change(p)
     if A[e + 4] == '1' then enote = A[b]; b = b + 1 end
   end
   local ids, at = jobs + refused, s
-  if fin == 0 and ids > 0 then
+  if fin == 0 and ids > 0 and once == 0 then -- a change that happens once has put its jobs once
     local there
     if ids == 1 then there = call('EXISTS', P .. 'j:' .. A[s])
     else
