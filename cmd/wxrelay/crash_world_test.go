@@ -361,6 +361,7 @@ func (o *outside) users(n int) []string {
 	for i := range out {
 		out[i] = o.sim.User("shop", strconv.Itoa(i))
 		o.sim.Accept(out[i], crashTemplate)
+		o.sim.Grant(out[i], crashTemplate, 1) // not in our books: WeChat would take a second message, if one were sent
 	}
 	if err := o.sim.Settle(o.ctx); err != nil {
 		o.t.Fatalf("taps were not taken: %v", err)
