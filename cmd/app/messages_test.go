@@ -331,15 +331,17 @@ func TestHighIsNotDelayedByBulk(t *testing.T) {
 	for i := range probes {
 		idle = append(idle, urgent(i))
 	}
+	due := inFuture(time.Hour) // so that none leaves before all are there
 	for at := 0; at < backlog; at += 500 {
 		batch := make([]any, 500)
 		for i := range batch {
-			batch[i] = order(w.sim.User("shop", fmt.Sprintf("bulk%d", at+i)), map[string]any{"priority": "bulk", "no_credit": "try"})
+			batch[i] = order(w.sim.User("shop", fmt.Sprintf("bulk%d", at+i)), map[string]any{"priority": "bulk", "no_credit": "try", "send_at": due})
 		}
 		if a, err := w.client.SendBatch(w.ctx, "", batch); err != nil || a.Status != 200 {
 			t.Fatalf("%v %+v", err, a)
 		}
 	}
+	w.later(time.Hour + time.Second)
 	for i := range probes {
 		before := len(w.sim.Sends())
 		loaded = append(loaded, urgent(100+i))
