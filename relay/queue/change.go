@@ -28,7 +28,7 @@ type Name struct {
 
 // Job is one piece of work.
 type Job struct {
-	ID      string        // by NewID or IDFor, of the change's shard
+	ID      string        // by NewID or IDFor, of the change's shard; one that exists is ErrExists
 	Lane    string        // "send:shop:high"; its group is the text before the first ':'
 	Serial  string        // at most one job of this serial in hand per shard, the others wait in order; "" = none
 	Due     time.Time     // zero = at once

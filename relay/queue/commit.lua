@@ -2,7 +2,7 @@
 -- KEYS[1]  prefix of a shard. On a cluster every change is of this shard; on a single Redis they may be of any.
 -- ARGV     caller, number of the call, buried_keep_ms, relief ('1': verdicts only, a full Redis takes them), then changes to the end:
 --            size (of all its ARGV), blobs (how many of them, at its end, are bodies and notes), prefix,
---            shape (bytes: once, moves, finish (how many ARGV), edit, jobs/256, jobs%256, refused/256, refused%256, names),
+--            shape (bytes: once (2: and its ids are all new, DECISIONS.md 15), moves, finish (how many ARGV), edit, jobs/256, jobs%256, refused/256, refused%256, names),
 --            [where Refused starts: strings, blobs]
 --            [once: name, ms]
 --            [finish: id, token, lane, serial, verdict, noted, keep_ms, tags, version; but for Done and GiveBack more of it: after_ms, x,
@@ -156,7 +156,7 @@ local function change(p)
   held = nil
   s, b, mark = p + 4, p + tonumber(A[p]) - tonumber(A[p + 1]), nil
   if refused > 0 then rs, rb = p + tonumber(A[s]), b + tonumber(A[s + 1]); s = s + 2 end
-  if once == 1 then
+  if once > 0 then
     local k = P .. 'o:' .. A[s]
     if call('SET', k, '1', 'NX', 'PX', A[s + 1]) then mark = k
     elseif fin == 0 then return 'T'
@@ -192,7 +192,7 @@ local function change(p)
     if A[e + 4] == '1' then enote = A[b]; b = b + 1 end
   end
   local ids, at = jobs + refused, s
-  if fin == 0 and ids > 0 and once == 0 then -- a change that happens once has put its jobs once
+  if fin == 0 and ids > 0 and once < 2 then
     local there
     if ids == 1 then there = call('EXISTS', P .. 'j:' .. A[s])
     else

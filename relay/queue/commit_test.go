@@ -144,6 +144,23 @@ func TestCommitOnce(t *testing.T) {
 	})
 }
 
+// The ids of NewID are looked up too, unless a once-name stands before them.
+func TestCommitOfTheSameNewId(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		q := open(t, rdb, Options{})
+		c := Change{Shard: 4, Jobs: []Job{{ID: q.NewID("msg", 4), Lane: "a"}}}
+		commit(t, q, c)
+		if err := q.Commit(t.Context(), c).Err; err != ErrExists {
+			t.Errorf("got %v", err)
+		}
+		c.Once, c.Jobs[0].ID = "a", q.NewID("msg", 4)
+		commit(t, q, c)
+		if err := q.Commit(t.Context(), c).Err; err != ErrTaken {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestCommitRefusesAnIdThatExists(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		q := open(t, rdb, Options{Riders: []Rider{till}})

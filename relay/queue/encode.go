@@ -92,13 +92,18 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 			return err
 		}
 	}
+	fresh := true
 	for _, jobs := range [2][]Job{c.Jobs, c.Refused} {
 		for i := range jobs {
 			if err := jobs[i].check(c.Shard); err != nil {
 				return err
 			}
+			fresh = fresh && minted(jobs[i].ID)
 			it.str(jobs[i].ID)
 		}
+	}
+	if fresh && shape[0] == 1 {
+		shape[0] = 2
 	}
 	for i := range c.Moves {
 		m := &c.Moves[i]

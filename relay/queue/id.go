@@ -56,8 +56,12 @@ func (q *Queue) NewID(kind string, shard int) string {
 // IDFor makes an id of the same form that is always the same for the same kind, shard and seed. It does not sort by time.
 func (q *Queue) IDFor(kind string, shard int, seed string) string {
 	sum := sha256.Sum256([]byte(strings.TrimSuffix(kind, "_") + "\x00" + seed))
+	sum[0] |= 0x80 // tells it from those of NewID, whose first bits are a time
 	return idOf(kind, shard, (*[16]byte)(sum[:16]))
 }
+
+// minted tells whether an id that ShardOf can read is one of NewID's.
+func minted(id string) bool { return id[len(id)-idLen+2] < 'G' }
 
 func idOf(kind string, shard int, b *[16]byte) string {
 	kind = strings.TrimSuffix(kind, "_")

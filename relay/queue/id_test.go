@@ -27,6 +27,14 @@ func TestIDs(t *testing.T) {
 			t.Error("two seeds, one id")
 		}
 	}
+	for i := range 1000 {
+		if id := q.NewID("a", i%64); !minted(id) {
+			t.Errorf("%s is new", id)
+		}
+		if id := q.IDFor("a", i%64, strings.Repeat("x", i)); minted(id) {
+			t.Errorf("%s is not new", id)
+		}
+	}
 	good := q.NewID("msg", 1)
 	for _, bad := range []string{"", "msg", "msg_", "_" + good[4:], good[1:][:5], good + "A", good[:len(good)-1], "msg-" + good[4:], "msg_6" + good[5:],
 		"msg_64" + good[6:], "msg_x1" + good[6:], good[:10] + "." + good[11:], good[:10] + "\n" + good[11:], good[:10] + "a" + good[11:], "m.g" + good[3:]} {
