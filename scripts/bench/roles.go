@@ -38,7 +38,6 @@ func runBare() error {
 }
 
 func serve(h http.Handler) error {
-	debug.SetGCPercent(400) // as `wxrelay serve` has it; the bare handler too
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -52,6 +51,7 @@ func serve(h http.Handler) error {
 
 // runGateway puts the rooms together for the one app and partner of the measurement.
 func runGateway(redisURL, wechatURL string, work bool) error {
+	debug.SetGCPercent(400) // as `wxrelay serve` has it; the bare handler keeps Go's defaults
 	ctx := context.Background()
 	o, err := redis.ParseURL(redisURL)
 	if err != nil {
