@@ -42,7 +42,7 @@ func (q *Queue) Commit(ctx context.Context, c Change) Result {
 // submit queues an item, waits for its answer and lets it go.
 func (q *Queue) submit(ctx context.Context, it *item) (Result, byte) {
 	s := q.siteOf[it.shard]
-	if !s.push(s, it) {
+	if !s.committers[it.shard%len(s.committers)].push(s, it) {
 		it.put()
 		return Result{Err: unavailable(errFull)}, 0
 	}
@@ -59,13 +59,16 @@ func (q *Queue) submit(ctx context.Context, it *item) (Result, byte) {
 	return res, code
 }
 
-// committer is the group commit of a site. No goroutine waits for work: the first change of an idle site starts one, which
+// committer is the group commit of a site, or of half of its shards: with two of them Redis works on one call while the next
+// is made and the last is handed out. Each is a caller of its own to the script, which knows the last call of each again.
+// No goroutine waits for work: the first change of an idle site starts one, which
 // ends when nothing is left.
 type committer struct {
 	mu      sync.Mutex
 	pending []*item
 	bytes   int
 	busy    bool
+	caller  string
 	calls   uint64 // touched by the one flush at work
 	args    []any
 }
@@ -128,16 +131,16 @@ func (c *committer) flush(s *site) {
 			}
 			continue
 		}
-		s.call(batch)
+		s.call(c, batch)
 		clear(batch)
 	}
 }
 
 // call carries a batch to Redis and hands out the answers. A Redis without memory takes no changes, but it still takes
 // verdicts, or it would never have memory again.
-func (s *site) call(batch []*item) {
+func (s *site) call(c *committer, batch []*item) {
 	q := s.q
-	text, err := s.carry(batch, false)
+	text, err := s.carry(c, batch, false)
 	if err != nil && redis.HasErrorPrefix(err, "OOM") {
 		ends := make([]*item, 0, len(batch))
 		for _, it := range batch {
@@ -150,7 +153,7 @@ func (s *site) call(batch []*item) {
 		}
 		q.o.OnError(unavailable(err))
 		if batch = ends; len(batch) > 0 {
-			text, err = s.carry(batch, true)
+			text, err = s.carry(c, batch, true)
 		}
 	}
 	if err != nil {
@@ -173,14 +176,14 @@ func (s *site) call(batch []*item) {
 }
 
 // carry makes one script call of a batch.
-func (s *site) carry(batch []*item, relief bool) (string, error) {
-	q, c := s.q, &s.committer
+func (s *site) carry(c *committer, batch []*item, relief bool) (string, error) {
+	q := s.q
 	c.calls++
 	flag := "0"
 	if relief {
 		flag = "1"
 	}
-	args := append(c.args[:0], "", "", "", "", q.caller, strconv.FormatUint(c.calls, 10), ms(q.o.BuriedKeep), flag)
+	args := append(c.args[:0], "", "", "", "", c.caller, strconv.FormatUint(c.calls, 10), ms(q.o.BuriedKeep), flag)
 	for _, it := range batch {
 		for i := range it.strs {
 			args = append(args, &it.strs[i])

@@ -157,10 +157,10 @@ func (q *Queue) agree(ctx context.Context) error {
 
 // site is what one script call may carry: all shards of a single Redis, one shard of a cluster (DECISIONS.md 2).
 type site struct {
-	q      *Queue
-	key    string // prefix of its first shard: the routing key of its calls
-	shards []int
-	committer
+	q          *Queue
+	key        string // prefix of its first shard: the routing key of its calls
+	shards     []int
+	committers [2]committer
 	claimer
 }
 
@@ -175,6 +175,11 @@ func (q *Queue) divide(perShard bool) {
 		s := q.sites[len(q.sites)-1]
 		s.shards = append(s.shards, n)
 		q.siteOf[n] = s
+	}
+	for _, s := range q.sites {
+		for i := range s.committers {
+			s.committers[i].caller = q.caller + "." + strconv.Itoa(i)
+		}
 	}
 }
 

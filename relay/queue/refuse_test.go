@@ -64,11 +64,15 @@ func TestRedisTakesNoWrites(t *testing.T) {
 func TestTooManyChangesWait(t *testing.T) {
 	c := clock(t)
 	q := open(t, c.rdb, Options{})
-	q.sites[0].committer.bytes = maxPending
+	for i := range q.sites[0].committers {
+		q.sites[0].committers[i].bytes = maxPending
+	}
 	if err := q.Commit(t.Context(), Change{Shard: 1}).Err; !errors.Is(err, ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
-	q.sites[0].committer.bytes = 0
+	for i := range q.sites[0].committers {
+		q.sites[0].committers[i].bytes = 0
+	}
 	commit(t, q, Change{Shard: 1})
 }
 
