@@ -133,7 +133,7 @@ func (g *Gate) outer(c *gin.Context) {
 		c.Abort()
 	}()
 	if g.stopping() {
-		g.refuse(c, &fault{code: Unavailable, detail: "the gateway is shutting down", after: unavailableFor})
+		g.refuse(c, &fault{code: Unavailable, detail: "the gateway is starting or stopping", after: unavailableFor})
 		c.Abort()
 		return
 	}
