@@ -61,7 +61,7 @@ func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.
 			settled = false
 			continue
 		}
-		if err := r.book1(ctx, app, id, rc, now); err != nil {
+		if err := r.settleOne(ctx, app, id, rc, now); err != nil {
 			return false, err
 		}
 	}
@@ -126,8 +126,8 @@ func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc 
 	return found, nil
 }
 
-// book1 writes a receipt into its message. A message that changed meanwhile is read again; one that has its end keeps it.
-func (r *Relay) book1(ctx context.Context, app, id string, rc receipt, now time.Time) error {
+// settleOne writes a receipt into its message. A message that changed meanwhile is read again; one that has its end keeps it.
+func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now time.Time) error {
 	for {
 		rec, err := r.q.Get(ctx, id)
 		if errors.Is(err, queue.ErrNotFound) {
