@@ -44,12 +44,11 @@ func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 	}
 	shard := r.q.Shard(p.App, p.Event.OpenID)
 	res := r.q.Commit(ctx, queue.Change{
-		Shard: shard, Once: "p/" + p.Name, OnceFor: rememberPush,
-		Moves: r.book(rules, p),
-		Jobs:  []queue.Job{{ID: r.q.NewID("psh_", shard), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true}},
+		Shard: shard, Moves: r.book(rules, p),
+		Jobs: []queue.Job{{ID: r.q.IDFor("psh_", shard, p.App+"\x00"+p.Name), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true, Known: rememberPush}},
 	})
 	switch {
-	case errors.Is(res.Err, queue.ErrTaken):
+	case errors.Is(res.Err, queue.ErrExists):
 		r.observePush(p, "duplicate")
 	case res.Err != nil:
 		r.observePush(p, "not_stored")

@@ -7,6 +7,7 @@ type Change struct {
 	Shard   int
 	Once    string        // name taken already: nothing happens, ErrTaken
 	OnceFor time.Duration // how long the name stays taken, default 24 h
+	Key     *Key          // taken with the change; held by somebody else: nothing happens, ErrTaken. Not for verdicts
 	Moves   []Move        // riders, in order; the first refusal stops the change
 	Jobs    []Job         // put
 	Refused []Job         // put instead of Jobs when a move refused
@@ -18,6 +19,15 @@ type Change struct {
 type Move struct {
 	Rider string
 	Args  []string
+}
+
+// Key is a key of another room's, wherever it lives, that a change takes for itself: it holds Value then, for a time. On a
+// cluster, where it may live on another node, it is taken just before the change, and a crash in between leaves it taken
+// with nothing done. So whoever finds it held looks whether what it stands for is there, and if not names in Over what it
+// holds: such a key is taken over.
+type Key struct {
+	Name, Value, Over string
+	For               time.Duration
 }
 
 // Name is a small look-up kept for a time.
@@ -40,6 +50,7 @@ type Job struct {
 	Replies bool          // the Note is the moves' replies, joined by "\n"
 	Tags    []string      // listed under these, newest first
 	Keep    time.Duration // readable that long after its end; 0 = forgotten at its end
+	Known   time.Duration // instead of Keep: forgotten at its end, but its ID exists that much longer
 }
 
 // Edit steers one job that is not in hand.
@@ -67,4 +78,5 @@ type Result struct {
 	Err     error
 	Refused bool     // a move refused; Refused jobs were put, nothing else
 	Replies []string // one per move asked; on refusal the refusing one's is the last
+	Held    string   // with ErrTaken: what the Key holds
 }

@@ -30,6 +30,9 @@ func (q *Queue) Commit(ctx context.Context, c Change) Result {
 	if err := ctx.Err(); err != nil {
 		return Result{Err: err}
 	}
+	if c.Key != nil && q.apart {
+		return q.commitKeyed(ctx, c)
+	}
 	it := newItem(c.Shard)
 	if err := it.encode(q, &c, nil, nil); err != nil {
 		it.put()
@@ -234,6 +237,8 @@ func (it *item) answer(text string) (rest string, err error) {
 	it.res = Result{Replies: replies}
 	switch it.code {
 	case 'K', 'S', 'A', 'W':
+	case 'T':
+		it.res = Result{Err: ErrTaken, Held: strings.Join(replies, "")}
 	case 'R':
 		it.res.Refused = true
 	case 'E':
@@ -247,4 +252,4 @@ func (it *item) answer(text string) (rest string, err error) {
 	return rest, nil
 }
 
-var codes = map[byte]error{'T': ErrTaken, 'X': ErrExists, 'V': ErrStale, 'H': ErrInHand, 'N': ErrNotFound}
+var codes = map[byte]error{'X': ErrExists, 'V': ErrStale, 'H': ErrInHand, 'N': ErrNotFound}

@@ -2,20 +2,22 @@
 -- KEYS[1]  prefix of a shard. On a cluster every change is of this shard; on a single Redis they may be of any.
 -- ARGV     caller, number of the call, buried_keep_ms, relief ('1': verdicts only, a full Redis takes them), then changes to the end:
 --            size (of all its ARGV), blobs (how many of them, at its end, are bodies and notes), prefix,
---            shape (bytes: once (2: and its ids are all new, DECISIONS.md 15), moves, finish (how many ARGV), edit, jobs/256, jobs%256, refused/256, refused%256, names),
+--            shape (bytes: once, moves, finish (how many ARGV), edit, jobs/256, jobs%256, refused/256, refused%256, names, key,
+--              look: whether the ids exist: 1 not at all (DECISIONS.md 15), 2 also those known beyond their end (DECISIONS.md 17)),
 --            [where Refused starts: strings, blobs]
 --            [once: name, ms]
+--            [key: the whole key, value, ms, over]
 --            [finish: id, token, lane, serial, verdict, noted, keep_ms, tags, version; but for Done and GiveBack more of it: after_ms, x,
 --             reason, attempts; for GiveBack only: due_us in the place of version]
 --            [edit: id, version, to, after_ms, noted]
 --            ids of Jobs and Refused
 --            moves: rider, n, args...
 --            names: name, value, ms
---            jobs: lane, "\nlane\nkeep_ms[\ntag...]", shape (mode n|d|a|p, note -|n|r, serial, expires, tags), [when or name], [serial],
+--            jobs: lane, "\nlane\nkeep_ms or -known_ms[\ntag...]", shape (mode n|d|a|p, note -|n|r, serial, expires, tags), [when or name], [serial],
 --                  [expires_ms], [tags, ms]
 --            the blobs: notes and bodies in the order of the above
 -- Returns  one string: per change a code, the number of replies, then "length:reply" for each. Codes:
---            K done  R refused  T once taken  X a job exists  S not in this hand any more  V other version  H in hand
+--            K done  R refused  T once or key taken (reply: what the key holds)  X a job exists  S not in this hand any more  V other version  H in hand
 --            N not found  E a rider failed (reply: why)  W finished, but what came with it failed (reply: why)
 --            A not finished but given again: an edit that came with it could not be done
 -- The same call again (a lost reply, sent again by the client) is answered from c:<caller> and does nothing.
@@ -30,7 +32,7 @@ end
 local BURIED = A[3]
 local s, b -- cursors over strings and blobs of the change at work
 local nothing = {}
-local mark -- its once key, set and not yet kept
+local mark, taken_key -- its once key and its other room's key, set and not yet kept
 
 -- put reads a job off the cursors and puts it; one that exists already is left alone when gently.
 local function put(P, id, replies, gently)
@@ -46,8 +48,11 @@ local function put(P, id, replies, gently)
   b = b + 1
   if nt == 110 then note = A[b]; b = b + 1 elseif nt == 114 then note = table.concat(replies, '\n') end
   if gently and call('EXISTS', j) == 1 then return end
-  if note then call('HSET', j, 'b', body, 'm', NOW .. meta, 'n', note) else call('HSET', j, 'b', body, 'm', NOW .. meta) end
-  if serial then call('HSET', j, 's', serial) end
+  meta = NOW .. meta
+  if serial and note then call('HSET', j, 'b', body, 'm', meta, 'n', note, 's', serial)
+  elseif serial then call('HSET', j, 'b', body, 'm', meta, 's', serial)
+  elseif note then call('HSET', j, 'b', body, 'm', meta, 'n', note)
+  else call('HSET', j, 'b', body, 'm', meta) end
   if x then call('HSET', j, 'x', x) end
   if mode == 110 then wait(P, lane, id, NOW)
   elseif mode == 112 then call('HSET', j, 'st', 'parked', 'p', at); park(P, lane, id, at, x)
@@ -67,10 +72,7 @@ local function place(P, f, note)
   if serial ~= '' then free(P, serial) end
   if verdict == 'g' then return wait(P, lane, id, version) end
   if verdict == 'd' then
-    if keep == '0' then
-      call('DEL', j)
-      return unlist(P, id, tags)
-    end
+    if byte(keep) < 49 then return forget(P, id, keep, tags) end
     if note then call('HSET', j, 'v', version, 'st', 'ended', 'e', NOW_MS, 'n', note)
     else call('HSET', j, 'v', version, 'st', 'ended', 'e', NOW_MS) end
     return call('PEXPIRE', j, keep)
@@ -105,12 +107,11 @@ end
 local function steer(P, e, note, J)
   local id, to = A[e], A[e + 2]
   local j, st, x = P .. 'j:' .. id, J[3], J[6]
-  local lane, keep, tags = match(J[1], '^%d+\n([^\n]*)\n(%d+)(.*)$')
+  local lane, keep, tags = match(J[1], '^%d+\n([^\n]*)\n(-?%d+)(.*)$')
   local version = string.format('%.0f', tonumber(J[2] or 0) + 1)
-  if to == '2' and keep == '0' then
+  if to == '2' and byte(keep) < 49 then
     leave(P, lane, id, J[4], st, J[5])
-    call('DEL', j)
-    return unlist(P, id, tags)
+    return forget(P, id, keep, tags)
   end
   if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
   if to == '0' then return end
@@ -144,17 +145,18 @@ end
 
 local function undo()
   if mark then call('DEL', mark); mark = nil end
+  if taken_key then call('DEL', taken_key); taken_key = nil end
 end
 
 -- change does the change whose ARGV start at p; returns code, replies
 local function change(p)
   local P = A[p + 2]
-  local once, moves, fin, ed, jh, jl, rh, rl, names = byte(A[p + 3], 1, 9)
+  local once, moves, fin, ed, jh, jl, rh, rl, names, key, look = byte(A[p + 3], 1, 11)
   local jobs, refused = jh * 256 + jl, rh * 256 + rl
   local rs, rb, f, fnote, e, enote, J, why
   local taken = false
   held = nil
-  s, b, mark = p + 4, p + tonumber(A[p]) - tonumber(A[p + 1]), nil
+  s, b, mark, taken_key = p + 4, p + tonumber(A[p]) - tonumber(A[p + 1]), nil, nil
   if refused > 0 then rs, rb = p + tonumber(A[s]), b + tonumber(A[s + 1]); s = s + 2 end
   if once > 0 then
     local k = P .. 'o:' .. A[s]
@@ -162,6 +164,18 @@ local function change(p)
     elseif fin == 0 then return 'T'
     else taken = true end
     s = s + 2
+  end
+  if key > 0 then
+    local k = A[s]
+    local holds = call('SET', k, A[s + 1], 'NX', 'GET', 'PX', A[s + 2])
+    if holds and holds == A[s + 3] then
+      call('SET', k, A[s + 1], 'PX', A[s + 2])
+    elseif holds then
+      undo()
+      return 'T', { holds }
+    end
+    taken_key = k
+    s = s + 4
   end
   if fin > 0 then
     f = s
@@ -192,12 +206,16 @@ local function change(p)
     if A[e + 4] == '1' then enote = A[b]; b = b + 1 end
   end
   local ids, at = jobs + refused, s
-  if fin == 0 and ids > 0 and once < 2 then
+  if fin == 0 and ids > 0 and look ~= 1 then
     local there
-    if ids == 1 then there = call('EXISTS', P .. 'j:' .. A[s])
+    if ids == 1 and look == 0 then there = call('EXISTS', P .. 'j:' .. A[s])
+    elseif ids == 1 then there = call('EXISTS', P .. 'j:' .. A[s], P .. 'o:' .. A[s])
     else
       local ks = {}
-      for i = 1, ids do ks[i] = P .. 'j:' .. A[s + i - 1] end
+      for i = 1, ids do
+        ks[#ks + 1] = P .. 'j:' .. A[s + i - 1]
+        if look == 2 then ks[#ks + 1] = P .. 'o:' .. A[s + i - 1] end
+      end
       there = call('EXISTS', unpack(ks))
     end
     if there > 0 then undo(); return 'X' end

@@ -33,6 +33,13 @@ type item struct {
 	code  byte
 }
 
+// How commit.lua looks whether the ids of a change exist.
+const (
+	lookAll   = iota // a job, kept or not
+	lookNot          // not at all (DECISIONS.md 15)
+	lookKnown        // a job, or one that is known beyond its end
+)
+
 const (
 	itemWaits int32 = iota
 	itemTaken
@@ -70,8 +77,8 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	if len(c.Jobs) > maxJobs || len(c.Refused) > maxJobs || len(c.Names) > 255 || len(c.Moves) > 255 {
 		return fmt.Errorf("%w: %d jobs, %d names, %d moves in one change", ErrTooLarge, len(c.Jobs)+len(c.Refused), len(c.Names), len(c.Moves))
 	}
-	shape := [9]byte{0, byte(len(c.Moves)), 0, 0, byte(len(c.Jobs) >> 8), byte(len(c.Jobs)),
-		byte(len(c.Refused) >> 8), byte(len(c.Refused)), byte(len(c.Names))}
+	shape := [11]byte{0, byte(len(c.Moves)), 0, 0, byte(len(c.Jobs) >> 8), byte(len(c.Jobs)),
+		byte(len(c.Refused) >> 8), byte(len(c.Refused)), byte(len(c.Names)), 0, lookAll}
 	it.str("", "", Prefix(c.Shard), "")
 	if len(c.Refused) > 0 {
 		it.str("", "")
@@ -79,6 +86,10 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	if c.Once != "" {
 		shape[0] = 1
 		it.str(c.Once, ms(or(c.OnceFor, 24*time.Hour)))
+	}
+	if k := c.Key; k != nil && f == nil {
+		shape[9] = 1
+		it.str(k.Name, k.Value, ms(or(k.For, 24*time.Hour)), k.Over)
 	}
 	if f != nil {
 		it.ends = true
@@ -92,18 +103,22 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 			return err
 		}
 	}
-	fresh := true
+	fresh, known := true, false
 	for _, jobs := range [2][]Job{c.Jobs, c.Refused} {
 		for i := range jobs {
 			if err := jobs[i].check(c.Shard); err != nil {
 				return err
 			}
 			fresh = fresh && minted(jobs[i].ID)
+			known = known || jobs[i].Known > 0
 			it.str(jobs[i].ID)
 		}
 	}
-	if fresh && shape[0] == 1 {
-		shape[0] = 2
+	switch {
+	case fresh && shape[0] == 1:
+		shape[10] = lookNot
+	case known:
+		shape[10] = lookKnown
 	}
 	for i := range c.Moves {
 		m := &c.Moves[i]
@@ -170,6 +185,9 @@ func (j *Job) check(shard int) error {
 	if j.Lane == "" || j.Lane[0] == ':' || strings.IndexByte(j.Lane, '\n') >= 0 || strings.IndexByte(j.Serial, '\n') >= 0 {
 		return fmt.Errorf("%w: lane %q, serial %q", ErrID, j.Lane, j.Serial)
 	}
+	if j.Known > 0 && j.Keep > 0 {
+		return fmt.Errorf("%w: job %s has Keep and Known", ErrID, j.ID)
+	}
 	for _, t := range j.Tags {
 		if t == "" || strings.IndexByte(t, '\n') >= 0 {
 			return fmt.Errorf("%w: tag %q", ErrID, t)
@@ -185,7 +203,11 @@ func (it *item) job(q *Queue, j *Job) {
 	if len(j.Tags) > 0 {
 		tags = "\n" + strings.Join(j.Tags, "\n")
 	}
-	it.str(j.Lane, "\n"+j.Lane+"\n"+ms(j.Keep)+tags, "")
+	keep := ms(j.Keep)
+	if j.Known > 0 {
+		keep = "-" + ms(j.Known)
+	}
+	it.str(j.Lane, "\n"+j.Lane+"\n"+keep+tags, "")
 	at := len(it.strs) - 1
 	group := q.hands.groupBit(j.Lane)
 	switch {

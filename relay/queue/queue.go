@@ -88,6 +88,7 @@ type Queue struct {
 
 	commit, claim, get, list, depths, pause *script
 
+	apart  bool // one call carries one shard
 	sites  []*site
 	siteOf [64]*site
 
@@ -165,6 +166,7 @@ type site struct {
 }
 
 func (q *Queue) divide(perShard bool) {
+	q.apart = perShard
 	if !perShard {
 		q.sites = []*site{{q: q, key: Prefix(0)}}
 	}
