@@ -13,7 +13,7 @@ import (
 func (g *Gate) partnerRoutes() []partnerRoute {
 	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	return []partnerRoute{
-		{method: post, path: "/messages", right: "messages", raw: true, run: g.sendMessage},
+		{method: post, path: "/messages", right: "messages", raw: true, keeps: true, run: g.sendMessage},
 		{method: post, path: "/messages/batch", right: "messages", raw: true, large: true, run: g.sendBatch},
 		{method: get, path: "/messages", right: "messages", run: g.listMessages},
 		{method: get, path: "/messages/:id", right: "messages", run: g.getMessage},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/wxrelay/wxrelay/relay/binding"
 	"github.com/wxrelay/wxrelay/relay/ledger"
-	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
 // Channels by which a message may go.
@@ -142,7 +142,7 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	if err != nil {
 		return nil, err
 	}
-	o := &order{Partner: partner, App: req.App, NoCredit: req.NoCredit, Metadata: req.Metadata, Supersede: req.SupersedeKey,
+	o := &order{Partner: partner, App: req.App, NoCredit: req.NoCredit, Supersede: req.SupersedeKey,
 		Retry: req.OnUnknown == "retry", Created: now.UnixMilli(), Channels: req.Channel, Priority: req.Priority}
 	if len(o.Channels) == 0 {
 		o.Channels = []string{ChannelSubscribe}
@@ -169,7 +169,7 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 			f.add("expires_at", "is before send_at")
 		}
 	}
-	checkMetadata(&f, req.Metadata)
+	o.Metadata = checkMetadata(&f, req.Metadata)
 	if len(req.SupersedeKey) > 128 {
 		f.add("supersede_key", "at most 128 characters")
 	}
@@ -219,15 +219,21 @@ func oneOf(f *faults, field, v string, allowed ...string) {
 	}
 }
 
-func checkMetadata(f *faults, raw json.RawMessage) {
-	if len(raw) == 0 || string(raw) == "null" {
-		return
-	}
-	if raw[0] != '{' {
+// checkMetadata returns it without white space; nil is {}.
+func checkMetadata(f *faults, raw json.RawMessage) json.RawMessage {
+	switch {
+	case len(raw) == 0 || string(raw) == "null":
+		return nil
+	case raw[0] != '{':
 		f.add("metadata", "must be an object")
-	} else if len(raw) > 4<<10 {
+	case len(raw) > 4<<10:
 		f.add("metadata", fmt.Sprintf("%d bytes, at most 4096", len(raw)))
 	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, raw); err != nil {
+		f.add("metadata", "is not JSON")
+	}
+	return b.Bytes()
 }
 
 // addressee finds the openid of whom a message is to.
@@ -326,12 +332,7 @@ func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string,
 	case ChannelSubscribe:
 		oneOf(f, where+"lang", q.Lang, "zh_CN", "en_US", "zh_HK", "zh_TW")
 		oneOf(f, where+"miniprogram_state", q.MiniprogramState, "developer", "trial", "formal")
-		m := wechat.SubscribeMessage{ToUser: o.OpenID, TemplateID: q.TemplateID, Page: q.Page, Data: map[string]*wechat.DataItem{},
-			MiniprogramState: orElse(q.MiniprogramState, "formal"), Lang: orElse(q.Lang, "zh_CN")}
-		for k, v := range r.subscribeValues(ctx, f, where, o.App, &q) {
-			m.Data[k] = &wechat.DataItem{Value: v.Value, Color: v.Color}
-		}
-		return encode(m)
+		return subscribeMessage(o.OpenID, &q, r.subscribeValues(ctx, f, where, o.App, &q))
 	case ChannelCustomerService:
 		return r.composeCustomerService(f, where, o, &q)
 	case ChannelOATemplate, ChannelTemplate:
@@ -363,6 +364,31 @@ func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string,
 		}{o.OpenID, present(q.WeappTemplateMsg), present(q.MpTemplateMsg)})
 	}
 	return nil
+}
+
+// subscribeMessage is the body of subscribe/send, in the order WeChat documents.
+// https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/api_sendmessage
+func subscribeMessage(openid string, q *SendRequest, data map[string]value) payload {
+	b := appendText(append(make([]byte, 0, 512), `{"touser":`...), openid)
+	b = appendText(append(b, `,"template_id":`...), q.TemplateID)
+	if q.Page != "" {
+		b = appendText(append(b, `,"page":`...), q.Page)
+	}
+	b = append(b, `,"data":{`...)
+	for i, k := range slices.Sorted(maps.Keys(data)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendText(b, k), `:{"value":`...)
+		b = appendText(b, data[k].Value)
+		if c := data[k].Color; c != "" {
+			b = appendText(append(b, `,"color":`...), c)
+		}
+		b = append(b, '}')
+	}
+	b = appendText(append(b, `},"miniprogram_state":`...), orElse(q.MiniprogramState, "formal"))
+	b = appendText(append(b, `,"lang":`...), orElse(q.Lang, "zh_CN"))
+	return append(b, '}')
 }
 
 func (r *Relay) composeCustomerService(f *faults, where string, o *order, q *SendRequest) payload {

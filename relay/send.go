@@ -10,6 +10,7 @@ import (
 
 	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
 // Tags under which a message is listed.
@@ -17,23 +18,44 @@ func userTag(app, openid string) string  { return "m/" + app + "/" + openid }
 func partnerTag(partner string) string   { return "m/" + partner }
 func serialOf(app, openid string) string { return "o/" + app + "/" + openid }
 
-// Send accepts one message of a partner: validated, its credit reserved and its job stored in one change (R-1, R-3), so
-// that a 202 is never taken back and "no credit" is known at once. key names the request (its webhook-id, and the place in
-// a batch): the same key gives the same message, whatever happened in between.
-func (r *Relay) Send(ctx context.Context, partner, key string, req SendRequest) (Message, error) {
+// RequestKey names what a partner asked: the same key is the same message, whatever happened in between.
+type RequestKey struct {
+	ID     string   // webhook-id
+	Digest [32]byte // SHA-256 of all that makes the request what it is
+	Item   int      // place in a batch, from 1 on, whose own answer is remembered; 0 = the message is the request
+}
+
+// seed is what a message's id is made of. The digest is in it: should an id be used again when it is long forgotten, for
+// something else, that is another message.
+func (k RequestKey) seed(partner string) string {
+	b := make([]byte, 0, len(partner)+len(k.ID)+len(k.Digest)+24)
+	b = append(append(append(append(b, partner...), 0), k.ID...), k.Digest[:]...)
+	return string(strconv.AppendInt(b, int64(k.Item), 10))
+}
+
+// Send accepts one message of a partner: validated, its credit reserved, its job stored and its webhook-id remembered in one
+// change (R-1, R-3), so that a 202 is never taken back, "no credit" is known at once, and a request that comes twice is never
+// in two hands. again: it was accepted before, and this is the answer it got. webhook.ErrReused: the id is another request's.
+func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req SendRequest) (m Message, again bool, err error) {
 	rules := r.rules.Load()
 	now := time.Now()
 	o, err := r.compose(ctx, rules, partner, &req, now)
 	if err != nil {
-		return Message{}, err
+		return Message{}, false, err
 	}
 	shard := r.q.Shard(o.App, o.OpenID)
-	id := r.q.IDFor("msg_", shard, partner+"\x00"+key)
+	id := r.q.IDFor("msg_", shard, key.seed(partner))
 	if err := r.prepareHold(ctx, rules, shard, id, o); err != nil {
-		return Message{}, err
+		return Message{}, false, err
+	}
+	var mark *queue.Key
+	if key.Item == 0 {
+		mark = &queue.Key{For: webhook.Remembered}
+		mark.Name, mark.Value = webhook.Mark(partner, key.ID, key.Digest, id)
 	}
 	refused := ""
-	for n := range o.Channels { // a channel the user gives no credit for cannot reach them: the next one is asked
+	for n := 0; n < len(o.Channels); n++ { // a channel the user gives no credit for cannot reach them: the next one is asked
+		o.First = n
 		s := &story{Channel: n, Booked: n + 1}
 		cause := "accepted"
 		if n > 0 {
@@ -43,7 +65,7 @@ func (r *Relay) Send(ctx context.Context, partner, key string, req SendRequest) 
 		if o.Due != 0 {
 			s.State, s.Steps[0].State = StateScheduled, StateScheduled
 		}
-		ch := queue.Change{Shard: shard, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Moves: o.reserve(n, id)}
+		ch := queue.Change{Shard: shard, Key: mark, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Moves: o.reserve(n, id)}
 		held := &story{Channel: n}
 		if o.waitsOn() == n {
 			held.to(StateHeld, "no_credit", now, nil)
@@ -51,10 +73,23 @@ func (r *Relay) Send(ctx context.Context, partner, key string, req SendRequest) 
 		}
 		res := r.q.Commit(ctx, ch)
 		switch {
-		case errors.Is(res.Err, queue.ErrExists): // this very request was accepted before
-			return r.message(ctx, partner, id)
+		case errors.Is(res.Err, queue.ErrExists):
+			m, err := r.FirstAnswer(ctx, partner, id)
+			return m, true, err
+		case errors.Is(res.Err, queue.ErrTaken): // the same request, when `to` meant somebody else; or another one
+			was, err := webhook.ReadMark(res.Held, key.Digest)
+			if err != nil {
+				return Message{}, false, err
+			}
+			m, err := r.FirstAnswer(ctx, partner, was)
+			if errors.Is(err, ErrNotFound) && mark.Over != res.Held { // marked, and never done (see queue.Key)
+				mark.Over = res.Held
+				n--
+				continue
+			}
+			return m, true, err
 		case res.Err != nil:
-			return Message{}, res.Err
+			return Message{}, false, res.Err
 		case res.Refused && len(ch.Refused) > 0:
 			s = held
 		case res.Refused:
@@ -63,12 +98,26 @@ func (r *Relay) Send(ctx context.Context, partner, key string, req SendRequest) 
 		}
 		m := view(id, o, s)
 		r.observeMessage(&m, 0, "accepted")
-		return m, nil
+		return m, false, nil
 	}
 	if refused == ledger.NoAllowance {
-		return Message{}, ErrNoAllowance
+		return Message{}, false, ErrNoAllowance
 	}
-	return Message{}, ErrNoCredit
+	return Message{}, false, ErrNoCredit
+}
+
+// FirstAnswer is what a partner was told when a message was accepted, whatever has become of it since.
+func (r *Relay) FirstAnswer(ctx context.Context, partner, id string) (Message, error) {
+	rec, o, err := r.record(ctx, partner, id)
+	if err != nil {
+		return Message{}, err
+	}
+	_, s, err := read(rec.Body, rec.Note)
+	if err != nil || len(s.Steps) == 0 {
+		return Message{}, ErrNotFound
+	}
+	began := s.Steps[0]
+	return view(id, o, &story{Channel: o.First, State: began.State, At: began.At, Steps: []step{began}}), nil
 }
 
 // reasonOfRefusal is why a rider refused: no_credit, too_soon, no_allowance.
@@ -84,8 +133,8 @@ func (r *Relay) messageJob(rules *Rules, id string, o *order, s *story) queue.Jo
 	if priority == "" {
 		priority = "normal"
 	}
-	job := queue.Job{ID: id, Lane: sendLane(o.App, priority), Serial: serialOf(o.App, o.OpenID), Body: encode(o), Note: s.note(),
-		Tags: []string{partnerTag(o.Partner), userTag(o.App, o.OpenID)}, Keep: rules.KeepMessages}
+	job := queue.Job{ID: id, Lane: sendLane(o.App, priority), Serial: serialOf(o.App, o.OpenID), Body: o.pack(), Note: s.note(),
+		Tags: []string{partnerTag(o.Partner), userTag(o.App, o.OpenID)}, Keep: max(rules.KeepMessages, webhook.Remembered)}
 	if o.Due != 0 {
 		job.Due = time.UnixMilli(o.Due)
 	}
@@ -196,7 +245,7 @@ type BatchResult struct {
 }
 
 // SendBatch accepts each message for itself, side by side; results stand in the order asked.
-func (r *Relay) SendBatch(ctx context.Context, partner, key string, raws []json.RawMessage) ([]BatchResult, error) {
+func (r *Relay) SendBatch(ctx context.Context, partner string, key RequestKey, raws []json.RawMessage) ([]BatchResult, error) {
 	if most := r.rules.Load().BatchLimit; len(raws) > most {
 		return nil, &TooLarge{fmt.Sprintf("%d messages, at most %d in one batch", len(raws), most)}
 	}
@@ -208,7 +257,9 @@ func (r *Relay) SendBatch(ctx context.Context, partner, key string, raws []json.
 		req, err := ParseSend(raws[i])
 		if err == nil {
 			var m Message
-			if m, err = r.Send(ctx, partner, key+"#"+strconv.Itoa(i), req); err == nil {
+			item := key
+			item.Item = i + 1
+			if m, _, err = r.Send(ctx, partner, item, req); err == nil {
 				out[i].Message = &m
 				return
 			}

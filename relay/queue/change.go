@@ -7,7 +7,7 @@ type Change struct {
 	Shard   int
 	Once    string        // name taken already: nothing happens, ErrTaken
 	OnceFor time.Duration // how long the name stays taken, default 24 h
-	Key     *Key          // taken with the change; held by somebody else: nothing happens, ErrTaken. Not for verdicts
+	Key     *Key          // taken with the change; it holds something else: nothing happens, ErrTaken. Not for verdicts
 	Moves   []Move        // riders, in order; the first refusal stops the change
 	Jobs    []Job         // put
 	Refused []Job         // put instead of Jobs when a move refused
@@ -21,10 +21,11 @@ type Move struct {
 	Args  []string
 }
 
-// Key is a key of another room's, wherever it lives, that a change takes for itself: it holds Value then, for a time. On a
-// cluster, where it may live on another node, it is taken just before the change, and a crash in between leaves it taken
-// with nothing done. So whoever finds it held looks whether what it stands for is there, and if not names in Over what it
-// holds: such a key is taken over.
+// Key is a key of another room's, wherever it lives, that a change takes for itself: it holds Value then, for a time. One that
+// holds Value already does not stand in the way: an earlier try of the same change took it, and the ids of its jobs say
+// whether it happened. On a cluster, where the key may live on another node, it is taken just before the change, and a crash
+// in between leaves it taken with nothing done. So whoever finds it held looks whether what it stands for is there, and if
+// not names in Over what it holds: such a key is taken over.
 type Key struct {
 	Name, Value, Over string
 	For               time.Duration

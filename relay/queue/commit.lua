@@ -168,13 +168,14 @@ local function change(p)
   if key > 0 then
     local k = A[s]
     local holds = call('SET', k, A[s + 1], 'NX', 'GET', 'PX', A[s + 2])
-    if holds and holds == A[s + 3] then
+    if not holds then taken_key = k
+    elseif holds == A[s + 3] then
       call('SET', k, A[s + 1], 'PX', A[s + 2])
-    elseif holds then
+      taken_key = k
+    elseif holds ~= A[s + 1] then
       undo()
       return 'T', { holds }
     end
-    taken_key = k
     s = s + 4
   end
   if fin > 0 then
