@@ -1,9 +1,9 @@
 -- The rider: one movement of the account of consent, run inside a script of the queue (Redis only; keys of one shard).
 --
 -- KEYS     none of its own: `prefix` ("wx:{s07}:") carries the shard's tag, and every key below begins with it:
---            l:<app>:<openid>   hash, a user's lines. Field 2c: state + records, field 2c+1: the oldest record when there is no room (see pack.go)
---            lr:<app>:<openid>  hash, open reservations. Field "<c>:<message id>": mark, 4 bytes grant's time, 4 bytes
---                               closing known then, 4 bytes grant's name, rate key
+--            l:<app>:<openid>   hash, a user's lines. Field 2c: state + records, field 2c+1: the oldest record when there is no room (see
+--                               pack.go). Field "<c>:<message id>", an open reservation: mark, 4 bytes grant's time, 4 bytes closing
+--                               known then, 4 bytes grant's name, rate key
 --            lv:<app>:<openid>:<c>:<value>  the message that used a rate-limited line last; expires with its period
 --            lt:code, lt:id     hashes, template id -> c and c -> template id: a shard's short codes
 -- ARGV     args[1] the head: letter of the move, kind ("-" keep), cause (one byte, 64 + its number), flag ("1" / "0")
@@ -57,12 +57,20 @@ local function begin()
     return c
   end
 
-  local function load(P, user, template)
+  -- load reads a line, and the message's reservation where there is one to ask for.
+  local function load(P, user, template, message)
     local c, key = code_of(P, template), P .. 'l:' .. user
     local L = {c = c, template = template, key = key, kind = 0, status = 0, credits = 0, unproven = 0, status_at = 0,
       closed = 0, reserved = 0, doubted = 0, every = 0, ring = ''}
     if not c then return L end
-    local v = call('HMGET', key, c[1], c[2])
+    local v
+    if message then
+      L.field = c[3] .. ':' .. message
+      v = call('HMGET', key, c[1], c[2], L.field)
+      L.held = v[3]
+    else
+      v = call('HMGET', key, c[1], c[2])
+    end
     local s = v[1]
     if not s then return L end
     L.found = true
@@ -95,7 +103,8 @@ local function begin()
     return L.c
   end
 
-  local function save(P, L)
+  -- save writes a line, and in the same command the reservation that was made of it, if any.
+  local function save(P, L, held)
     local c = code_for(P, L)
     local f, tail = L.kind + 8 * L.status, ''
     if L.closed > 0 then f, tail = f + 32, four(L.closed) end
@@ -104,7 +113,11 @@ local function begin()
     local n, at, ring = L.credits, L.status_at, L.ring
     local s = char(f, floor(n / 256), n % 256, L.unproven, floor(at / 16777216), floor(at / 65536) % 256, floor(at / 256) % 256, at % 256)
     if #ring > NEAR and (L.far or tail ~= '') then
-      call('HSET', L.key, c[1], s .. tail .. sub(ring, -NEAR), c[2], sub(ring, 1, -NEAR - 1))
+      local far = sub(ring, 1, -NEAR - 1)
+      if held then call('HSET', L.key, c[1], s .. tail .. sub(ring, -NEAR), c[2], far, L.field, held)
+      else call('HSET', L.key, c[1], s .. tail .. sub(ring, -NEAR), c[2], far) end
+    elseif held then
+      call('HSET', L.key, c[1], s .. tail .. ring, L.field, held)
     else
       call('HSET', L.key, c[1], s .. tail .. ring)
     end
@@ -293,11 +306,7 @@ local function begin()
 
     local function reserve(P, args, L, try)
       local message = args[5]
-      local held = P .. 'lr:' .. args[2]
-      if L.c then
-        if seen(L, SENT, args[4], false) then return answer(L, 0, false, 0) end
-        if call('HEXISTS', held, L.c[3] .. ':' .. message) == 1 then return answer(L, 0, false, 0) end
-      end
+      if L.held or seen(L, SENT, args[4], false) then return answer(L, 0, false, 0) end
       local every = tonumber(args[6])
       if every > 0 then L.every = every end
       local rate = ''
@@ -325,18 +334,17 @@ local function begin()
       end
       local c = code_for(P, L)
       if rate ~= '' then call('SET', P .. 'lv:' .. args[2] .. ':' .. c[3] .. ':' .. rate, message, 'PX', L.every * 1000) end
-      call('HSET', held, c[3] .. ':' .. message, mark .. four(at) .. four(L.closed) .. grant .. rate)
-      if mark ~= 'o' or L.dirty then save(P, L) end
+      L.field = c[3] .. ':' .. message
+      local held = mark .. four(at) .. four(L.closed) .. grant .. rate
+      if mark ~= 'o' or L.dirty then save(P, L, held) else call('HSET', L.key, L.field, held) end
       return answer(L, 0, mark ~= 'o', 0)
     end
 
     -- reservation ends the message's one; nil when there is none open.
     local function reservation(P, args, L)
-      if not L.c then return nil end
-      local field = L.c[3] .. ':' .. args[5]
-      local held = call('HGET', P .. 'lr:' .. args[2], field)
+      local held = L.held
       if not held then return nil end
-      call('HDEL', P .. 'lr:' .. args[2], field)
+      call('HDEL', L.key, L.field)
       local mark = sub(held, 1, 1)
       if mark ~= 'o' then
         L.reserved = L.reserved - 1
@@ -412,13 +420,13 @@ local function begin()
     local function forget(P, user)
       local ids = {}
       for _, field in ipairs(call('HKEYS', P .. 'l:' .. user)) do
-        local c = tonumber(field)
-        if c % 2 == 0 then
+        local c = tonumber(field) -- nil: a reservation
+        if c and c % 2 == 0 then
           local id = call('HGET', P .. 'lt:id', c / 2)
           if id then ids[#ids + 1] = id end
         end
       end
-      call('DEL', P .. 'l:' .. user, P .. 'lr:' .. user)
+      call('DEL', P .. 'l:' .. user)
       if #ids == 0 then return true, '[]' end
       return true, cjson.encode(ids)
     end
@@ -432,7 +440,7 @@ local function begin()
     if op ~= 97 and not moves then moves = messages() end
     if op == 102 then return moves[5](P, args[2]) end
     local now = floor(tonumber(now_ms) / 1000)
-    local L = load(P, args[2], args[3])
+    local L = load(P, args[2], args[3], (op == 114 or op == 115 or op == 98 or op == 118) and args[5])
     if kind ~= 45 and L.kind ~= kind - 48 then L.kind, L.dirty = kind - 48, true end
     cause = cause - 64
     if op == 97 then return told(P, now, args, L, cause, flag == 49) end
