@@ -6,14 +6,14 @@
 --                               known then, 4 bytes grant's name, rate key
 --            lv:<app>:<openid>:<c>:<value>  the message that used a rate-limited line last; expires with its period
 --            lt:code, lt:id     hashes, template id -> c and c -> template id: a shard's short codes
--- ARGV     args[1] the head: letter of the move, kind ("-" keep), cause (one byte, 64 + its number), flag ("1" / "0")
---          args[2] "<app>:<openid>"   args[3] template id   args[4] 4-byte hash of the cause's name or of the message id
---          a answer   flag: rejects clear.            args[5] CreateTime or 0, args[6] pairing window in s (-1: trust event)
---          c client   flag: rejects clear.            args[5] 0, args[6] as above, args[7] unproven credits allowed
---          k kind     args[5] "", args[6] period in s or 0
---          r reserve  flag: without a credit too.     args[5] message id, args[6] period in s or 0, args[7] value's hash or ""
---          s spend, b give back, v void: args[5] message id
---          f forget   args[2] only
+-- ARGV     A[o + 1] the head: letter of the move, kind ("-" keep), cause (one byte, 64 + its number), flag ("1" / "0")
+--          A[o + 2] "<app>:<openid>"   A[o + 3] template id   A[o + 4] 4-byte hash of the cause's name or of the message id
+--          a answer   flag: rejects clear.            A[o + 5] CreateTime or 0, A[o + 6] pairing window in s (-1: trust event)
+--          c client   flag: rejects clear.            A[o + 5] 0, A[o + 6] as above, A[o + 7] unproven credits allowed
+--          k kind     A[o + 5] "", A[o + 6] period in s or 0
+--          r reserve  flag: without a credit too.     A[o + 5] message id, A[o + 6] period in s or 0, A[o + 7] value's hash or ""
+--          s spend, b give back, v void: A[o + 5] message id
+--          f forget   A[o + 2] only
 -- Returns  ok, reply. Refused (nothing written): false, "no_credit" | "too_soon". Else true and
 --          "delta credits reserved status kind changed cause"; forget: a JSON list of template ids.
 --
@@ -256,9 +256,9 @@ local function begin()
     return delta, counts
   end
 
-  local function told(P, now, args, L, cause, clear)
-    local hash, at, window = args[4], tonumber(args[5]), tonumber(args[6])
-    local client = byte(args[1], 1) == 99
+  local function told(P, now, A, o, L, cause, clear)
+    local hash, at, window = A[o + 4], tonumber(A[o + 5]), tonumber(A[o + 6])
+    local client = byte(A[o + 1], 1) == 99
     local when = at
     if at == 0 or at > now + 300 then at, when = now, false end -- no time of its own, or none that can be believed
     if seen(L, cause, hash, when) then return answer(L, 0, false, cause) end
@@ -270,7 +270,7 @@ local function begin()
       save(P, L)
       return answer(L, delta, delta ~= 0 or counts, cause)
     elseif cause == CLIENT_ACCEPT then
-      delta, counts = claim(L, at, hash, window, tonumber(args[7]))
+      delta, counts = claim(L, at, hash, window, tonumber(A[o + 7]))
     else
       if client and window < 0 and cause ~= SETTINGS_OFF then counts = false end -- trust event: a client is only noted
       if cause == 11 and L.status ~= 0 then counts = false end -- a kept choice tells nothing new of a line that is known
@@ -304,16 +304,16 @@ local function begin()
       return best, when
     end
 
-    local function reserve(P, args, L, try)
-      local message = args[5]
-      if L.held or seen(L, SENT, args[4], false) then return answer(L, 0, false, 0) end
-      local every = tonumber(args[6])
+    local function reserve(P, A, o, L, try)
+      local message = A[o + 5]
+      if L.held or seen(L, SENT, A[o + 4], false) then return answer(L, 0, false, 0) end
+      local every = tonumber(A[o + 6])
       if every > 0 then L.every = every end
       local rate = ''
-      if L.kind == 3 and L.every > 0 and args[7] ~= '' then
-        rate = args[7]
+      if L.kind == 3 and L.every > 0 and A[o + 7] ~= '' then
+        rate = A[o + 7]
         if L.c then
-          local last = call('GET', P .. 'lv:' .. args[2] .. ':' .. L.c[3] .. ':' .. rate)
+          local last = call('GET', P .. 'lv:' .. A[o + 2] .. ':' .. L.c[3] .. ':' .. rate)
           if last and last ~= message then return false, 'too_soon' end
         end
       end
@@ -333,7 +333,7 @@ local function begin()
         return false, 'no_credit'
       end
       local c = code_for(P, L)
-      if rate ~= '' then call('SET', P .. 'lv:' .. args[2] .. ':' .. c[3] .. ':' .. rate, message, 'PX', L.every * 1000) end
+      if rate ~= '' then call('SET', P .. 'lv:' .. A[o + 2] .. ':' .. c[3] .. ':' .. rate, message, 'PX', L.every * 1000) end
       L.field = c[3] .. ':' .. message
       local held = mark .. four(at) .. four(L.closed) .. grant .. rate
       if mark ~= 'o' or L.dirty then save(P, L, held) else call('HSET', L.key, L.field, held) end
@@ -341,7 +341,7 @@ local function begin()
     end
 
     -- reservation ends the message's one; nil when there is none open.
-    local function reservation(P, args, L)
+    local function reservation(P, A, o, L)
       local held = L.held
       if not held then return nil end
       call('HDEL', L.key, L.field)
@@ -351,27 +351,27 @@ local function begin()
         if mark == 'u' then L.doubted = L.doubted - 1 end
       end
       local rate = sub(held, 14)
-      return mark, held, rate ~= '' and P .. 'lv:' .. args[2] .. ':' .. L.c[3] .. ':' .. rate
+      return mark, held, rate ~= '' and P .. 'lv:' .. A[o + 2] .. ':' .. L.c[3] .. ':' .. rate
     end
 
     local function unrate(rate, message)
       if rate and call('GET', rate) == message then call('DEL', rate) end
     end
 
-    local function spend(P, now, args, L)
-      local mark, _, rate = reservation(P, args, L)
+    local function spend(P, now, A, o, L)
+      local mark, _, rate = reservation(P, A, o, L)
       if not mark then return answer(L, 0, false, 0) end
       local paid = mark ~= 'o'
-      if rate and L.every > 0 then call('SET', rate, args[5], 'PX', L.every * 1000) end -- the period runs from the send
-      record(L, now, paid and SENT + MOVED or SENT, args[4])
+      if rate and L.every > 0 then call('SET', rate, A[o + 5], 'PX', L.every * 1000) end -- the period runs from the send
+      record(L, now, paid and SENT + MOVED or SENT, A[o + 4])
       save(P, L)
       return answer(L, paid and -1 or 0, paid, SENT)
     end
 
-    local function giveback(P, now, args, L)
-      local mark, held, rate = reservation(P, args, L)
+    local function giveback(P, now, A, o, L)
+      local mark, held, rate = reservation(P, A, o, L)
       if not mark then return answer(L, 0, false, 0) end
-      unrate(rate, args[5])
+      unrate(rate, A[o + 5])
       if mark == 'o' then return answer(L, 0, false, RETURNED) end
       local at, closed, grant = number4(held, 2), number4(held, 6), sub(held, 10, 13)
       local r, b
@@ -384,22 +384,22 @@ local function begin()
         end
       end
       if L.closed > closed and at <= L.closed then -- the user closed the line since: the credit is worth nothing
-        record(L, now, RETURNED + MOVED, args[4])
+        record(L, now, RETURNED + MOVED, A[o + 4])
         save(P, L)
         return answer(L, -1, true, RETURNED)
       end
       L.credits = L.credits + 1
       if mark == 'u' and not (b and b >= PAIRED) then L.unproven = L.unproven + 1 end
       if r and floor(b / FREE) % 2 == 0 then remark(L, r, b + FREE) end
-      record(L, now, RETURNED, args[4])
+      record(L, now, RETURNED, A[o + 4])
       save(P, L)
       return answer(L, 0, true, RETURNED)
     end
 
-    local function void(P, now, args, L, cause)
-      local mark, _, rate = reservation(P, args, L)
+    local function void(P, now, A, o, L, cause)
+      local mark, _, rate = reservation(P, A, o, L)
       if not mark then return answer(L, 0, false, 0) end
-      unrate(rate, args[5])
+      unrate(rate, A[o + 5])
       local gone = L.credits + (mark ~= 'o' and 1 or 0)
       for r = 1, #L.ring, RECORD do
         local b = byte(L.ring, r + 4)
@@ -409,9 +409,9 @@ local function begin()
       L.credits, L.unproven = 0, 0
       if before == 3 then L.status = 0 end
       if gone > 0 then
-        record(L, now, cause + MOVED, char(floor(gone / 256) % 256, gone % 256) .. sub(args[4], 3, 4))
+        record(L, now, cause + MOVED, char(floor(gone / 256) % 256, gone % 256) .. sub(A[o + 4], 3, 4))
       else
-        record(L, now, cause, args[4])
+        record(L, now, cause, A[o + 4])
       end
       save(P, L)
       return answer(L, -gone, gone > 0 or before ~= L.status, cause)
@@ -435,27 +435,27 @@ local function begin()
   end
 
   local moves
-  return function(P, now_ms, args)
-    local op, kind, cause, flag = byte(args[1], 1, 4)
+  return function(P, now_ms, A, o)
+    local op, kind, cause, flag = byte(A[o + 1], 1, 4)
     if op ~= 97 and not moves then moves = messages() end
-    if op == 102 then return moves[5](P, args[2]) end
+    if op == 102 then return moves[5](P, A[o + 2]) end
     local now = floor(tonumber(now_ms) / 1000)
-    local L = load(P, args[2], args[3], (op == 114 or op == 115 or op == 98 or op == 118) and args[5])
+    local L = load(P, A[o + 2], A[o + 3], (op == 114 or op == 115 or op == 98 or op == 118) and A[o + 5])
     if kind ~= 45 and L.kind ~= kind - 48 then L.kind, L.dirty = kind - 48, true end
     cause = cause - 64
-    if op == 97 then return told(P, now, args, L, cause, flag == 49) end
+    if op == 97 then return told(P, now, A, o, L, cause, flag == 49) end
     if op == 99 then
       -- a client can name any template: its word opens no line beyond these bounds
       if not L.found and (call('HLEN', L.key) >= 128 or not L.c and call('HLEN', P .. 'lt:code') >= 4096) then
         return answer(L, 0, false, 0)
       end
-      return told(P, now, args, L, cause, flag == 49)
+      return told(P, now, A, o, L, cause, flag == 49)
     end
-    if op == 114 then return moves[1](P, args, L, flag == 49) end
-    if op == 115 then return moves[2](P, now, args, L) end
-    if op == 98 then return moves[3](P, now, args, L) end
-    if op == 118 then return moves[4](P, now, args, L, cause) end
-    local every = tonumber(args[6])
+    if op == 114 then return moves[1](P, A, o, L, flag == 49) end
+    if op == 115 then return moves[2](P, now, A, o, L) end
+    if op == 98 then return moves[3](P, now, A, o, L) end
+    if op == 118 then return moves[4](P, now, A, o, L, cause) end
+    local every = tonumber(A[o + 6])
     if every > 0 and every ~= L.every then L.every, L.dirty = every, true end
     if L.dirty then save(P, L) end
     return answer(L, 0, false, 0)
@@ -463,7 +463,7 @@ local function begin()
 end
 
 local account
-return function(prefix, now_ms, args)
+return function(prefix, now_ms, A, o)
   if not account then account = begin() end
-  return account(prefix, now_ms, args)
+  return account(prefix, now_ms, A, o)
 end

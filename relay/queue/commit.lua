@@ -1,9 +1,10 @@
 -- commit.lua makes changes happen, each wholly or not at all, each answering for itself.
 -- KEYS[1]  prefix of a shard. On a cluster every change is of this shard; on a single Redis they may be of any.
 -- ARGV     caller, number of the call, buried_keep_ms, relief ('1': verdicts only, a full Redis takes them), then changes to the end:
---            size (of all its ARGV), blobs (how many of them, at its end, are bodies and notes), prefix,
---            shape (bytes: once, moves, finish (how many ARGV), edit, jobs/256, jobs%256, refused/256, refused%256, names, key,
+--            shape (bytes: how many ARGV it has, in two; how many of them, at its end, are blobs (bodies and notes), in two;
+--              once, moves, finish (how many ARGV), edit, jobs in two, refused in two, names, key,
 --              look: whether the ids exist: 1 not at all (DECISIONS.md 15), 2 also those known beyond their end (DECISIONS.md 17)),
+--            prefix,
 --            [where Refused starts: strings, blobs]
 --            [once: name, ms]
 --            [key: the whole key, value, ms, over]
@@ -11,7 +12,7 @@
 --             reason, attempts; for GiveBack only: due_us in the place of version]
 --            [edit: id, version, to, after_ms, noted]
 --            ids of Jobs and Refused
---            moves: rider, n, args...
+--            moves: rider and how many args (two bytes), args...
 --            names: name, value, ms
 --            jobs: lane, "\nlane\nkeep_ms or -known_ms[\ntag...]", shape (mode n|d|a|p, note -|n|r, serial, expires, tags), [when or name], [serial],
 --                  [expires_ms], [tags, ms]
@@ -148,15 +149,15 @@ local function undo()
   if taken_key then call('DEL', taken_key); taken_key = nil end
 end
 
--- change does the change whose ARGV start at p; returns code, replies
-local function change(p)
-  local P = A[p + 2]
-  local once, moves, fin, ed, jh, jl, rh, rl, names, key, look = byte(A[p + 3], 1, 11)
+-- change does the change whose ARGV start at p and end before past; returns code, replies
+local function change(p, past)
+  local P = A[p + 1]
+  local _, _, bh, bl, once, moves, fin, ed, jh, jl, rh, rl, names, key, look = byte(A[p], 1, 15)
   local jobs, refused = jh * 256 + jl, rh * 256 + rl
   local rs, rb, f, fnote, e, enote, J, why
   local taken = false
   held = nil
-  s, b, mark, taken_key = p + 4, p + tonumber(A[p]) - tonumber(A[p + 1]), nil, nil
+  s, b, mark, taken_key = p + 2, past - bh * 256 - bl, nil, nil
   if refused > 0 then rs, rb = p + tonumber(A[s]), b + tonumber(A[s + 1]); s = s + 2 end
   if once > 0 then
     local k = P .. 'o:' .. A[s]
@@ -224,15 +225,13 @@ local function change(p)
   s = s + ids
   local replies = moves > 0 and {} or nothing
   for i = 1, moves do
-    local args, n = {}, tonumber(A[s + 1])
-    for k = 1, n do args[k] = A[s + 1 + k] end
-    local rider = riders[A[s]]
-    s = s + 2 + n
-    local ok, reply
-    if fin == 0 then ok, reply = rider(P, now_ms, args)
+    local r, n = byte(A[s], 1, 2)
+    local o, ok, reply = s, nil, nil
+    s = s + 1 + n
+    if fin == 0 then ok, reply = riders[r](P, now_ms, A, o, n)
     else -- the verdict stands whatever becomes of its consequences
       local good
-      good, ok, reply = pcall(rider, P, now_ms, args)
+      good, ok, reply = pcall(riders[r], P, now_ms, A, o, n)
       if not good then why = text(ok); ok, reply = true, '' end
     end
     replies[i] = tostring(reply or '')
@@ -257,10 +256,12 @@ end
 
 local out, p, n = {}, 5, #A
 while p <= n do
-  local good, code, replies = pcall(change, p)
+  local high, low = byte(A[p], 1, 2)
+  local past = p + high * 256 + low
+  local good, code, replies = pcall(change, p, past)
   if not good then
     pcall(undo)
-    if held then call('HSET', A[p + 2] .. 'h', held, heldlane) end
+    if held then call('HSET', A[p + 1] .. 'h', held, heldlane) end
     code, replies = 'E', { text(code) }
   end
   local k = #out
@@ -270,7 +271,7 @@ while p <= n do
   else
     out[k + 1] = code .. '0 '
   end
-  p = p + tonumber(A[p])
+  p = past
 end
 local reply = table.concat(out)
 call('SET', memory, A[2] .. '\n' .. reply, 'PX', 60000)

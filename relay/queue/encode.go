@@ -33,6 +33,19 @@ type item struct {
 	code  byte
 }
 
+// shape is what commit.lua reads first of a change.
+type shape struct {
+	size, blobs               uint16 // of its ARGV; how many of them are blobs
+	once, moves, finish, edit byte
+	jobs, refused             uint16
+	names, key, look          byte
+}
+
+func (s *shape) String() string {
+	return string([]byte{byte(s.size >> 8), byte(s.size), byte(s.blobs >> 8), byte(s.blobs), s.once, s.moves, s.finish, s.edit,
+		byte(s.jobs >> 8), byte(s.jobs), byte(s.refused >> 8), byte(s.refused), s.names, s.key, s.look})
+}
+
 // How commit.lua looks whether the ids of a change exist.
 const (
 	lookAll   = iota // a job, kept or not
@@ -77,28 +90,27 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	if len(c.Jobs) > maxJobs || len(c.Refused) > maxJobs || len(c.Names) > 255 || len(c.Moves) > 255 {
 		return fmt.Errorf("%w: %d jobs, %d names, %d moves in one change", ErrTooLarge, len(c.Jobs)+len(c.Refused), len(c.Names), len(c.Moves))
 	}
-	shape := [11]byte{0, byte(len(c.Moves)), 0, 0, byte(len(c.Jobs) >> 8), byte(len(c.Jobs)),
-		byte(len(c.Refused) >> 8), byte(len(c.Refused)), byte(len(c.Names)), 0, lookAll}
-	it.str("", "", Prefix(c.Shard), "")
+	shape := shape{moves: byte(len(c.Moves)), jobs: uint16(len(c.Jobs)), refused: uint16(len(c.Refused)), names: byte(len(c.Names))}
+	it.str("", Prefix(c.Shard))
 	if len(c.Refused) > 0 {
 		it.str("", "")
 	}
 	if c.Once != "" {
-		shape[0] = 1
+		shape.once = 1
 		it.str(c.Once, ms(or(c.OnceFor, 24*time.Hour)))
 	}
 	if k := c.Key; k != nil && f == nil {
-		shape[9] = 1
+		shape.key = 1
 		it.str(k.Name, k.Value, ms(or(k.For, 24*time.Hour)), k.Over)
 	}
 	if f != nil {
 		it.ends = true
 		before := len(it.strs)
 		it.verdict(q, f, v)
-		shape[2] = byte(len(it.strs) - before)
+		shape.finish = byte(len(it.strs) - before)
 	}
 	if e := c.Edit; e != nil {
-		shape[3] = 1
+		shape.edit = 1
 		if err := it.edit(q, c.Shard, e); err != nil {
 			return err
 		}
@@ -115,10 +127,10 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 		}
 	}
 	switch {
-	case fresh && shape[0] == 1:
-		shape[10] = lookNot
+	case fresh && shape.once == 1:
+		shape.look = lookNot
 	case known:
-		shape[10] = lookKnown
+		shape.look = lookKnown
 	}
 	for i := range c.Moves {
 		m := &c.Moves[i]
@@ -126,7 +138,10 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 		if !ok {
 			return fmt.Errorf("%w: no rider is called %q", ErrRider, m.Rider)
 		}
-		it.str(n, strconv.Itoa(len(m.Args)))
+		if len(m.Args) > 255 {
+			return fmt.Errorf("%w: %d arguments of one move", ErrTooLarge, len(m.Args))
+		}
+		it.str(string([]byte{n, byte(len(m.Args))}))
 		it.str(m.Args...)
 	}
 	for i := range c.Names {
@@ -137,12 +152,16 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 		it.job(q, &c.Jobs[i])
 	}
 	if len(c.Refused) > 0 {
-		it.strs[4], it.strs[5] = strconv.Itoa(len(it.strs)), strconv.Itoa(len(it.blobs))
+		it.strs[2], it.strs[3] = strconv.Itoa(len(it.strs)), strconv.Itoa(len(it.blobs))
 		for i := range c.Refused {
 			it.job(q, &c.Refused[i])
 		}
 	}
-	it.strs[0], it.strs[1], it.strs[3] = strconv.Itoa(len(it.strs)+len(it.blobs)), strconv.Itoa(len(it.blobs)), string(shape[:])
+	if len(it.strs)+len(it.blobs) > 1<<16-1 {
+		return fmt.Errorf("%w: %d parts of one change", ErrTooLarge, len(it.strs)+len(it.blobs))
+	}
+	shape.size, shape.blobs = uint16(len(it.strs)+len(it.blobs)), uint16(len(it.blobs))
+	it.strs[0] = shape.String()
 	for _, s := range it.strs {
 		it.size += len(s) + 16
 	}

@@ -74,7 +74,8 @@ type Options struct {
 
 // Rider is Lua of another room that takes part in a change.
 //
-// Lua is a chunk that returns function(prefix, now_ms, args) -> ok, reply. args is an array of strings, reply a string.
+// Lua is a chunk that returns function(prefix, now_ms, A, o, n) -> ok, reply. Its n arguments are the strings A[o+1] to
+// A[o+n], reply is a string.
 // ok = false refuses the change, and the rider must not have written anything then: it checks, then writes.
 type Rider struct{ Name, Lua string }
 
@@ -83,7 +84,7 @@ type Queue struct {
 	rdb    redis.UniversalClient
 	o      Options
 	caller string // names this Queue in Redis
-	riders map[string]string
+	riders map[string]byte
 	ids    mint
 
 	commit, claim, get, list, depths, pause *script
@@ -114,14 +115,13 @@ func Open(ctx context.Context, rdb redis.UniversalClient, o Options) (*Queue, er
 	if o.OnError == nil {
 		o.OnError = func(error) {}
 	}
-	q := &Queue{rdb: rdb, o: o, caller: randomName(), gone: make(chan struct{}), riders: make(map[string]string, len(o.Riders))}
+	q := &Queue{rdb: rdb, o: o, caller: randomName(), gone: make(chan struct{}), riders: make(map[string]byte, len(o.Riders))}
 	q.hands.init(o.Shards)
 	var b strings.Builder
 	b.WriteString("local riders = {}\n")
 	for i, r := range o.Riders {
-		n := strconv.Itoa(i)
-		q.riders[r.Name] = n
-		fmt.Fprintf(&b, "riders['%s'] = (function()\n%s\nend)()\n", n, r.Lua)
+		q.riders[r.Name] = byte(i + 1)
+		fmt.Fprintf(&b, "riders[%d] = (function()\n%s\nend)()\n", i+1, r.Lua)
 	}
 	q.commit = newScript(b.String(), commitLua)
 	q.claim, q.get, q.list = newScript("", claimLua), newScript("", getLua), newScript("", listLua)
