@@ -243,6 +243,17 @@ local function begin()
     return delta, counts
   end
 
+  -- after_all is the time of a client's closing: WeChat's clock, by which events are dated, may be ahead of ours, and what the
+  -- client says now is later than all that it can have answered before.
+  local function after_all(L, at)
+    local ring = L.ring
+    for r = 1, #ring, RECORD do
+      local t = number4(ring, r)
+      if t > at then at = t end
+    end
+    return L.status_at > at and L.status_at or at
+  end
+
   local function told(P, now, args, L, cause, clear)
     local hash, at, window = args[4], tonumber(args[5]), tonumber(args[6])
     local client = byte(args[1], 1) == 99
@@ -259,6 +270,7 @@ local function begin()
     elseif cause == CLIENT_ACCEPT then
       delta, counts = claim(L, at, hash, window, tonumber(args[7]))
     else
+      if client and status > 0 and status < 3 then at = after_all(L, at) end
       if client and window < 0 and cause ~= SETTINGS_OFF then counts = false end -- trust event: a client is only noted
       if cause == 11 and L.status ~= 0 then counts = false end -- a kept choice tells nothing new of a line that is known
       local gone = 0

@@ -135,6 +135,11 @@ func TestRules(t *testing.T) {
 		{"a kept reject", Policy{}, LongTerm, []step{{popup("accept", "e1", 1), "0 0 0 accepted"}, {wait(time.Minute), ""}, {setting("reject", "s1"), "0 0 0 rejected"}}},
 		{"the main switch off closes", Policy{Trust: "event"}, OneTime, []step{
 			{popup("accept", "e1", 1), "1 1 0 accepted"}, {wait(time.Minute), ""}, {setting("main_off", "s1"), "-1 0 0 cancelled"}, {take("m1"), "!no_credit"}}},
+		{"the main switch off closes what WeChat's clock, ahead of ours, granted", Policy{}, OneTime, []step{
+			{popup("accept", "e1", 200), "1 1 0 accepted"}, {wait(time.Second), ""}, {setting("main_off", "s1"), "-1 0 0 cancelled"}, {take("m1"), "!no_credit"},
+			{popup("accept", "e2", 260), "1 1 0 accepted"}}},
+		{"a client's reject is later than the accept that WeChat's clock dates ahead", Policy{PopupReject: "clear"}, OneTime, []step{
+			{popup("accept", "e1", 200), "1 1 0 accepted"}, {report("reject", "r1"), "-1 0 0 rejected"}}},
 
 		{"a second reserve of a message agrees without moving", Policy{}, OneTime, []step{
 			{popup("accept", "e1", 1), "1 1 0 accepted"}, {take("m1"), "0 0 1 accepted"}, {take("m1"), "0 0 1 accepted"}, {spend("m1"), "-1 0 0 accepted"},
