@@ -138,6 +138,9 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	}
 	switch ev.Event {
 	case wxPopup, wxChange:
+		for _, s := range ev.Subscribes {
+			r.templates.meet(app, s.TemplateID)
+		}
 		told, err := r.tellLines(ctx, shard, app, &ev, replies, c.Created)
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
@@ -208,7 +211,7 @@ func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ, cau
 	if err != nil {
 		return nil, err
 	}
-	return r.tell(telling{shard: shard, app: l.App, typ: typ, at: at, data: SubscriptionEvent{Line: lineOf(st, ""), Cause: cause}}), nil
+	return r.tell(telling{shard: shard, app: l.App, typ: typ, at: at, data: SubscriptionEvent{Line: r.lineOf(st, ""), Cause: cause}}), nil
 }
 
 // subscriptionEvent names what a choice means to partners: a reject of the popup is a rejection, one in the settings a

@@ -45,7 +45,8 @@ type Ask struct {
 	Ask        bool   `json:"ask"`
 }
 
-func lineOf(st ledger.Statement, user string) Line {
+func (r *Relay) lineOf(st ledger.Statement, user string) Line {
+	st = r.as(st)
 	l := Line{App: st.App, OpenID: st.OpenID, User: some(user), TemplateID: st.TemplateID, Kind: string(st.Kind), Credits: st.Credits,
 		Reserved: st.Reserved, Status: st.Status, History: make([]Movement, len(st.History))}
 	if l.Kind == "" {
@@ -61,7 +62,8 @@ func lineOf(st ledger.Statement, user string) Line {
 	return l
 }
 
-func askOf(st ledger.Statement) Ask {
+func (r *Relay) askOf(st ledger.Statement) Ask {
+	st = r.as(st)
 	return Ask{TemplateID: st.TemplateID, Credits: st.Credits, LongTerm: st.LongTerm, Status: st.Status, Ask: st.Credits == 0 && !st.LongTerm}
 }
 
@@ -108,7 +110,7 @@ func (r *Relay) Subscriptions(ctx context.Context, partner, app, openid, user st
 		return page, err
 	}
 	for _, st := range sts {
-		page.Items = append(page.Items, lineOf(st, user))
+		page.Items = append(page.Items, r.lineOf(st, user))
 	}
 	return page, nil
 }
@@ -118,7 +120,7 @@ func (r *Relay) Lines(ctx context.Context, app, openid string) ([]Line, error) {
 	sts, err := r.ledger.Lines(ctx, app, openid)
 	out := make([]Line, len(sts))
 	for i, st := range sts {
-		out[i] = lineOf(st, "")
+		out[i] = r.lineOf(st, "")
 	}
 	return out, err
 }
@@ -132,7 +134,7 @@ func (r *Relay) Asks(ctx context.Context, app, openid string, templateIDs []stri
 	out := []Ask{}
 	if len(templateIDs) == 0 {
 		for _, st := range sts {
-			out = append(out, askOf(st))
+			out = append(out, r.askOf(st))
 		}
 		return out, nil
 	}
@@ -143,9 +145,9 @@ func (r *Relay) Asks(ctx context.Context, app, openid string, templateIDs []stri
 	for _, id := range templateIDs {
 		st, ok := byID[id]
 		if !ok {
-			st = ledger.Statement{TemplateID: id, Status: "unknown", LongTerm: false}
+			st = ledger.Statement{App: app, TemplateID: id, Status: "unknown"}
 		}
-		out = append(out, askOf(st))
+		out = append(out, r.askOf(st))
 	}
 	return out, nil
 }

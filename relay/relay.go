@@ -122,7 +122,7 @@ func New(rooms Rooms, rules Rules) *Relay {
 	if r.log == nil {
 		r.log = zap.NewNop()
 	}
-	r.templates.fetch = r.wechat.Templates
+	r.templates.fetch, r.templates.wake = r.wechat.Templates, make(chan struct{}, 1)
 	r.SetRules(rules)
 	return r
 }
@@ -144,6 +144,7 @@ func (r *Relay) SetRules(rules Rules) {
 		rules.HeldPerUser = 100
 	}
 	r.rules.Store(&rules)
+	r.templates.stir()
 }
 
 // Register puts the journeys' second halves on the queue. The lease is the queue's own (its Options).

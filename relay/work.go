@@ -217,7 +217,7 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 		return w.refusedFor(StateFailed, "channel_retired", api)
 	}
 	if api.Code == 40037 {
-		w.r.templates.forget(w.o.App)
+		w.r.templates.doubt(w.sender())
 	}
 	return w.refusedFor(StateFailed, "wechat", api)
 }
