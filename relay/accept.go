@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,6 +17,7 @@ import (
 	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/webhook"
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
@@ -189,6 +192,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 // proved what the client had reported moved nothing; its partners heard of the tap already.
 func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callback.Event, replies []string, at time.Time) ([]queue.Job, error) {
 	var jobs []queue.Job
+	users := r.usersOf(ctx, app, ev.OpenID)
 	for i, s := range ev.Subscribes {
 		if i >= len(replies) {
 			break
@@ -197,7 +201,7 @@ func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callba
 		if err != nil || !rep.Changed && rep.Delta == 0 {
 			continue
 		}
-		told, err := r.tellLine(ctx, shard, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep.Cause, at)
+		told, err := r.tellLine(ctx, shard, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep.Cause, at, users)
 		if err != nil {
 			return nil, err
 		}
@@ -206,12 +210,43 @@ func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callba
 	return jobs, nil
 }
 
-func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ, cause string, at time.Time) ([]queue.Job, error) {
+// tellLine tells the line as it now is to every partner of the app, each with its own name for the user.
+func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ, cause string, at time.Time, users usersOf) ([]queue.Job, error) {
+	hearers := r.hearers(l.App, typ)
+	if len(hearers) == 0 {
+		return nil, nil
+	}
 	st, err := r.ledger.LineOf(ctx, l.App, l.OpenID, l.TemplateID)
 	if err != nil {
 		return nil, err
 	}
-	return r.tell(telling{shard: shard, app: l.App, typ: typ, at: at, data: SubscriptionEvent{Line: r.lineOf(st, ""), Cause: cause}}), nil
+	names, err := users()
+	if err != nil {
+		return nil, err
+	}
+	var jobs []queue.Job
+	for _, partner := range hearers {
+		jobs = append(jobs, r.tell(telling{shard: shard, app: l.App, partner: partner, typ: typ, at: at,
+			data: SubscriptionEvent{Line: r.lineOf(st, names[partner]), Cause: cause}})...)
+	}
+	return jobs, nil
+}
+
+// usersOf is whom each partner has bound an openid to, asked once, when somebody is to be told.
+type usersOf func() (map[string]string, error)
+
+func (r *Relay) usersOf(ctx context.Context, app, openid string) usersOf {
+	return sync.OnceValues(func() (map[string]string, error) { return r.bindings.UsersOf(ctx, app, openid) })
+}
+
+// hearers are the partners of an app with an endpoint that wants such events.
+func (r *Relay) hearers(app, typ string) (names []string) {
+	for name, p := range r.rules.Load().Partners {
+		if p.MayUse(app) && slices.ContainsFunc(p.Endpoints, func(e webhook.Endpoint) bool { return e.Wants(typ) }) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // subscriptionEvent names what a choice means to partners: a reject of the popup is a rejection, one in the settings a

@@ -5,7 +5,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wxrelay/wxrelay/cmd/wxsim/partnersim"
 	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
 )
 
@@ -57,7 +61,7 @@ func TestALongTermLineIsOpenUntilTheReject(t *testing.T) {
 		w.toldOf(w.send(202, long).Message().ID, "message.delivered")
 	}
 	w.wantLine(ann, tLong, 0, 0, "accepted")
-	w.ahead.Add(2e9)
+	w.ahead.Add(int64(2 * time.Second))
 	w.sim.ChangeSetting(ann, tLong, "reject")
 	w.told("subscription.cancelled", nil)
 	if a := w.send(409, long); a.Code() != "no_credit" {
@@ -114,5 +118,226 @@ func TestTheKindOfALineIsWhatWeChatLists(t *testing.T) {
 	var page struct{ Items []ask }
 	if _, raw := w.ask("GET", "subscriptions?template_id="+tLong, session, nil); json.Unmarshal(raw, &page) != nil || len(page.Items) != 1 || !page.Items[0].LongTerm {
 		t.Errorf("%s", raw)
+	}
+}
+
+// A partner that bound the user is told of the line under its own name for them; whoever did not is told null.
+func TestSubscriptionEventsNameTheUser(t *testing.T) {
+	w := newWorld(t, wish{})
+	w.stop()
+	w.yaml = strings.Replace(w.yaml, "\nlimits:", "\n  - {id: crm, secrets: ["+whsec+"], apps: [shop], endpoints: [{id: crm, url: \""+w.hook+"/crm\", events: [\"subscription.*\"], secrets: ["+whsec+"]}]}\nlimits:", 1)
+	w.start()
+	ann, bob := w.sim.User("shop", "ann"), w.sim.User("shop", "bob")
+	if a, err := w.client.Do(w.ctx, "PUT", "bindings/shop/u-42", map[string]any{"openid": ann}); err != nil || a.Status != 200 {
+		t.Fatalf("%v %+v", err, a)
+	}
+	heard := func(path, openid string) (user *string) {
+		t.Helper()
+		w.told("subscription.accepted", func(e partnersim.Event) bool {
+			var l struct {
+				OpenID string
+				User   *string
+			}
+			if e.Path != path || e.Into(&l) != nil || l.OpenID != openid {
+				return false
+			}
+			user = l.User
+			return true
+		})
+		return user
+	}
+	w.accept(ann, tOrder)
+	if u := heard("/hook", ann); u == nil || *u != "u-42" {
+		t.Errorf("the partner that bound her is told %v", u)
+	}
+	if u := heard("/crm", ann); u != nil {
+		t.Errorf("the other partner is told %q", *u)
+	}
+	w.accept(bob, tOrder)
+	if u := heard("/hook", bob); u != nil {
+		t.Errorf("of bob: %q", *u)
+	}
+	// a client's word goes the same way
+	w.tells("subscriptions", w.login(ann), map[string]any{tOther: "accept"})
+	w.told("subscription.accepted", func(e partnersim.Event) bool {
+		var l struct {
+			User       *string
+			TemplateID string `json:"template_id"`
+		}
+		return e.Path == "/hook" && e.Into(&l) == nil && l.TemplateID == tOther && l.User != nil && *l.User == "u-42"
+	})
+}
+
+// subscription waits for the event about one line, and gives its cause.
+func (w *world) subscription(typ, openid, template string) (cause string) {
+	w.t.Helper()
+	w.told(typ, func(e partnersim.Event) bool {
+		var l struct {
+			OpenID     string
+			TemplateID string `json:"template_id"`
+			Cause      string
+		}
+		if e.Into(&l) != nil || l.OpenID != openid || l.TemplateID != template {
+			return false
+		}
+		cause = l.Cause
+		return true
+	})
+	return cause
+}
+
+// What wx.getSetting shows: a kept choice tells of a line, absence proves nothing, the main switch off closes every line, in
+// whatever form the client sends it; partners hear what it means.
+func TestSettings(t *testing.T) {
+	w := newWorld(t, wish{})
+	w.listed()
+	ann := w.sim.User("shop", "ann")
+	session := w.login(ann)
+	w.accept(ann, tOrder, tOther)
+	w.wantLine(ann, tOther, 1, 0, "accepted")
+	w.subscription("subscription.accepted", ann, tOther)
+
+	items := w.tells("settings", session, map[string]any{"subscriptionsSetting": map[string]any{"mainSwitch": true, "itemSettings": map[string]any{tOther: "reject", tLong: "accept"}}})
+	want := []ask{{tLong, 0, true, "accepted", false}, {tOther, 1, false, "rejected", false}}
+	if diff := cmp.Diff(want, items); diff != "" {
+		t.Error(diff)
+	}
+	if cause := w.subscription("subscription.rejected", ann, tOther); cause != "settings_reject" {
+		t.Errorf("cause %q", cause)
+	}
+	if cause := w.subscription("subscription.accepted", ann, tLong); cause != "settings_accept" {
+		t.Errorf("cause %q", cause)
+	}
+	w.wantLine(ann, tOrder, 1, 0, "accepted") // absent: not rejected
+	w.sim.Grant(ann, tLong, 1) // the choice was kept in a popup that nobody told us of
+	w.toldOf(w.send(202, order(ann, map[string]any{"template_id": tLong, "data": map[string]any{"thing1": "x"}})).Message().ID, "message.delivered")
+
+	w.sim.MainSwitch(ann, false)
+	if got := w.tells("settings", session, w.sim.Settings(ann)); len(got) != 3 {
+		t.Errorf("%+v", got)
+	}
+	for _, id := range []string{tOrder, tOther, tLong} {
+		w.wantLine(ann, id, 0, 0, "cancelled")
+		if cause := w.subscription("subscription.cancelled", ann, id); cause != "settings_off" {
+			t.Errorf("%s: cause %q", id, cause)
+		}
+	}
+	w.send(409, order(ann, nil))
+
+	// an older client, ids beside mainSwitch; switched on again nothing comes back but by a new tap
+	w.tells("settings", session, map[string]any{"mainSwitch": true, tLong: "accept"})
+	w.wantLine(ann, tLong, 0, 0, "cancelled")
+	bob := w.sim.User("shop", "bob")
+	w.tells("settings", w.login(bob), map[string]any{"mainSwitch": true, tLong: "acceptWithAudio"})
+	w.wantLine(bob, tLong, 0, 0, "accepted")
+	if status, raw := w.ask("POST", "settings", session, map[string]any{"authSetting": map[string]any{}}); status != 400 {
+		t.Errorf("%d %s", status, raw)
+	}
+}
+
+// The report comes first, WeChat's event after it: one grant, and partners hear once. What is no accept grants nothing.
+func TestReportThenEvent(t *testing.T) {
+	for _, accept := range []string{"accept", "acceptWithAudio", "acceptWithAlert", "acceptWithForcePush"} {
+		t.Run(accept, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, wish{})
+			ann := w.sim.User("shop", "ann")
+			session := w.login(ann)
+			w.sim.Force(wechatsim.Forced{Mood: wechatsim.Reorder, Path: "subscribe_msg_popup_event", Delay: 300 * time.Millisecond})
+			w.ahead.Add(int64(time.Second))
+			result := w.sim.Tap(ann, "shop", map[string]string{tOrder: accept})
+			if got := w.tells("subscriptions", session, result); len(got) != 1 || got[0].Credits != 1 || got[0].Ask {
+				t.Fatalf("%+v", got)
+			}
+			if cause := w.subscription("subscription.accepted", ann, tOrder); cause != "client_accept" {
+				t.Errorf("cause %q", cause)
+			}
+			w.settled()
+			w.told("push.received", nil)
+			w.wantLine(ann, tOrder, 1, 0, "accepted")
+			w.accept(ann, tOther) // whatever the push had to tell is told before this
+			w.subscription("subscription.accepted", ann, tOther)
+			if n := w.countTold("subscription.accepted"); n != 2 {
+				t.Errorf("told %d times of two taps", n)
+			}
+			if l := w.line(ann, tOrder); len(l.History) != 2 || l.History[0].Cause != "client_accept" || l.History[1].Cause != "popup_accept" || l.History[1].Delta != 0 {
+				t.Errorf("%+v", l.History)
+			}
+		})
+	}
+	t.Run("outside the window they are two", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, wish{config: "subscriptions: {pairing_window: 10s}"})
+		ann := w.sim.User("shop", "ann")
+		result := map[string]any{"errMsg": "requestSubscribeMessage:ok", tOrder: "accept"}
+		w.tells("subscriptions", w.login(ann), result)
+		w.ahead.Add(int64(30 * time.Second))
+		w.accept(ann, tOrder)
+		w.wantLine(ann, tOrder, 2, 0, "accepted")
+	})
+	t.Run("what grants nothing", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, wish{})
+		ann := w.sim.User("shop", "ann")
+		session := w.login(ann)
+		got := w.tells("subscriptions", session, w.sim.Tap(ann, "shop", map[string]string{tOrder: "ban", tOther: "filter"}))
+		want := []ask{{tOrder, 0, false, "unknown", true}, {tOther, 0, false, "unknown", true}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		w.sim.MainSwitch(ann, false)
+		if got := w.tells("subscriptions", session, w.sim.Tap(ann, "shop", map[string]string{tOrder: "accept"})); len(got) != 2 || got[0].Credits != 0 {
+			t.Errorf("a tap that failed: %+v", got)
+		}
+		w.send(409, order(ann, nil))
+	})
+}
+
+// Who takes back authorisation or closes the account is forgotten: lines, identity, sessions, waiting allowances. Partners
+// are told once, each with its own name for the user, however often WeChat pushes it.
+func TestRevocation(t *testing.T) {
+	for _, event := range []string{"user_authorization_revoke", "user_authorization_cancellation"} {
+		t.Run(event, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, wish{})
+			ann, bob := w.granted("ann", 2), w.granted("bob", 1)
+			session := w.login(ann)
+			if a, err := w.client.Do(w.ctx, "PUT", "bindings/shop/u-42", map[string]any{"openid": ann}); err != nil || a.Status != 200 {
+				t.Fatalf("%v %+v", err, a)
+			}
+			w.says(ann)
+			w.sim.Force(wechatsim.Forced{Mood: wechatsim.Duplicate, Path: event})
+			w.ahead.Add(int64(time.Second))
+			w.sim.Revoke(ann, event)
+			w.settled()
+			var u struct {
+				App, OpenID  string
+				User, Reason *string
+			}
+			if err := w.told("user.revoked", nil).Into(&u); err != nil || u.OpenID != ann || u.User == nil || *u.User != "u-42" || u.Reason == nil || *u.Reason != event {
+				t.Errorf("%+v %v", u, err)
+			}
+			if l := w.line(ann, tOrder); l.TemplateID != "" {
+				t.Errorf("her line stands: %+v", l)
+			}
+			w.send(409, order(ann, nil))
+			if a, err := w.client.Get(w.ctx, "bindings/shop/u-42", nil); err != nil || a.Status != 404 {
+				t.Errorf("her binding stands: %v %+v", err, a)
+			}
+			if status, _ := w.ask("GET", "subscriptions", session, nil); status != 401 {
+				t.Errorf("her session stands: %d", status)
+			}
+			w.send(409, text(ann, "hello", nil)) // nor may customer service write to her
+			w.wantLine(bob, tOrder, 1, 0, "accepted")
+			w.toldOf(w.send(202, order(bob, nil)).Message().ID, "message.delivered")
+			if n := w.countTold("user.revoked"); n != 1 {
+				t.Errorf("told %d times", n)
+			}
+			for _, key := range w.redis.Keys() {
+				if strings.Contains(key, "l:shop:"+ann) || strings.Contains(key, "la:shop:"+ann) || strings.Contains(key, "lr:shop:"+ann) {
+					t.Errorf("left behind: %s", key)
+				}
+			}
+		})
 	}
 }

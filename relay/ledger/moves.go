@@ -109,7 +109,7 @@ func Void(l Line, messageID, cause string) []string {
 	return end('v', l, what, messageID)
 }
 
-// Forget deletes every line of a user; the reply lists the template ids, read by ParseForgotten.
+// Forget deletes every line and the allowance of a user; the reply lists the template ids, read by ParseForgotten.
 func Forget(app, openid string) []string {
 	return []string{"f-@0", Line{App: app, OpenID: openid}.user()}
 }

@@ -48,8 +48,14 @@ var (
 	kinds    = [...]Kind{Unknown, OneTime, LongTerm, RateLimited, Device}
 	statuses = [...]string{"unknown", "rejected", "cancelled", "accepted"}
 	causes   = [...]string{"", "popup_accept", "popup_reject", "change_reject", "client_accept", "client_reject", "client_ban",
-		"client_filter", "sent", "returned", "wechat_43101", "settings_accept", "settings_reject", "settings_off", "change_accept",
+		"client_filter", "sent", "returned", "wechat_43101", CauseSettingsAccept, CauseSettingsReject, "settings_off", "change_accept",
 		"noted", "wechat_43107", "popup_accept"}
+)
+
+// Causes of movements by what a client's settings showed, as replies and statements name them.
+const (
+	CauseSettingsAccept = "settings_accept"
+	CauseSettingsReject = "settings_reject"
 )
 
 func kindNumber(k Kind) byte {

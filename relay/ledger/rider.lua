@@ -272,7 +272,8 @@ local function begin()
     else
       if client and status > 0 and status < 3 then at = after_all(L, at) end
       if client and window < 0 and cause ~= SETTINGS_OFF then counts = false end -- trust event: a client is only noted
-      if cause == 11 and L.status ~= 0 then counts = false end -- a kept choice tells nothing new of a line that is known
+      -- a kept choice tells nothing new of a line that is known, and no more than a report would where clients open nothing
+      if cause == 11 and (L.status ~= 0 or tonumber(args[7]) == 0) then counts = false end
       local gone = 0
       if counts and (cause == 3 or cause == SETTINGS_OFF or status == 1 and clear) then gone = close(L, at) end
       if gone > 0 then
@@ -430,7 +431,7 @@ local function begin()
           if id then ids[#ids + 1] = id end
         end
       end
-      call('DEL', P .. 'l:' .. user, P .. 'lr:' .. user)
+      call('DEL', P .. 'l:' .. user, P .. 'lr:' .. user, P .. 'la:' .. user) -- the allowance rider's too
       if #ids == 0 then return true, '[]' end
       return true, cjson.encode(ids)
     end

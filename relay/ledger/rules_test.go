@@ -131,6 +131,8 @@ func TestRules(t *testing.T) {
 		{"a client's reject", Policy{}, OneTime, []step{{popup("accept", "e1", 1), "1 1 0 accepted"}, {wait(time.Minute), ""}, {report("reject", "r1"), "0 1 0 rejected"}}},
 
 		{"a kept accept adds no credit", Policy{}, OneTime, []step{{setting("accept", "s1"), "0 0 0 accepted"}, {take("m1"), "!no_credit"}}},
+		{"a kept accept opens a long-term line", Policy{}, LongTerm, []step{{setting("accept", "s1"), "0 0 0 accepted"}, {take("m1"), "0 0 0 accepted"}}},
+		{"but not where clients open nothing", Policy{UnprovenMax: -1}, LongTerm, []step{{setting("accept", "s1"), "0 0 0 unknown"}, {take("m1"), "!no_credit"}}},
 		{"a kept accept does not undo a cancellation", Policy{}, LongTerm, []step{{change("reject", "e1", 1), "0 0 0 cancelled"}, {setting("accept", "s1"), "0 0 0 cancelled"}}},
 		{"a kept reject", Policy{}, LongTerm, []step{{popup("accept", "e1", 1), "0 0 0 accepted"}, {wait(time.Minute), ""}, {setting("reject", "s1"), "0 0 0 rejected"}}},
 		{"the main switch off closes", Policy{Trust: "event"}, OneTime, []step{
