@@ -79,6 +79,9 @@ func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Move {
 		}
 		return moves
 	case wxRevoke, wxCancellation:
+		if ev.OpenID == "" {
+			return nil // it names nobody
+		}
 		return []queue.Move{move(ledger.Forget(p.App, ev.OpenID))}
 	}
 	if t, ok := triggerOf(rules.Apps[p.App], ev); ok && ev.OpenID != "" {
@@ -173,6 +176,10 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			}
 		}
 	case wxRevoke, wxCancellation:
+		if ev.OpenID == "" {
+			r.log.Warn("a revocation names nobody", zap.String("app", app), zap.String("event", ev.Event))
+			break
+		}
 		users, err := r.bindings.Forget(ctx, app, ev.OpenID) // asked again after a crash, it says the same
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)

@@ -129,7 +129,7 @@ func decodeStrict(raw []byte, into any, code string) error {
 	return nil
 }
 
-var openIDForm = regexp.MustCompile(`^[A-Za-z0-9_-]{6,64}$`)
+var openIDForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // compose checks a request whole and makes the order of it; all faults are told at once.
 func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *SendRequest, now time.Time) (*order, error) {

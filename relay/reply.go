@@ -98,5 +98,9 @@ func unfit(p *callback.Push, body []byte) string {
 }
 
 func pushReceived(app, format string, raw []byte, ev *callback.Event) PushReceived {
-	return PushReceived{App: app, OpenID: some(ev.OpenID), MsgType: some(ev.MsgType), Event: some(ev.Event), Format: format, Raw: string(raw)}
+	name := ev.Event
+	if ev.Component != nil {
+		name = ev.Component.InfoType // what a third-party platform is told has this in its place
+	}
+	return PushReceived{App: app, OpenID: some(ev.OpenID), MsgType: some(ev.MsgType), Event: some(name), Format: format, Raw: string(raw)}
 }
