@@ -181,7 +181,7 @@ func ofWeChat(e *wechat.APIError) Problem {
 	known := wechat.Lookup(e.Code)
 	code := WeChatError
 	switch known.Reaction {
-	case wechat.ReactionConfig, wechat.ReactionToken:
+	case wechat.ReactionConfig, wechat.ReactionToken, wechat.ReactionBanned:
 		code = WeChatConfig
 	case wechat.ReactionQuotaDay, wechat.ReactionQuotaMinute:
 		code = RateLimited

@@ -209,7 +209,7 @@ func TestSettings(t *testing.T) {
 		t.Errorf("cause %q", cause)
 	}
 	w.wantLine(ann, tOrder, 1, 0, "accepted") // absent: not rejected
-	w.sim.Grant(ann, tLong, 1) // the choice was kept in a popup that nobody told us of
+	w.sim.Grant(ann, tLong, 1)                // the choice was kept in a popup that nobody told us of
 	w.toldOf(w.send(202, order(ann, map[string]any{"template_id": tLong, "data": map[string]any{"thing1": "x"}})).Message().ID, "message.delivered")
 
 	w.sim.MainSwitch(ann, false)
