@@ -139,6 +139,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	}
 
 	var jobs []queue.Job
+	var moves []queue.Move
 	if !note.Told {
 		jobs = r.tell(telling{shard: shard, app: app, typ: EventPush, at: c.Created, data: pushReceived(app, format, raw, &ev)})
 	}
@@ -158,7 +159,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 		}
 		jobs = append(jobs, told...)
 	case wxSent, wxTemplateSent:
-		settled, err := r.settle(ctx, shard, app, &ev, c.Now)
+		settled, foreign, err := r.settle(ctx, shard, app, &ev, c.Now)
 		if err != nil || !settled {
 			since := note.Since
 			if since == 0 {
@@ -168,6 +169,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 				return queue.Snooze(receiptPause(c.Now.Sub(time.UnixMilli(since))), encode(pushNote{Told: true, Since: since})).With(queue.Change{Jobs: jobs})
 			}
 			r.log.Info("receipt of a message we did not send", zap.String("app", app), zap.String("openid", ShortID(ev.OpenID)))
+			moves = r.elsewhere(app, &ev, c.ID, foreign, c.Now)
 		}
 	case wxFollow:
 		if a, _ := r.App(app); a.Kind == wechat.KindOfficialAccount {
@@ -192,7 +194,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			return queue.Snooze(time.Second, c.Note)
 		}
 	}
-	return queue.Done(nil).With(queue.Change{Jobs: jobs})
+	return queue.Done(nil).With(queue.Change{Jobs: jobs, Moves: moves})
 }
 
 // tellLines makes the subscription.* events of a push: one for each line that the push really moved. An event that only

@@ -109,6 +109,10 @@ func Void(l Line, messageID, cause string) []string {
 	return end('v', l, what, messageID)
 }
 
+// SpentElsewhere books that WeChat took a message of the line which was not ours: one free credit is gone, if we count any.
+// It never refuses; cause names WeChat's report, and the same name again moves nothing.
+func SpentElsewhere(l Line, cause string) []string { return end('x', l, causeSentElsewhere, cause) }
+
 // Forget deletes every line and the allowance of a user; the reply lists the template ids, read by ParseForgotten.
 func Forget(app, openid string) []string {
 	return []string{"f-@0", Line{App: app, OpenID: openid}.user()}

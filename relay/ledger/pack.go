@@ -42,6 +42,7 @@ const (
 	causeNoted
 	causeWeChat43107
 	causeLateAccept // an accept that took back its client's credit: the user had closed the line after the tap
+	causeSentElsewhere
 )
 
 var (
@@ -49,7 +50,7 @@ var (
 	statuses = [...]string{"unknown", "rejected", "cancelled", "accepted"}
 	causes   = [...]string{"", "popup_accept", "popup_reject", "change_reject", "client_accept", "client_reject", "client_ban",
 		"client_filter", "sent", "returned", "wechat_43101", CauseSettingsAccept, CauseSettingsReject, "settings_off", "change_accept",
-		"noted", "wechat_43107", "popup_accept"}
+		"noted", "wechat_43107", "popup_accept", "sent_elsewhere"}
 )
 
 // Causes of movements by what a client's settings showed, as replies and statements name them.
@@ -131,7 +132,7 @@ func delta(c cause, r []byte) int {
 	switch c {
 	case causePopupAccept, causeClientAccept:
 		return 1
-	case causeSent, causeReturned, causeLateAccept:
+	case causeSent, causeReturned, causeLateAccept, causeSentElsewhere:
 		return -1
 	}
 	return -int(binary.BigEndian.Uint16(r[5:]))

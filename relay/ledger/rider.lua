@@ -13,6 +13,7 @@
 --          k kind     args[5] "", args[6] period in s or 0
 --          r reserve  flag: without a credit too.     args[5] message id, args[6] period in s or 0, args[7] value's hash or ""
 --          s spend, b give back, v void: args[5] message id
+--          x elsewhere  a send that was not ours used a credit
 --          f forget   args[2] only
 -- Returns  ok, reply. Refused (nothing written): false, "no_credit" | "too_soon". Else true and
 --          "delta credits reserved status kind changed cause"; forget: a JSON list of template ids.
@@ -26,7 +27,7 @@ local function begin()
   local MOVED, FREE, PAIRED = 32, 64, 128 -- bits of a record beside its cause
   local RECORD, NEAR, ALL = 9, 45, 54     -- bytes: a record, those beside a state that has more to say, all
   -- what each cause says, from 1 on: 0 nothing, 1 rejected, 2 cancelled, 3 accepted (a string: a table would be made anew each time)
-  local SAYS = '\3\1\2\3\1\0\0\0\0\0\3\1\2\3\0\0\3'
+  local SAYS = '\3\1\2\3\1\0\0\0\0\0\3\1\2\3\0\0\3\0'
 
   local known = {} -- prefix -> template -> {near field, far field, code}, for as long as this script call lasts
 
@@ -131,7 +132,8 @@ local function begin()
       end
       i = find(ring, hash, i + 1, true)
     end
-    if byte(SAYS, cause) == 3 then return false end
+    local says = byte(SAYS, cause)
+    if says ~= 1 and says ~= 2 then return false end
     for r = 1, #ring, RECORD do -- a closing that took credits has only half of its name left
       local b = byte(ring, r + 4)
       if b % 32 == cause and floor(b / MOVED) % 2 == 1 and sub(ring, r + 7, r + 8) == sub(hash, 3, 4)
@@ -422,6 +424,18 @@ local function begin()
       return answer(L, -gone, gone > 0 or before ~= L.status, cause)
     end
 
+    local function elsewhere(P, now, args, L, cause)
+      if L.credits == 0 or seen(L, cause, args[4], false) then return answer(L, 0, false, cause) end
+      local proven = L.credits > L.unproven
+      local r = newest(L, proven)
+      if r then remark(L, r, byte(L.ring, r + 4) - FREE) end
+      L.credits = L.credits - 1
+      if not proven then L.unproven = L.unproven - 1 end
+      record(L, now, cause + MOVED, args[4])
+      save(P, L)
+      return answer(L, -1, true, cause)
+    end
+
     local function forget(P, user)
       local ids = {}
       for _, field in ipairs(call('HKEYS', P .. 'l:' .. user)) do
@@ -436,7 +450,7 @@ local function begin()
       return true, cjson.encode(ids)
     end
 
-    return {reserve, spend, giveback, void, forget}
+    return {reserve, spend, giveback, void, forget, elsewhere}
   end
 
   local moves
@@ -460,6 +474,7 @@ local function begin()
     if op == 115 then return moves[2](P, now, args, L) end
     if op == 98 then return moves[3](P, now, args, L) end
     if op == 118 then return moves[4](P, now, args, L, cause) end
+    if op == 120 then return moves[6](P, now, args, L, cause) end
     local every = tonumber(args[6])
     if every > 0 and every ~= L.every then L.every, L.dirty = every, true end
     if L.dirty then save(P, L) end

@@ -46,6 +46,10 @@ func void(id string) func(*bench) []string {
 	return func(b *bench) []string { return Void(b.l, id, "43101") }
 }
 
+func elsewhere(name string) func(*bench) []string {
+	return func(b *bench) []string { return SpentElsewhere(b.l, name) }
+}
+
 // wait lets time pass and moves nothing.
 func wait(d time.Duration) func(*bench) []string {
 	return func(b *bench) []string { b.pass(d); return nil }
@@ -143,6 +147,13 @@ func TestRules(t *testing.T) {
 		{"a client's reject is later than the accept that WeChat's clock dates ahead", Policy{PopupReject: "clear"}, OneTime, []step{
 			{popup("accept", "e1", 200), "1 1 0 accepted"}, {report("reject", "r1"), "-1 0 0 rejected"}}},
 
+		{"a send that was not ours uses a credit, proven ones first", Policy{}, OneTime, []step{
+			{report("accept", "r1"), "1 1 0 accepted"}, {wait(time.Hour), ""}, {popup("accept", "e2", 3600), "1 2 0 accepted"}, {elsewhere("s1"), "-1 1 0 accepted"},
+			{elsewhere("s1"), "0 1 0 accepted"}, {elsewhere("s2"), "-1 0 0 accepted"}, {elsewhere("s3"), "0 0 0 accepted"}, {take("m1"), "!no_credit"}}},
+		{"it leaves what is reserved alone", Policy{}, OneTime, []step{
+			{elsewhere("s0"), "0 0 0 unknown"}, {popup("accept", "e1", 1), "1 1 0 accepted"}, {take("m1"), "0 0 1 accepted"}, {elsewhere("s1"), "0 0 1 accepted"},
+			{giveBack("m1"), "0 1 0 accepted"}, {change("reject", "e2", 2), "-1 0 0 cancelled"}}},
+
 		{"a second reserve of a message agrees without moving", Policy{}, OneTime, []step{
 			{popup("accept", "e1", 1), "1 1 0 accepted"}, {take("m1"), "0 0 1 accepted"}, {take("m1"), "0 0 1 accepted"}, {spend("m1"), "-1 0 0 accepted"},
 			{spend("m1"), "0 0 0 accepted"}, {take("m1"), "0 0 0 accepted"}, {giveBack("m1"), "0 0 0 accepted"}, {void("m1"), "0 0 0 accepted"}}},
@@ -238,6 +249,31 @@ func TestStatementSpeaksOfEveryMovement(t *testing.T) {
 		}
 		if st := b.line(); len(st.History) != 6 || st.History[0].Balance != 0 || st.History[5].Balance != 5 {
 			t.Errorf("the last six: %+v", st.History)
+		}
+	})
+}
+
+// A line remembers which messages it sent by the whole hash of their ids: another message that shares half of it with one of
+// them takes a credit of its own.
+func TestHalfANameIsNoName(t *testing.T) {
+	half := map[string]string{}
+	first, second := "", ""
+	for i := 0; second == ""; i++ {
+		id := "msg_" + strconv.Itoa(i)
+		h := hash4(id)[2:]
+		if other, ok := half[h]; ok && hash4(other) != hash4(id) {
+			first, second = other, id
+		}
+		half[h] = id
+	}
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		b := newBench(t, rdb)
+		b.book(popup("accept", "e1", 1)(b))
+		b.book(popup("accept", "e2", 2)(b))
+		b.book(Reserve(b.l, first, false))
+		b.book(Spend(b.l, first))
+		if r := b.book(Reserve(b.l, second, false)); r.Credits != 0 || r.Reserved != 1 {
+			t.Errorf("%s after %s: %+v", second, first, r)
 		}
 	})
 }
