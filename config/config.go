@@ -172,6 +172,16 @@ type Log struct {
 	Format string `yaml:"format"` // json | console
 }
 
+// AgelessApps lists the apps that take pushes of any age.
+func (c *Config) AgelessApps() (ids []string) {
+	for _, a := range c.Apps {
+		if a.Push.MaxAge == 0 {
+			ids = append(ids, a.ID)
+		}
+	}
+	return ids
+}
+
 // What is taken when nothing is said; one method per part, called before the part is filled.
 
 func (c *Config) defaults() {

@@ -21,8 +21,14 @@ import (
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
-// rememberPush is how long the same proven push is known again: WeChat repeats within seconds, operators within a day.
-const rememberPush = 24 * time.Hour
+// rememberPush is how long the same proven push is known again, at least: WeChat repeats within seconds, operators within a
+// day. Whoever recorded one can replay it for as long as its timestamp is taken, so it is known a little longer than that.
+const (
+	rememberPush = 24 * time.Hour
+	replayMargin = 5 * time.Minute // the clocks' difference
+)
+
+func (a App) remembers() time.Duration { return max(rememberPush, a.PushMaxAge+replayMargin) }
 
 // WeChat's names of the events the journeys act on.
 // https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/subscribe-message.html
@@ -47,7 +53,7 @@ func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 	}
 	shard := r.q.Shard(p.App, p.Event.OpenID)
 	res := r.q.Commit(ctx, queue.Change{
-		Shard: shard, Once: "p/" + p.Name, OnceFor: rememberPush,
+		Shard: shard, Once: "p/" + p.Name, OnceFor: app.remembers(),
 		Moves: r.book(rules, p),
 		Jobs:  []queue.Job{{ID: r.q.NewID("psh_", shard), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true}},
 	})

@@ -32,6 +32,8 @@ type App struct {
 	Name  string // the name in our URLs
 	AppID string
 	Kind  string // miniprogram | official_account
+	// PushMaxAge is how old a push may be that is still taken; 0 = any age, and replays of old ones cannot all be known.
+	PushMaxAge time.Duration
 	// ReplyEndpoint ("partner/endpoint") answers pushes in WeChat's 5 seconds when the app's reply is `partner`.
 	ReplyEndpoint string
 	// Reply is what WeChat hears: success | transfer_customer_service | partner. "" is success.

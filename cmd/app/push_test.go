@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -211,5 +212,28 @@ func TestMalformedThroughTheRouter(t *testing.T) {
 	}
 	if status, h, answer := w.posts("/callback/shop?"+query, "not a push"); status != 400 || answer != "" || h.Get("Content-Type") != "" {
 		t.Errorf("%d %q %v", status, answer, h)
+	}
+}
+
+// A recorded push is known for as long as its timestamp is taken: the same again is the same, however late.
+func TestAReplayIsKnownAsLongAsItIsTaken(t *testing.T) {
+	for push, after := range map[string]time.Duration{"": 24*time.Hour + 4*time.Minute, ", max_age: 72h": 72*time.Hour + 4*time.Minute} {
+		t.Run(after.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, wish{push: push})
+			accept := `{"ToUserName":"` + w.ear().OriginalID + `","FromUserName":"oAnn","CreateTime":1700000000,"MsgType":"event","Event":"subscribe_msg_popup_event","List":{"SubscribeStatusString":"accept","TemplateId":"` + tOrder + `"}}`
+			w.pushes(accept)
+			w.wantLine("oAnn", tOrder, 1, 0, "accepted")
+			for n := range 8 { // the line itself forgets after six movements
+				w.pushes(strings.NewReplacer(`"accept"`, `"reject"`, "1700000000", fmt.Sprint(1700000001+n)).Replace(accept))
+			}
+			w.later(after)
+			if status, answer := w.pushes(accept); status != 200 || answer != "success" {
+				t.Errorf("%d %q", status, answer)
+			}
+			if l := w.line("oAnn", tOrder); l.Credits != 1 {
+				t.Errorf("%+v", l)
+			}
+		})
 	}
 }
