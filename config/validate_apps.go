@@ -67,6 +67,7 @@ func (c *Config) validateApps(f *filling) {
 		f.oneOf(p+".kind", a.Kind, "miniprogram", "official_account")
 		c.validatePush(f, &a.Push, p+".push")
 		f.tokenSource(&a.Token, p+".token")
+		f.subscriptions(p+".subscriptions", a.Subscriptions.said())
 		named := ids{}
 		for j, t := range a.Templates {
 			tp := fmt.Sprintf("%s.templates[%d]", p, j)
@@ -76,6 +77,14 @@ func (c *Config) validateApps(f *filling) {
 			}
 		}
 	}
+}
+
+// said is an app's policy with the defaults, which have no faults, in place of what it leaves out.
+func (s AppSubscriptions) said() Subscriptions {
+	c := Config{Apps: []App{{Subscriptions: s}}}
+	c.Subscriptions.defaults()
+	c.inherit()
+	return Subscriptions(c.Apps[0].Subscriptions)
 }
 
 func (c *Config) validatePush(f *filling, push *Push, p string) {

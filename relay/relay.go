@@ -38,6 +38,8 @@ type App struct {
 	ReplyEndpoint string
 	// Reply is what WeChat hears: success | transfer_customer_service | partner. "" is success.
 	Reply string
+	// Consent is whose word grants credits of its lines.
+	Consent ledger.Policy
 	// Templates are the names by which partners may call templates, so that they carry neither ids nor keywords.
 	Templates map[string]Alias
 }
@@ -77,9 +79,8 @@ type Rules struct {
 	KeepMessages    time.Duration // how long an ended message can be read
 	KeepEvents      time.Duration // how long a delivery can be read and replayed
 	UnknownDeadline time.Duration // how long WeChat's report may settle an unknown send
-	Ledger          ledger.Policy
-	BatchLimit      int // messages in one batch
-	HeldPerUser     int // messages one user may have waiting for a credit; 0 = 100
+	BatchLimit      int           // messages in one batch
+	HeldPerUser     int           // messages one user may have waiting for a credit; 0 = 100
 }
 
 // Rooms is what the journeys join.

@@ -341,3 +341,59 @@ func TestRevocation(t *testing.T) {
 		})
 	}
 }
+
+// Whose word grants is decided per app, from the config to the ledger: what a report alone, an event alone, and both about
+// one tap are worth, and how many reports count that nothing proves.
+func TestWhomAnAppTrusts(t *testing.T) {
+	const elsewise = "subscriptions: {trust: event, unproven_max: 0, pairing_window: 30s}" // of all other apps
+	for name, c := range map[string]struct {
+		all, app                        string
+		report, event, both, reports, n int // credits after each; reports: after n of them
+	}{
+		"both, as it comes":      {"", "", 1, 1, 1, 3, 5},
+		"event":                  {"", "    subscriptions: {trust: event}", 0, 1, 1, 0, 5},
+		"client":                 {elsewise, "    subscriptions: {trust: client, unproven_max: 1}", 1, 0, 1, 5, 5},
+		"both, one of it alone":  {elsewise, "    subscriptions: {trust: both, unproven_max: 2}", 1, 1, 1, 2, 5},
+		"both, nothing unproven": {"subscriptions: {unproven_max: 0}", "", 0, 1, 1, 0, 5},
+		"event for all":          {elsewise, "", 0, 1, 1, 0, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, wish{config: c.all, app: c.app})
+			word := map[string]any{"errMsg": "requestSubscribeMessage:ok", tOrder: "accept"}
+			credits := func(who string) int { return w.line(w.sim.User("shop", who), tOrder).Credits }
+			w.tells("subscriptions", w.login(w.sim.User("shop", "ann")), word)
+			if n := credits("ann"); n != c.report {
+				t.Errorf("a report alone: %d, want %d", n, c.report)
+			}
+			w.accept(w.sim.User("shop", "bob"), tOrder)
+			w.settled()
+			if n := credits("bob"); n != c.event {
+				t.Errorf("an event alone: %d, want %d", n, c.event)
+			}
+			for i, who := range []string{"cid", "dan"} {
+				openid := w.sim.User("shop", who)
+				session := w.login(openid)
+				if i == 0 {
+					w.tells("subscriptions", session, word)
+				}
+				w.accept(openid, tOrder)
+				w.settled()
+				if i == 1 {
+					w.tells("subscriptions", session, word)
+				}
+				if n := credits(who); n != c.both {
+					t.Errorf("%s, one tap of which both tell: %d, want %d", who, n, c.both)
+				}
+			}
+			eve := w.sim.User("shop", "eve")
+			session := w.login(eve)
+			for range c.n {
+				w.tells("subscriptions", session, word)
+			}
+			if n := credits("eve"); n != c.reports {
+				t.Errorf("%d reports: %d, want %d", c.n, n, c.reports)
+			}
+		})
+	}
+}

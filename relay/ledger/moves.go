@@ -17,10 +17,10 @@ var Lua string
 
 // Policy is what the operator decided about grants.
 type Policy struct {
-	Trust         string        // event | client | both (default); client and both count alike, event only notes what clients say
+	Trust         string        // event: clients are only noted | client: events only prove | both (default): either grants, paired
 	PairingWindow time.Duration // how far a client's word and WeChat's event about one tap may be apart; 0 = 60 s, negative = same second
 	PopupReject   string        // keep (default) | clear
-	UnprovenMax   int           // unproven credits a line may hold, at most 255; 0 = 3, negative = none
+	UnprovenMax   int           // unproven credits a line may hold, at most 255; 0 = 3, negative = none. Not for trust client
 }
 
 // Line names a line, with what the caller knows about its template.
@@ -46,7 +46,11 @@ func Answer(l Line, p Policy, status, scene, cause string, at int64) []string {
 	case status == "reject":
 		what = causePopupReject
 	}
-	return []string{head('a', l, what, p.PopupReject == "clear"), l.user(), l.TemplateID, hash4(cause), strconv.FormatInt(max(at, 0), 10), p.window()}
+	args := []string{head('a', l, what, p.PopupReject == "clear"), l.user(), l.TemplateID, hash4(cause), strconv.FormatInt(max(at, 0), 10), p.window()}
+	if p.Trust == "client" {
+		return append(args, "1")
+	}
+	return args
 }
 
 // Report books what a client said wx.requestSubscribeMessage returned for the template. It may grant an unproven credit;
@@ -133,7 +137,12 @@ func (p Policy) word(l Line, what cause, name string) []string {
 	if allowed == 0 {
 		allowed = 3
 	}
-	return []string{head('c', l, what, p.PopupReject == "clear"), l.user(), l.TemplateID, hash4(name), "0", p.window(), strconv.Itoa(min(max(allowed, 0), 255))}
+	args := []string{head('c', l, what, p.PopupReject == "clear"), l.user(), l.TemplateID, hash4(name), "0", p.window(), strconv.Itoa(min(max(allowed, 0), 255))}
+	if p.Trust == "client" {
+		args[6] = "255"
+		return append(args, "1")
+	}
+	return args
 }
 
 // window is the pairing window in seconds; -1 says that clients are not believed.

@@ -8,8 +8,10 @@
 --            lt:code, lt:id     hashes, template id -> c and c -> template id: a shard's short codes
 -- ARGV     args[1] the head: letter of the move, kind ("-" keep), cause (one byte, 64 + its number), flag ("1" / "0")
 --          args[2] "<app>:<openid>"   args[3] template id   args[4] 4-byte hash of the cause's name or of the message id
---          a answer   flag: rejects clear.            args[5] CreateTime or 0, args[6] pairing window in s (-1: trust event)
---          c client   flag: rejects clear.            args[5] 0, args[6] as above, args[7] unproven credits allowed
+--          a answer   flag: rejects clear.            args[5] CreateTime or 0, args[6] pairing window in s (-1: trust event),
+--                     args[7] set: trust client, an accept proves and notes only
+--          c client   flag: rejects clear.            args[5] 0, args[6] as above, args[7] unproven credits allowed, args[8] as
+--                     args[7] of a
 --          k kind     args[5] "", args[6] period in s or 0
 --          r reserve  flag: without a credit too.     args[5] message id, args[6] period in s or 0, args[7] value's hash or ""
 --          s spend, b give back, v void: args[5] message id
@@ -195,8 +197,8 @@ local function begin()
     return noted, noted_b
   end
 
-  -- accept: WeChat's event about an accepted popup.
-  local function accept(L, at, hash, window)
+  -- accept: WeChat's event about an accepted popup. only: the client's word grants, the event does not.
+  local function accept(L, at, hash, window, only)
     local delta, cause, r, b = 0, POPUP_ACCEPT, nil, nil
     if window >= 0 then
       r, b = partner_of(L, CLIENT_ACCEPT, at, window)
@@ -219,25 +221,29 @@ local function begin()
         remark(L, r, b + PAIRED)
       end
     end
-    if not counted and L.kind < 2 and at >= L.closed and L.credits + L.reserved < 65535 then
+    if not counted and not only and L.kind < 2 and at >= L.closed and L.credits + L.reserved < 65535 then
       L.credits, delta, cause = L.credits + 1, 1, cause + MOVED + FREE
     end
     record(L, at, cause, hash)
     return delta
   end
 
-  -- claim: a client's word that the popup was accepted. Returns delta and whether the word counts for the status.
-  local function claim(L, at, hash, window, allowed)
+  -- claim: a client's word that the popup was accepted. Returns delta and whether the word counts for the status. only: the
+  -- event it meets has granted nothing, so the word does, and its credit is proven.
+  local function claim(L, at, hash, window, allowed, only)
     local delta, cause, counts = 0, CLIENT_ACCEPT, false
     if window >= 0 then
       local r, b = partner_of(L, POPUP_ACCEPT, at, window)
       if r then
         remark(L, r, b + PAIRED)
         cause = cause + PAIRED
+      end
+      if r and (b >= MOVED or not only or number4(L.ring, r) < L.closed) then -- the event said it all
       elseif L.kind >= 2 then
         counts = allowed > 0
-      elseif L.unproven + L.doubted < allowed and L.credits + L.reserved < 65535 then
-        L.credits, L.unproven = L.credits + 1, L.unproven + 1
+      elseif (r or L.unproven + L.doubted < allowed) and L.credits + L.reserved < 65535 then
+        L.credits = L.credits + 1
+        if not r then L.unproven = L.unproven + 1 end
         delta, cause, counts = 1, cause + MOVED + FREE, true
       end
     end
@@ -265,12 +271,12 @@ local function begin()
     local delta, counts, status = 0, true, byte(SAYS, cause)
     if cause == POPUP_ACCEPT then
       local before = L.status
-      delta = accept(L, at, hash, window)
-      counts = says(L, status, at) or before ~= L.status
+      delta = accept(L, at, hash, window, args[7])
+      counts = not args[7] and says(L, status, at) or before ~= L.status
       save(P, L)
       return answer(L, delta, delta ~= 0 or counts, cause)
     elseif cause == CLIENT_ACCEPT then
-      delta, counts = claim(L, at, hash, window, tonumber(args[7]))
+      delta, counts = claim(L, at, hash, window, tonumber(args[7]), args[8])
     else
       if client and status > 0 and status < 3 then at = after_all(L, at) end
       if client and window < 0 and cause ~= SETTINGS_OFF then counts = false end -- trust event: a client is only noted

@@ -128,6 +128,16 @@ func TestRules(t *testing.T) {
 			{wait(time.Hour), ""}, {report("accept", "r2"), "1 2 0 accepted"}}},
 		{"trust event: reports are noted", Policy{Trust: "event"}, OneTime, []step{
 			{report("accept", "r1"), "0 0 0 unknown"}, {popup("accept", "e1", 1), "1 1 0 accepted"}, {report("reject", "r2"), "0 1 0 accepted"}}},
+		{"trust client: events prove, and grant nothing", Policy{Trust: "client", UnprovenMax: 1}, OneTime, []step{
+			{popup("accept", "e1", 1), "0 0 0 unknown"}, {report("accept", "r1"), "1 1 0 accepted"}, {report("accept", "r2"), "1 2 0 accepted"}, {report("accept", "r3"), "1 3 0 accepted"},
+			{popup("accept", "e2", 2), "0 3 0 accepted"}, {popup("accept", "e2", 2), "0 3 0 accepted"}, {take("m1"), "0 2 1 accepted"}, {spend("m1"), "-1 2 0 accepted"}}},
+		{"trust client: rejects of either count", Policy{Trust: "client"}, OneTime, []step{
+			{report("accept", "r1"), "1 1 0 accepted"}, {wait(time.Minute), ""}, {change("reject", "e1", 60), "-1 0 0 cancelled"}, {wait(time.Minute), ""},
+			{popup("accept", "e2", 120), "0 0 0 cancelled"}, {wait(time.Minute), ""}, {report("accept", "r2"), "1 1 0 accepted"}, {report("reject", "r3"), "0 1 0 rejected"}}},
+		{"trust client: a tap before the closing grants nothing, however late its word", Policy{Trust: "client"}, OneTime, []step{
+			{popup("accept", "e1", 1), "0 0 0 unknown"}, {change("reject", "e2", 5), "0 0 0 cancelled"}, {wait(10 * time.Second), ""}, {report("accept", "r1"), "0 0 0 cancelled"}}},
+		{"trust client: an event opens no long-term line", Policy{Trust: "client"}, LongTerm, []step{
+			{popup("accept", "e1", 1), "0 0 0 unknown"}, {take("m1"), "!no_credit"}, {wait(2 * time.Second), ""}, {report("accept", "r1"), "0 0 0 accepted"}, {take("m1"), "0 0 0 accepted"}}},
 		{"an event proves that the tap was before the change reject", Policy{}, OneTime, []step{
 			{change("reject", "e2", 2), "0 0 0 cancelled"}, {wait(5 * time.Second), ""}, {report("accept", "r1"), "1 1 0 accepted"}, {popup("accept", "e1", 1), "-1 0 0 cancelled"}}},
 		{"ban and filter say nothing about consent", Policy{}, OneTime, []step{
