@@ -82,6 +82,9 @@ type Template struct {
 	TemplateID string            `yaml:"template_id"`
 	Page       string            `yaml:"page"` // for messages without one
 	Data       map[string]string `yaml:"data"` // the partner's field -> the template's keyword
+	Kind       string            `yaml:"kind"` // "" = as WeChat lists it | rate_limited | device
+	Every      time.Duration     `yaml:"every"`
+	Keyword    string            `yaml:"keyword"`
 }
 
 // Push is how WeChat pushes to us for one app.

@@ -80,7 +80,7 @@ func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Move {
 		}
 		moves := make([]queue.Move, 0, len(ev.Subscribes))
 		for i, s := range ev.Subscribes {
-			line := ledger.Line{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID, Kind: r.templates.kind(p.App, s.TemplateID)}
+			line := ledger.Line{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID, Kind: r.kind(p.App, s.TemplateID)}
 			moves = append(moves, move(ledger.Answer(line, rules.Apps[p.App].Consent, s.Status, scene, p.Name+strconv.Itoa(i), ev.CreateTime)))
 		}
 		return moves

@@ -61,6 +61,9 @@ type order struct {
 	Channels   []string        `json:"c"`
 	TemplateID string          `json:"t,omitempty"`
 	Kind       string          `json:"k,omitempty"` // of the template, as known at acceptance
+	Every      int64           `json:"e,omitempty"` // rate-limited template: one message in so many milliseconds
+	Keyword    string          `json:"j,omitempty"` // for each value of this keyword
+	Value      string          `json:"v,omitempty"` // which is this
 	Payloads   []payload       `json:"w"`           // one per channel: what WeChat is given
 	NoCredit   string          `json:"n,omitempty"`
 	Retry      bool            `json:"r,omitempty"` // on_unknown: retry

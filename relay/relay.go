@@ -42,6 +42,15 @@ type App struct {
 	Consent ledger.Policy
 	// Templates are the names by which partners may call templates, so that they carry neither ids nor keywords.
 	Templates map[string]Alias
+	// Counts are the templates, by WeChat's id, that are counted otherwise than WeChat lists them.
+	Counts map[string]Counting
+}
+
+// Counting is how consent for a template is counted where WeChat's list does not tell.
+type Counting struct {
+	Kind    ledger.Kind   // rate_limited | device
+	Every   time.Duration // rate_limited: one message in this time
+	Keyword string        // for each value of this keyword
 }
 
 // Alias is a template under a name of the operator's.

@@ -195,8 +195,19 @@ func (r *Relay) SyncTemplates(ctx context.Context) {
 	}
 }
 
-// as is a statement with the kind that WeChat's list tells, where the line itself does not know it yet.
+// kind of a template: as the operator says, else as WeChat lists it; "" when unknown.
+func (r *Relay) kind(app, id string) ledger.Kind {
+	if c, ok := r.rules.Load().Apps[app].Counts[id]; ok {
+		return c.Kind
+	}
+	return r.templates.kind(app, id)
+}
+
+// as is a statement with the kind that the operator says, or that WeChat's list tells where the line does not know it yet.
 func (r *Relay) as(st ledger.Statement) ledger.Statement {
+	if c, ok := r.rules.Load().Apps[st.App].Counts[st.TemplateID]; ok {
+		return st.As(c.Kind)
+	}
 	if st.Kind == "" || st.Kind == ledger.Unknown {
 		return st.As(r.templates.kind(st.App, st.TemplateID))
 	}

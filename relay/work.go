@@ -141,7 +141,8 @@ func (w *sending) book(ctx context.Context) (why string, err error) {
 		return "", res.Err
 	}
 	if res.Refused {
-		return reasonOfRefusal(res), nil
+		why, _ = refusalOf(res)
+		return why, nil
 	}
 	w.s.Booked = w.s.Channel + 1
 	return "", nil

@@ -3,6 +3,7 @@ package app_test
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -395,5 +396,66 @@ func TestWhomAnAppTrusts(t *testing.T) {
 				t.Errorf("%d reports: %d, want %d", c.n, n, c.reports)
 			}
 		})
+	}
+}
+
+const tPolicy = "TpolicyTpolicyTpolicyTpolicyTpolicyTpolicy0" // long-term at WeChat; once a day for each character_string1
+
+// A rate-limited template, which WeChat lists as any long-term one: one message in its period for each value of its keyword.
+// The next is refused before WeChat is asked, and told when it may go; it does not wait for an accept that changes nothing.
+func TestARateLimitedTemplate(t *testing.T) {
+	w := newWorld(t, wish{app: `    templates:
+      - {id: policy, template_id: ` + tPolicy + `, kind: rate_limited, every: 24h, keyword: character_string1, data: {number: character_string1, text: thing2}}
+      - {id: lamp, template_id: ` + tLong + `, kind: device}`,
+		sim: func(o *wechatsim.Options) {
+			o.Apps[0].Templates = append(o.Apps[0].Templates, wechatsim.Template{ID: tPolicy, Title: "Policy", Type: 3, Content: "no:{{character_string1.DATA}}\ntext:{{thing2.DATA}}\n"})
+		}})
+	w.listed()
+	ann := w.sim.User("shop", "ann")
+	policy := func(number, mode string) map[string]any {
+		return map[string]any{"app": "shop", "to": map[string]any{"openid": ann}, "template": "policy", "no_credit": mode, "data": map[string]any{"number": number, "text": "x"}}
+	}
+	if a := w.send(409, policy("P-1", "refuse")); a.Code() != "no_credit" || a.Header.Get("Retry-After") != "" {
+		t.Errorf("not open yet: %s", a.Body)
+	}
+	held, second := w.send(202, policy("P-1", "hold")).Message(), w.send(202, policy("P-1", "hold")).Message()
+	if held.State != "held" {
+		t.Fatalf("%+v", held)
+	}
+	w.accept(ann, tPolicy)
+	w.toldOf(held.ID, "message.delivered")
+	if l := w.line(ann, tPolicy); l.Kind != "rate_limited" || l.Credits != 0 {
+		t.Errorf("%+v", l)
+	}
+	if err := w.until(func() bool { return w.message(second.ID).State == "scheduled" }); err != nil {
+		t.Fatalf("the second waits for an accept that will not come: %+v", w.message(second.ID))
+	}
+	for _, mode := range []string{"refuse", "try", "hold"} {
+		a := w.send(409, policy("P-1", mode))
+		after, err := strconv.Atoi(a.Header.Get("Retry-After"))
+		if a.Code() != "no_credit" || err != nil || after < 86000 || after > 86400 || !strings.Contains(string(a.Body), `once in 24h0m0s for each character_string1`) || !strings.Contains(string(a.Body), "P-1") {
+			t.Errorf("%s: %q %s", mode, a.Header.Get("Retry-After"), a.Body)
+		}
+	}
+	w.toldOf(w.send(202, policy("P-2", "refuse")).Message().ID, "message.delivered")
+	calls := w.sim.Count("call:" + sendPath)
+	if calls != 2 {
+		t.Errorf("WeChat was asked %d times", calls)
+	}
+	w.later(24*time.Hour + time.Minute)
+	w.toldOf(second.ID, "message.delivered")
+	w.send(409, policy("P-1", "refuse"))
+	if a := w.send(422, map[string]any{"app": "shop", "to": map[string]any{"openid": ann}, "template_id": tPolicy, "data": map[string]any{"thing2": "x"}}); !strings.Contains(string(a.Body), "data.character_string1") {
+		t.Errorf("%s", a.Body)
+	}
+	// what the message did not use is free again
+	w.refuse(47003, 1)
+	w.toldOf(w.send(202, policy("P-3", "refuse")).Message().ID, "message.failed")
+	w.toldOf(w.send(202, policy("P-3", "refuse")).Message().ID, "message.delivered")
+
+	w.accept(ann, tLong)
+	w.wantLine(ann, tLong, 0, 0, "accepted")
+	if l := w.line(ann, tLong); l.Kind != "device" {
+		t.Errorf("%+v", l)
 	}
 }

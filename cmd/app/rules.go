@@ -127,6 +127,12 @@ func relayApp(a config.App) relay.App {
 			out.Templates = map[string]relay.Alias{}
 		}
 		out.Templates[t.ID] = relay.Alias{TemplateID: t.TemplateID, Page: t.Page, Data: t.Data}
+		if t.Kind != "" {
+			if out.Counts == nil {
+				out.Counts = map[string]relay.Counting{}
+			}
+			out.Counts[t.TemplateID] = relay.Counting{Kind: ledger.Kind(t.Kind), Every: t.Every, Keyword: t.Keyword}
+		}
 	}
 	return out
 }

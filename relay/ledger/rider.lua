@@ -4,7 +4,8 @@
 --            l:<app>:<openid>   hash, a user's lines. Field 2c: state + records, field 2c+1: the oldest record when there is no room (see pack.go)
 --            lr:<app>:<openid>  hash, open reservations. Field "<c>:<message id>": mark, 4 bytes grant's time, 4 bytes
 --                               closing known then, 4 bytes grant's name, rate key
---            lv:<app>:<openid>:<c>:<value>  the message that used a rate-limited line last; expires with its period
+--            lv:<app>:<openid>  hash of rate-limited lines. Field "<c>:<value>": until when (ms) ":" the message that used it;
+--                               expires with the longest period
 --            lt:code, lt:id     hashes, template id -> c and c -> template id: a shard's short codes
 -- ARGV     args[1] the head: letter of the move, kind ("-" keep), cause (one byte, 64 + its number), flag ("1" / "0")
 --          args[2] "<app>:<openid>"   args[3] template id   args[4] 4-byte hash of the cause's name or of the message id
@@ -17,7 +18,7 @@
 --          s spend, b give back, v void: args[5] message id
 --          x elsewhere  a send that was not ours used a credit
 --          f forget   args[2] only
--- Returns  ok, reply. Refused (nothing written): false, "no_credit" | "too_soon". Else true and
+-- Returns  ok, reply. Refused (nothing written): false, "no_credit" | "too_soon <ms left>". Else true and
 --          "delta credits reserved status kind changed cause"; forget: a JSON list of template ids.
 --
 -- Most of a queue's scripts carry no movement: the functions below are made at the first one of a script call.
@@ -312,7 +313,27 @@ local function begin()
       return best, when
     end
 
-    local function reserve(P, args, L, try)
+    -- A period is in use from Reserve on, by the message; it runs from the send.
+    local function used(P, user, field)
+      local v = call('HGET', P .. 'lv:' .. user, field)
+      if not v then return 0, nil end
+      local till, message = string.match(v, '^(%d+):(.*)$')
+      return tonumber(till), message
+    end
+
+    local function use(P, ms, user, field, every, message)
+      local key, period = P .. 'lv:' .. user, every * 1000
+      if call('HLEN', key) >= 64 then -- values of other days
+        local all = call('HGETALL', key)
+        for i = 1, #all, 2 do
+          if tonumber(string.match(all[i + 1], '^%d+')) <= ms then call('HDEL', key, all[i]) end
+        end
+      end
+      call('HSET', key, field, string.format('%.0f', ms + period) .. ':' .. message)
+      if call('PTTL', key) < period then call('PEXPIRE', key, string.format('%.0f', period)) end
+    end
+
+    local function reserve(P, ms, args, L, try)
       local message = args[5]
       local held = P .. 'lr:' .. args[2]
       if L.c then
@@ -320,13 +341,13 @@ local function begin()
         if call('HEXISTS', held, L.c[3] .. ':' .. message) == 1 then return answer(L, 0, false, 0) end
       end
       local every = tonumber(args[6])
-      if every > 0 then L.every = every end
+      if every > 0 and every ~= L.every then L.every, L.dirty = every, true end
       local rate = ''
       if L.kind == 3 and L.every > 0 and args[7] ~= '' then
         rate = args[7]
         if L.c then
-          local last = call('GET', P .. 'lv:' .. args[2] .. ':' .. L.c[3] .. ':' .. rate)
-          if last and last ~= message then return false, 'too_soon' end
+          local till, by = used(P, args[2], L.c[3] .. ':' .. rate)
+          if till > ms and by ~= message then return false, string.format('too_soon %.0f', till - ms) end
         end
       end
       local mark, grant, at = 'o', '\0\0\0\0', 0
@@ -345,7 +366,7 @@ local function begin()
         return false, 'no_credit'
       end
       local c = code_for(P, L)
-      if rate ~= '' then call('SET', P .. 'lv:' .. args[2] .. ':' .. c[3] .. ':' .. rate, message, 'PX', L.every * 1000) end
+      if rate ~= '' then use(P, ms, args[2], c[3] .. ':' .. rate, L.every, message) end
       call('HSET', held, c[3] .. ':' .. message, mark .. four(at) .. four(L.closed) .. grant .. rate)
       if mark ~= 'o' or L.dirty then save(P, L) end
       return answer(L, 0, mark ~= 'o', 0)
@@ -364,18 +385,20 @@ local function begin()
         if mark == 'u' then L.doubted = L.doubted - 1 end
       end
       local rate = sub(held, 14)
-      return mark, held, rate ~= '' and P .. 'lv:' .. args[2] .. ':' .. L.c[3] .. ':' .. rate
+      return mark, held, rate ~= '' and L.c[3] .. ':' .. rate
     end
 
-    local function unrate(rate, message)
-      if rate and call('GET', rate) == message then call('DEL', rate) end
+    local function unrate(P, args, rate)
+      if not rate then return end
+      local _, by = used(P, args[2], rate)
+      if by == args[5] then call('HDEL', P .. 'lv:' .. args[2], rate) end
     end
 
-    local function spend(P, now, args, L)
+    local function spend(P, ms, now, args, L)
       local mark, _, rate = reservation(P, args, L)
       if not mark then return answer(L, 0, false, 0) end
       local paid = mark ~= 'o'
-      if rate and L.every > 0 then call('SET', rate, args[5], 'PX', L.every * 1000) end -- the period runs from the send
+      if rate and L.every > 0 then use(P, ms, args[2], rate, L.every, args[5]) end
       record(L, now, paid and SENT + MOVED or SENT, args[4])
       save(P, L)
       return answer(L, paid and -1 or 0, paid, SENT)
@@ -384,7 +407,7 @@ local function begin()
     local function giveback(P, now, args, L)
       local mark, held, rate = reservation(P, args, L)
       if not mark then return answer(L, 0, false, 0) end
-      unrate(rate, args[5])
+      unrate(P, args, rate)
       if mark == 'o' then return answer(L, 0, false, RETURNED) end
       local at, closed, grant = number4(held, 2), number4(held, 6), sub(held, 10, 13)
       local r, b
@@ -412,7 +435,7 @@ local function begin()
     local function void(P, now, args, L, cause)
       local mark, _, rate = reservation(P, args, L)
       if not mark then return answer(L, 0, false, 0) end
-      unrate(rate, args[5])
+      unrate(P, args, rate)
       local gone = L.credits + (mark ~= 'o' and 1 or 0)
       for r = 1, #L.ring, RECORD do
         local b = byte(L.ring, r + 4)
@@ -451,7 +474,7 @@ local function begin()
           if id then ids[#ids + 1] = id end
         end
       end
-      call('DEL', P .. 'l:' .. user, P .. 'lr:' .. user, P .. 'la:' .. user) -- the allowance rider's too
+      call('DEL', P .. 'l:' .. user, P .. 'lr:' .. user, P .. 'lv:' .. user, P .. 'la:' .. user) -- the last is the allowance rider's
       if #ids == 0 then return true, '[]' end
       return true, cjson.encode(ids)
     end
@@ -476,8 +499,8 @@ local function begin()
       end
       return told(P, now, args, L, cause, flag == 49)
     end
-    if op == 114 then return moves[1](P, args, L, flag == 49) end
-    if op == 115 then return moves[2](P, now, args, L) end
+    if op == 114 then return moves[1](P, tonumber(now_ms), args, L, flag == 49) end
+    if op == 115 then return moves[2](P, tonumber(now_ms), now, args, L) end
     if op == 98 then return moves[3](P, now, args, L) end
     if op == 118 then return moves[4](P, now, args, L, cause) end
     if op == 120 then return moves[6](P, now, args, L, cause) end

@@ -295,9 +295,18 @@ func TestRateLimitedLine(t *testing.T) {
 		b.book(Answer(b.l, b.p, "accept", "popup", "e1", b.now))
 		b.book(Reserve(b.l, "m1", false))
 		b.book(Reserve(b.l, "m1", false))
-		for _, force := range []bool{false, true} {
-			if got := b.refused(Reserve(b.l, "m2", force)); got != TooSoon {
-				t.Fatalf("second message of the period: %q", got)
+		tooSoon := func(l Line, id string, try bool) (wait time.Duration) {
+			t.Helper()
+			reason, wait := ParseRefusal(b.refused(Reserve(l, id, try)))
+			if reason != TooSoon {
+				t.Fatalf("%s of the period: %q", id, reason)
+			}
+			return wait
+		}
+		b.pass(10 * time.Minute)
+		for _, try := range []bool{false, true} {
+			if wait := tooSoon(b.l, "m2", try); wait != 50*time.Minute {
+				t.Errorf("wait %s", wait)
 			}
 		}
 		other := b.l
@@ -305,18 +314,37 @@ func TestRateLimitedLine(t *testing.T) {
 		b.book(Reserve(other, "m3", false))
 		b.book(Return(b.l, "m1"))
 		b.book(Reserve(b.l, "m2", false))
+		b.pass(10 * time.Minute)
 		b.book(Spend(Line{App: b.l.App, OpenID: b.l.OpenID, TemplateID: b.l.TemplateID}, "m2"))
-		if got := b.refused(Reserve(b.l, "m4", false)); got != TooSoon {
-			t.Fatalf("after the send: %q", got)
+		if wait := tooSoon(b.l, "m4", false); wait != time.Hour {
+			t.Errorf("after the send it runs anew: %s", wait)
 		}
 		keys, err := rdb.Keys(context.Background(), "*lv:*").Result()
-		if err != nil || len(keys) != 2 {
+		if err != nil || len(keys) != 1 {
 			t.Fatalf("periods: %v %v", keys, err)
 		}
-		for _, k := range keys {
-			if ttl := rdb.PTTL(context.Background(), k).Val(); ttl <= 0 || ttl > time.Hour {
-				t.Errorf("%s lasts %v", k, ttl)
-			}
+		if ttl := rdb.PTTL(context.Background(), keys[0]).Val(); ttl <= 0 || ttl > time.Hour {
+			t.Errorf("kept for %s", ttl)
+		}
+		b.pass(time.Hour)
+		b.book(Reserve(b.l, "m4", false))
+	})
+}
+
+// The values of other days go when a user's hash of periods has grown.
+func TestPastPeriodsGo(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		b := newBench(t, rdb)
+		b.l.Kind, b.l.Every = RateLimited, time.Hour
+		b.book(Answer(b.l, b.p, "accept", "popup", "e1", b.now))
+		for i := range 200 {
+			b.l.Value = "policy-" + strconv.Itoa(i)
+			b.book(Reserve(b.l, "m"+strconv.Itoa(i), false))
+			b.book(Spend(b.l, "m"+strconv.Itoa(i)))
+			b.pass(2 * time.Hour)
+		}
+		if n := rdb.HLen(context.Background(), testPrefix+"lv:shop:"+b.l.OpenID).Val(); n == 0 || n > 64 {
+			t.Errorf("%d periods are kept", n)
 		}
 	})
 }
@@ -367,6 +395,9 @@ func TestForgetLeavesNothing(t *testing.T) {
 			b.book(Answer(b.l, b.p, "accept", "popup", "e1", b.now))
 		}
 		b.book(Reserve(b.l, "m1", false))
+		rated := b.l
+		rated.TemplateID, rated.Kind, rated.Every, rated.Value = "tpl-2", RateLimited, time.Hour, "policy-1"
+		b.book(Reserve(rated, "m2", false))
 		sts, err := b.ledger().Lines(context.Background(), b.l.App, b.l.OpenID)
 		if err != nil || len(sts) != 3 || sts[1].TemplateID != "tpl-1" || sts[1].Reserved != 1 || sts[2].Credits != 1 {
 			t.Fatalf("lines: %+v %v", sts, err)
