@@ -23,6 +23,7 @@ type Line struct {
 	TemplateID string     `json:"template_id"`
 	Kind       string     `json:"kind"` // one_time | long_term | rate_limited | device | unknown
 	Credits    int        `json:"credits"`
+	Unproven   int        `json:"-"` // how many of Credits rest on a client's word alone: for the operator's pages
 	Reserved   int        `json:"reserved"`
 	Status     string     `json:"status"` // accepted | rejected | cancelled | unknown
 	UpdatedAt  *time.Time `json:"updated_at"`
@@ -48,7 +49,7 @@ type Ask struct {
 
 func (r *Relay) lineOf(st ledger.Statement, user string) Line {
 	st = r.as(st)
-	l := Line{App: st.App, OpenID: st.OpenID, User: some(user), TemplateID: st.TemplateID, Kind: string(st.Kind), Credits: st.Credits,
+	l := Line{App: st.App, OpenID: st.OpenID, User: some(user), TemplateID: st.TemplateID, Kind: string(st.Kind), Credits: st.Credits, Unproven: st.Unproven,
 		Reserved: st.Reserved, Status: st.Status, History: make([]Movement, len(st.History))}
 	if l.Kind == "" {
 		l.Kind = string(ledger.Unknown)

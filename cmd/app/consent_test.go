@@ -2,6 +2,8 @@ package app_test
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -458,4 +460,48 @@ func TestARateLimitedTemplate(t *testing.T) {
 	if l := w.line(ann, tLong); l.Kind != "device" {
 		t.Errorf("%+v", l)
 	}
+}
+
+// The operator's page of a user is the statement: every movement with its cause and the balance after it, and how much of it
+// rests on the client's word alone.
+func TestTheConsoleShowsTheStatement(t *testing.T) {
+	w := newWorld(t, wish{})
+	ann := w.sim.User("shop", "ann")
+	session := w.login(ann)
+	w.tells("subscriptions", session, map[string]any{"errMsg": "requestSubscribeMessage:ok", tOrder: "accept"})
+	w.ahead.Add(int64(2 * time.Minute)) // another tap
+	w.accept(ann, tOrder)
+	w.wantLine(ann, tOrder, 2, 0, "accepted")
+	page := func() string {
+		t.Helper()
+		res, err := http.Get("http://" + w.app.AdminAddr() + "/users?lang=en&app=shop&openid=" + ann)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != 200 {
+			t.Fatalf("%d %v", res.StatusCode, err)
+		}
+		return string(body)
+	}
+	wants := func(html string, parts ...string) {
+		t.Helper()
+		for _, part := range parts {
+			i := strings.Index(html, part)
+			if i < 0 {
+				t.Errorf("no %q, or not in this order, in\n%s", part, html)
+				return
+			}
+			html = html[i+len(part):]
+		}
+	}
+	row := func(cause, delta, balance string) string {
+		return `<td class="code">` + cause + `</td><td class="n">` + delta + `</td><td class="n">` + balance + `</td>`
+	}
+	wants(page(), `id="line-`+tOrder, `<dd class="figure">2 <small class="soft">1 unproven</small></dd>`, row("client_accept", "&#43;1", "1"), row("popup_accept", "&#43;1", "2"))
+	w.toldOf(w.send(202, order(ann, nil)).Message().ID, "message.delivered")
+	w.refuse(43101, 1)
+	w.toldOf(w.send(202, order(ann, nil)).Message().ID, "message.refused")
+	wants(page(), `id="line-`+tOrder, `>unknown</span>`, `<dd class="figure">0</dd>`, row("client_accept", "&#43;1", "1"), row("popup_accept", "&#43;1", "2"), row("sent", "-1", "1"), row("wechat_43101", "-1", "0"))
 }
