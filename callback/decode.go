@@ -213,6 +213,9 @@ func (r *reader) finish() {
 	if len(r.rest) > 0 {
 		ev.place(r.rest)
 	}
+	if isAuthorization(ev.Event) && (ev.Authorization == nil || ev.Authorization.OpenID == "") {
+		ev.OpenID = "" // FromUserName is an account of WeChat's own
+	}
 }
 
 // whole reads an integer WeChat wrote as a number or a text; 0 when it is none.

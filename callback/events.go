@@ -6,7 +6,7 @@ type Event struct {
 	ToUserName   string `json:",omitempty"` // the account's original id (gh_...)
 	FromUserName string `json:",omitempty"` // usually the openid; for platform notices an account of WeChat's own
 	// OpenID is whom the push is about: the openid in the body where an event carries one (user_authorization_*, service cards,
-	// payments), otherwise FromUserName.
+	// payments), otherwise FromUserName; empty when nobody is named.
 	OpenID     string `json:",omitempty"`
 	CreateTime int64  `json:",omitempty"` // Unix seconds at WeChat
 	MsgType    string `json:",omitempty"` // "event", or the kind of message: text, image, miniprogrampage, voice ...

@@ -34,7 +34,7 @@ func (ev *Event) place(rest []leaf) {
 		}
 	}
 	switch {
-	case strings.HasPrefix(ev.Event, "user_authorization_") || ev.Event == "user_info_modified":
+	case isAuthorization(ev.Event):
 		ev.placeAuthorization(rest)
 	case ev.Event == "notify_service_msg_send_result":
 		ev.placeCard(rest)
@@ -47,6 +47,10 @@ func (ev *Event) place(rest []leaf) {
 	case isPayment(ev.Event):
 		ev.placePayment(rest)
 	}
+}
+
+func isAuthorization(event string) bool {
+	return strings.HasPrefix(event, "user_authorization_") || event == "user_info_modified"
 }
 
 func (ev *Event) placeMessage(rest []leaf) {

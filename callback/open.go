@@ -203,8 +203,8 @@ func (e *Ear) prove(s *scratch, q *Query, encrypt, body []byte) ([]byte, *lock) 
 		l := e.locks[min(i, len(e.locks)-1)]
 		sum := s.signature(l.token, q.Timestamp, q.Nonce, encrypt)
 		right := same(&sum, q.MsgSignature)
-		if !right && (tried || i+1 < e.rounds) {
-			continue
+		if (!right || i >= len(e.locks)) && (tried || i+1 < e.rounds) {
+			continue // the last key again, for the time it takes: it opens nothing that it did not open
 		}
 		tried = true
 		if msg, ok := l.unseal(s, encrypt, e.app.AppID); ok && right && l.keyed {

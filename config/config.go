@@ -9,7 +9,9 @@
 package config
 
 import (
+	"cmp"
 	_ "embed"
+	"math"
 	"net/netip"
 	"time"
 )
@@ -70,7 +72,8 @@ type App struct {
 	Push       Push   `yaml:"push"`
 	Token      Token  `yaml:"token"`
 
-	Templates []Template `yaml:"templates"`
+	Templates     []Template       `yaml:"templates"`
+	Subscriptions AppSubscriptions `yaml:"subscriptions"`
 }
 
 // Template is a template under a name of ours, so that partners carry neither its id nor its keywords.
@@ -79,6 +82,9 @@ type Template struct {
 	TemplateID string            `yaml:"template_id"`
 	Page       string            `yaml:"page"` // for messages without one
 	Data       map[string]string `yaml:"data"` // the partner's field -> the template's keyword
+	Kind       string            `yaml:"kind"` // "" = as WeChat lists it | rate_limited | device
+	Every      time.Duration     `yaml:"every"`
+	Keyword    string            `yaml:"keyword"`
 }
 
 // Push is how WeChat pushes to us for one app.
@@ -166,10 +172,40 @@ type Subscriptions struct {
 	UnprovenMax   int           `yaml:"unproven_max"`
 }
 
+// AppSubscriptions is that policy where an app differs; once loaded, what it leaves out is the policy's.
+type AppSubscriptions Subscriptions
+
 // Log is the form of the log on stderr.
 type Log struct {
 	Level  string `yaml:"level"`  // debug | info | warn | error
 	Format string `yaml:"format"` // json | console
+}
+
+// unsaid is what an app leaves to the policy of all.
+const unsaid = math.MinInt
+
+// inherit fills what the apps leave out.
+func (c *Config) inherit() {
+	for i := range c.Apps {
+		a, all := &c.Apps[i].Subscriptions, &c.Subscriptions
+		a.Trust, a.PopupReject = cmp.Or(a.Trust, all.Trust), cmp.Or(a.PopupReject, all.PopupReject)
+		if a.PairingWindow == unsaid {
+			a.PairingWindow = all.PairingWindow
+		}
+		if a.UnprovenMax == unsaid {
+			a.UnprovenMax = all.UnprovenMax
+		}
+	}
+}
+
+// AgelessApps lists the apps that take pushes of any age.
+func (c *Config) AgelessApps() (ids []string) {
+	for _, a := range c.Apps {
+		if a.Push.MaxAge == 0 {
+			ids = append(ids, a.ID)
+		}
+	}
+	return ids
 }
 
 // What is taken when nothing is said; one method per part, called before the part is filled.
@@ -199,5 +235,8 @@ func (m *Messages) defaults() { m.UnknownDeadline, m.HeldPerUser = 15*time.Minut
 func (q *Queue) defaults()    { q.Lease = 30 * time.Second }
 func (s *Subscriptions) defaults() {
 	*s = Subscriptions{Trust: "both", PairingWindow: time.Minute, PopupReject: "keep", UnprovenMax: 3}
+}
+func (s *AppSubscriptions) defaults() {
+	*s = AppSubscriptions{PairingWindow: unsaid, UnprovenMax: unsaid}
 }
 func (l *Log) defaults() { l.Level, l.Format = "info", "json" }

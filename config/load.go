@@ -88,6 +88,7 @@ func parse(raw []byte, dir string, env []string, contents map[string][]byte) (*C
 	if len(f.faults) > 0 {
 		return nil, provenance{}, f.faults
 	}
+	c.inherit()
 	from := provenance{env: env, origin: f.origin}
 	for name := range f.env {
 		if !f.usedEnv[name] && !foreignEnv.MatchString(name) {

@@ -38,6 +38,7 @@ const (
 	minLease      = 3 * time.Second // renewed every sixth of it: a busy machine must not lose it
 	maxLease      = 10 * time.Minute
 	maxRetention  = 366 * 24 * time.Hour
+	maxUnproven   = 255 // one byte of a line counts them
 	maxAESKeyLen  = 43
 	masterKeySize = 32
 )
@@ -87,12 +88,16 @@ func (c *Config) validate(f *filling) {
 		f.refuse("queue.lease", "%s, shorter than a call to WeChat may take (wechat.timeout %s)",
 			formatDuration(c.Queue.Lease), formatDuration(c.WeChat.Timeout))
 	}
-	f.oneOf("subscriptions.trust", c.Subscriptions.Trust, "event", "client", "both")
-	f.between("subscriptions.pairing_window", c.Subscriptions.PairingWindow, 0, time.Hour)
-	f.oneOf("subscriptions.popup_reject", c.Subscriptions.PopupReject, "keep", "clear")
-	f.count("subscriptions.unproven_max", c.Subscriptions.UnprovenMax, 0, 1000)
+	f.subscriptions("subscriptions", c.Subscriptions)
 	f.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	f.oneOf("log.format", c.Log.Format, "json", "console")
+}
+
+func (f *filling) subscriptions(p string, s Subscriptions) {
+	f.oneOf(p+".trust", s.Trust, "event", "client", "both")
+	f.between(p+".pairing_window", s.PairingWindow, 0, time.Hour)
+	f.oneOf(p+".popup_reject", s.PopupReject, "keep", "clear")
+	f.count(p+".unproven_max", s.UnprovenMax, 0, maxUnproven)
 }
 
 func (f *filling) between(path string, d, low, high time.Duration) {

@@ -15,6 +15,7 @@ var (
 	ghForm      = regexp.MustCompile(`^gh_[0-9A-Za-z]{6,32}$`)
 	tokenForm   = regexp.MustCompile(`^[A-Za-z0-9]{3,32}$`)
 	aesKeyForm  = regexp.MustCompile(`^[A-Za-z0-9+/]{43}$`)
+	keywordForm = regexp.MustCompile(`^[a-z_]+[0-9]+$`)
 	headerForm  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 	controlForm = regexp.MustCompile(`[\x00-\x1f\x7f]`)
 )
@@ -67,6 +68,7 @@ func (c *Config) validateApps(f *filling) {
 		f.oneOf(p+".kind", a.Kind, "miniprogram", "official_account")
 		c.validatePush(f, &a.Push, p+".push")
 		f.tokenSource(&a.Token, p+".token")
+		f.subscriptions(p+".subscriptions", a.Subscriptions.said())
 		named := ids{}
 		for j, t := range a.Templates {
 			tp := fmt.Sprintf("%s.templates[%d]", p, j)
@@ -74,8 +76,48 @@ func (c *Config) validateApps(f *filling) {
 			if t.TemplateID == "" {
 				f.refuse(tp+".template_id", "required")
 			}
+			f.counting(tp, t)
+			for k, other := range a.Templates[:j] {
+				if t.Kind != "" && other.Kind != "" && t.TemplateID == other.TemplateID && (t.Kind != other.Kind || t.Every != other.Every || t.Keyword != other.Keyword) {
+					f.refuse(tp+".kind", "another kind, every or keyword than %s.templates[%d] has for the same template", p, k)
+				}
+			}
 		}
 	}
+}
+
+// counting checks how a template is counted where WeChat's list does not tell: of type 3 there are three kinds.
+func (f *filling) counting(p string, t Template) {
+	if t.Kind != "" {
+		f.oneOf(p+".kind", t.Kind, "rate_limited", "device")
+	}
+	if t.Kind != "rate_limited" {
+		if t.Every != 0 {
+			f.refuse(p+".every", "only with kind: rate_limited")
+		}
+		if t.Keyword != "" {
+			f.refuse(p+".keyword", "only with kind: rate_limited")
+		}
+		return
+	}
+	if t.Every == 0 {
+		f.refuse(p+".every", "required with kind: rate_limited: the template's period, such as 24h")
+	} else {
+		f.between(p+".every", t.Every, time.Second, maxRetention)
+	}
+	if t.Keyword == "" {
+		f.refuse(p+".keyword", "required with kind: rate_limited: the template's mandatory keyword, such as character_string1")
+	} else if !keywordForm.MatchString(t.Keyword) {
+		f.refuse(p+".keyword", "%q: wants a keyword of the template, such as character_string1", t.Keyword)
+	}
+}
+
+// said is an app's policy with the defaults, which have no faults, in place of what it leaves out.
+func (s AppSubscriptions) said() Subscriptions {
+	c := Config{Apps: []App{{Subscriptions: s}}}
+	c.Subscriptions.defaults()
+	c.inherit()
+	return Subscriptions(c.Apps[0].Subscriptions)
 }
 
 func (c *Config) validatePush(f *filling, push *Push, p string) {

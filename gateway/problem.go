@@ -105,6 +105,11 @@ func translate(err error) Problem {
 	if t, ok := errors.AsType[*relay.TooLarge](err); ok {
 		return problem(TooLarge, t.Detail)
 	}
+	if s, ok := errors.AsType[*relay.TooSoon](err); ok {
+		p := problem(NoCredit, s.Error())
+		p.after = s.Wait
+		return p
+	}
 	if v, ok := errors.AsType[*relay.Invalid](err); ok {
 		code := InvalidRequest
 		if Code(v.Code) == InvalidMessage {
@@ -181,7 +186,7 @@ func ofWeChat(e *wechat.APIError) Problem {
 	known := wechat.Lookup(e.Code)
 	code := WeChatError
 	switch known.Reaction {
-	case wechat.ReactionConfig, wechat.ReactionToken:
+	case wechat.ReactionConfig, wechat.ReactionToken, wechat.ReactionBanned:
 		code = WeChatConfig
 	case wechat.ReactionQuotaDay, wechat.ReactionQuotaMinute:
 		code = RateLimited

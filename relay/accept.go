@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,11 +17,18 @@ import (
 	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/webhook"
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
-// rememberPush is how long the same proven push is known again: WeChat repeats within seconds, operators within a day.
-const rememberPush = 24 * time.Hour
+// rememberPush is how long the same proven push is known again, at least: WeChat repeats within seconds, operators within a
+// day. Whoever recorded one can replay it for as long as its timestamp is taken, so it is known a little longer than that.
+const (
+	rememberPush = 24 * time.Hour
+	replayMargin = 5 * time.Minute // the clocks' difference
+)
+
+func (a App) remembers() time.Duration { return max(rememberPush, a.PushMaxAge+replayMargin) }
 
 // WeChat's names of the events the journeys act on.
 // https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/subscribe-message.html
@@ -45,7 +54,7 @@ func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 	shard := r.q.Shard(p.App, p.Event.OpenID)
 	res := r.q.Commit(ctx, queue.Change{
 		Shard: shard, Moves: r.book(rules, p),
-		Jobs: []queue.Job{{ID: r.q.IDFor("psh_", shard, p.App+"\x00"+p.Name), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true, Known: rememberPush}},
+		Jobs: []queue.Job{{ID: r.q.IDFor("psh_", shard, p.App+"\x00"+p.Name), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true, Known: app.remembers()}},
 	})
 	switch {
 	case errors.Is(res.Err, queue.ErrExists):
@@ -70,11 +79,14 @@ func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Move {
 		}
 		moves := make([]queue.Move, 0, len(ev.Subscribes))
 		for i, s := range ev.Subscribes {
-			line := ledger.Line{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID, Kind: r.templates.kind(p.App, s.TemplateID)}
-			moves = append(moves, move(ledger.Answer(line, rules.Ledger, s.Status, scene, p.Name+strconv.Itoa(i), ev.CreateTime)))
+			line := ledger.Line{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID, Kind: r.kind(p.App, s.TemplateID)}
+			moves = append(moves, move(ledger.Answer(line, rules.Apps[p.App].Consent, s.Status, scene, p.Name+strconv.Itoa(i), ev.CreateTime)))
 		}
 		return moves
 	case wxRevoke, wxCancellation:
+		if ev.OpenID == "" {
+			return nil // it names nobody
+		}
 		return []queue.Move{move(ledger.Forget(p.App, ev.OpenID))}
 	}
 	if t, ok := triggerOf(rules.Apps[p.App], ev); ok && ev.OpenID != "" {
@@ -132,11 +144,15 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	}
 
 	var jobs []queue.Job
+	var moves []queue.Move
 	if !note.Told {
 		jobs = r.tell(telling{shard: shard, app: app, typ: EventPush, at: c.Created, data: pushReceived(app, format, raw, &ev)})
 	}
 	switch ev.Event {
 	case wxPopup, wxChange:
+		for _, s := range ev.Subscribes {
+			r.templates.meet(app, s.TemplateID)
+		}
 		told, err := r.tellLines(ctx, shard, app, &ev, replies, c.Created)
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
@@ -148,7 +164,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 		}
 		jobs = append(jobs, told...)
 	case wxSent, wxTemplateSent:
-		settled, err := r.settle(ctx, shard, app, &ev, c.Now)
+		settled, foreign, err := r.settle(ctx, shard, app, &ev, c.Now)
 		if err != nil || !settled {
 			since := note.Since
 			if since == 0 {
@@ -158,6 +174,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 				return queue.Snooze(receiptPause(c.Now.Sub(time.UnixMilli(since))), encode(pushNote{Told: true, Since: since})).With(queue.Change{Jobs: jobs})
 			}
 			r.log.Info("receipt of a message we did not send", zap.String("app", app), zap.String("openid", ShortID(ev.OpenID)))
+			moves = r.elsewhere(app, &ev, c.ID, foreign, c.Now)
 		}
 	case wxFollow:
 		if a, _ := r.App(app); a.Kind == wechat.KindOfficialAccount {
@@ -166,6 +183,10 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			}
 		}
 	case wxRevoke, wxCancellation:
+		if ev.OpenID == "" {
+			r.log.Warn("a revocation names nobody", zap.String("app", app), zap.String("event", ev.Event))
+			break
+		}
 		users, err := r.bindings.Forget(ctx, app, ev.OpenID) // asked again after a crash, it says the same
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
@@ -178,13 +199,14 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			return queue.Snooze(time.Second, c.Note)
 		}
 	}
-	return queue.Done(nil).With(queue.Change{Jobs: jobs})
+	return queue.Done(nil).With(queue.Change{Jobs: jobs, Moves: moves})
 }
 
 // tellLines makes the subscription.* events of a push: one for each line that the push really moved. An event that only
 // proved what the client had reported moved nothing; its partners heard of the tap already.
 func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callback.Event, replies []string, at time.Time) ([]queue.Job, error) {
 	var jobs []queue.Job
+	users := r.usersOf(ctx, app, ev.OpenID)
 	for i, s := range ev.Subscribes {
 		if i >= len(replies) {
 			break
@@ -193,7 +215,7 @@ func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callba
 		if err != nil || !rep.Changed && rep.Delta == 0 {
 			continue
 		}
-		told, err := r.tellLine(ctx, shard, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep.Cause, at)
+		told, err := r.tellLine(ctx, shard, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep.Cause, at, users)
 		if err != nil {
 			return nil, err
 		}
@@ -202,12 +224,43 @@ func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callba
 	return jobs, nil
 }
 
-func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ, cause string, at time.Time) ([]queue.Job, error) {
+// tellLine tells the line as it now is to every partner of the app, each with its own name for the user.
+func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ, cause string, at time.Time, users usersOf) ([]queue.Job, error) {
+	hearers := r.hearers(l.App, typ)
+	if len(hearers) == 0 {
+		return nil, nil
+	}
 	st, err := r.ledger.LineOf(ctx, l.App, l.OpenID, l.TemplateID)
 	if err != nil {
 		return nil, err
 	}
-	return r.tell(telling{shard: shard, app: l.App, typ: typ, at: at, data: SubscriptionEvent{Line: lineOf(st, ""), Cause: cause}}), nil
+	names, err := users()
+	if err != nil {
+		return nil, err
+	}
+	var jobs []queue.Job
+	for _, partner := range hearers {
+		jobs = append(jobs, r.tell(telling{shard: shard, app: l.App, partner: partner, typ: typ, at: at,
+			data: SubscriptionEvent{Line: r.lineOf(st, names[partner]), Cause: cause}})...)
+	}
+	return jobs, nil
+}
+
+// usersOf is whom each partner has bound an openid to, asked once, when somebody is to be told.
+type usersOf func() (map[string]string, error)
+
+func (r *Relay) usersOf(ctx context.Context, app, openid string) usersOf {
+	return sync.OnceValues(func() (map[string]string, error) { return r.bindings.UsersOf(ctx, app, openid) })
+}
+
+// hearers are the partners of an app with an endpoint that wants such events.
+func (r *Relay) hearers(app, typ string) (names []string) {
+	for name, p := range r.rules.Load().Partners {
+		if p.MayUse(app) && slices.ContainsFunc(p.Endpoints, func(e webhook.Endpoint) bool { return e.Wants(typ) }) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // subscriptionEvent names what a choice means to partners: a reject of the popup is a rejection, one in the settings a

@@ -129,7 +129,7 @@ func decodeStrict(raw []byte, into any, code string) error {
 	return nil
 }
 
-var openIDForm = regexp.MustCompile(`^[A-Za-z0-9_-]{6,64}$`)
+var openIDForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // compose checks a request whole and makes the order of it; all faults are told at once.
 func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *SendRequest, now time.Time) (*order, error) {
@@ -201,7 +201,8 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 		}
 	}
 	if o.Has(ChannelSubscribe) {
-		o.Kind = string(r.templates.kind(o.App, o.TemplateID))
+		o.Kind = string(r.kind(o.App, o.TemplateID))
+		o.pace(&f, app.Counts[o.TemplateID])
 	}
 	return o, f.err("invalid_message")
 }
@@ -210,7 +211,25 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 func (o *order) Has(channel string) bool { return slices.Contains(o.Channels, channel) }
 
 func (o *order) line() ledger.Line {
-	return ledger.Line{App: o.App, OpenID: o.OpenID, TemplateID: o.TemplateID, Kind: ledger.Kind(o.Kind)}
+	return ledger.Line{App: o.App, OpenID: o.OpenID, TemplateID: o.TemplateID, Kind: ledger.Kind(o.Kind),
+		Every: time.Duration(o.Every) * time.Millisecond, Value: o.Value}
+}
+
+// pace notes what a rate-limited template allows: one message in a period for each value of its keyword.
+func (o *order) pace(f *faults, c Counting) {
+	if c.Kind != ledger.RateLimited {
+		return
+	}
+	n := slices.Index(o.Channels, ChannelSubscribe)
+	var m struct{ Data map[string]value }
+	if n >= len(o.Payloads) || json.Unmarshal(o.Payloads[n], &m) != nil {
+		return // another fault has been told
+	}
+	if m.Data[c.Keyword].Value == "" {
+		f.add("data."+c.Keyword, "is missing: how often this template may be sent is counted by it")
+		return
+	}
+	o.Every, o.Value, o.Keyword = c.Every.Milliseconds(), m.Data[c.Keyword].Value, c.Keyword
 }
 
 func oneOf(f *faults, field, v string, allowed ...string) {

@@ -2,7 +2,9 @@ package relay
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"time"
 )
 
 // What a journey may answer besides the errors of the rooms ([wechat.APIError], [queue.ErrUnavailable], ...), which pass
@@ -19,6 +21,17 @@ var (
 	ErrTicketExpired  = errors.New("the ticket is unknown, used or over: ask for a new one")
 	ErrAlreadyBound   = errors.New("bound to somebody else: unbind first")
 )
+
+// TooSoon says that a rate-limited template was sent to the user within its period already.
+type TooSoon struct {
+	TemplateID, Keyword, Value string
+	Every, Wait                time.Duration
+}
+
+func (e *TooSoon) Error() string {
+	return fmt.Sprintf("template %s may be sent to a user once in %s for each %s, and %q had its message: again in %s",
+		e.TemplateID, e.Every, e.Keyword, e.Value, e.Wait.Round(time.Second))
+}
 
 // Field is one fault of a request: where, and what to do about it.
 type Field struct {

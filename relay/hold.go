@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
@@ -45,8 +46,29 @@ func (r *Relay) release(ctx context.Context, shard int, park string, now time.Ti
 		case res.Err != nil:
 			return res.Err
 		case res.Refused:
-			return nil // no credit left
+			reason, wait := refusalOf(res)
+			if reason != ledger.TooSoon {
+				return nil // no credit left
+			}
+			if err := r.postpone(ctx, shard, rec, now, wait); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// postpone has a held message go when its line's period is over: the user has accepted, and will not be asked again. It then
+// takes its place like any other.
+func (r *Relay) postpone(ctx context.Context, shard int, rec queue.Record, now time.Time, wait time.Duration) error {
+	_, s, err := read(rec.Body, rec.Note)
+	if err != nil {
+		return err
+	}
+	s.to(StateScheduled, ledger.TooSoon, now, nil)
+	err = r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Later, After: wait, Note: s.note()}}).Err
+	if errors.Is(err, queue.ErrStale) || errors.Is(err, queue.ErrNotFound) || errors.Is(err, queue.ErrInHand) {
+		return nil
+	}
+	return err
 }

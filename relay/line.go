@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ type Line struct {
 	TemplateID string     `json:"template_id"`
 	Kind       string     `json:"kind"` // one_time | long_term | rate_limited | device | unknown
 	Credits    int        `json:"credits"`
+	Unproven   int        `json:"-"` // how many of Credits rest on a client's word alone: for the operator's pages
 	Reserved   int        `json:"reserved"`
 	Status     string     `json:"status"` // accepted | rejected | cancelled | unknown
 	UpdatedAt  *time.Time `json:"updated_at"`
@@ -45,8 +47,9 @@ type Ask struct {
 	Ask        bool   `json:"ask"`
 }
 
-func lineOf(st ledger.Statement, user string) Line {
-	l := Line{App: st.App, OpenID: st.OpenID, User: some(user), TemplateID: st.TemplateID, Kind: string(st.Kind), Credits: st.Credits,
+func (r *Relay) lineOf(st ledger.Statement, user string) Line {
+	st = r.as(st)
+	l := Line{App: st.App, OpenID: st.OpenID, User: some(user), TemplateID: st.TemplateID, Kind: string(st.Kind), Credits: st.Credits, Unproven: st.Unproven,
 		Reserved: st.Reserved, Status: st.Status, History: make([]Movement, len(st.History))}
 	if l.Kind == "" {
 		l.Kind = string(ledger.Unknown)
@@ -61,7 +64,8 @@ func lineOf(st ledger.Statement, user string) Line {
 	return l
 }
 
-func askOf(st ledger.Statement) Ask {
+func (r *Relay) askOf(st ledger.Statement) Ask {
+	st = r.as(st)
 	return Ask{TemplateID: st.TemplateID, Credits: st.Credits, LongTerm: st.LongTerm, Status: st.Status, Ask: st.Credits == 0 && !st.LongTerm}
 }
 
@@ -108,7 +112,7 @@ func (r *Relay) Subscriptions(ctx context.Context, partner, app, openid, user st
 		return page, err
 	}
 	for _, st := range sts {
-		page.Items = append(page.Items, lineOf(st, user))
+		page.Items = append(page.Items, r.lineOf(st, user))
 	}
 	return page, nil
 }
@@ -118,7 +122,7 @@ func (r *Relay) Lines(ctx context.Context, app, openid string) ([]Line, error) {
 	sts, err := r.ledger.Lines(ctx, app, openid)
 	out := make([]Line, len(sts))
 	for i, st := range sts {
-		out[i] = lineOf(st, "")
+		out[i] = r.lineOf(st, "")
 	}
 	return out, err
 }
@@ -132,7 +136,7 @@ func (r *Relay) Asks(ctx context.Context, app, openid string, templateIDs []stri
 	out := []Ask{}
 	if len(templateIDs) == 0 {
 		for _, st := range sts {
-			out = append(out, askOf(st))
+			out = append(out, r.askOf(st))
 		}
 		return out, nil
 	}
@@ -143,18 +147,23 @@ func (r *Relay) Asks(ctx context.Context, app, openid string, templateIDs []stri
 	for _, id := range templateIDs {
 		st, ok := byID[id]
 		if !ok {
-			st = ledger.Statement{TemplateID: id, Status: "unknown", LongTerm: false}
+			st = ledger.Statement{App: app, TemplateID: id, Status: "unknown"}
 		}
-		out = append(out, askOf(st))
+		out = append(out, r.askOf(st))
 	}
 	return out, nil
 }
 
-const maxTemplatesPerReport = 20 // WeChat asks for 5 at once; settings list what was ever kept
+// How many templates a client may name: WeChat asks for 5 at once; settings list what was ever kept, and an account may have
+// 50 templates.
+const (
+	maxTemplatesPerReport = 20
+	maxTemplatesKept      = 50
+)
 
 // choices reads an object of template id -> word, as wx.requestSubscribeMessage and itemSettings have it. Other members,
-// errMsg and errCode among them, are passed over.
-func choices(members map[string]json.RawMessage) (ids []string, words map[string]string, err error) {
+// errMsg and errCode among them, are passed over. The ids come in their order.
+func choices(members map[string]json.RawMessage, most int) (ids []string, words map[string]string, err error) {
 	words = map[string]string{}
 	for k, raw := range members {
 		var word string
@@ -166,9 +175,10 @@ func choices(members map[string]json.RawMessage) (ids []string, words map[string
 			ids, words[k] = append(ids, k), word
 		}
 	}
-	if len(ids) > maxTemplatesPerReport {
-		return nil, nil, &Invalid{Code: "invalid_request", Fields: []Field{{"", strconv.Itoa(len(ids)) + " templates, at most " + strconv.Itoa(maxTemplatesPerReport)}}}
+	if len(ids) > most {
+		return nil, nil, &Invalid{Code: "invalid_request", Fields: []Field{{"", strconv.Itoa(len(ids)) + " templates, at most " + strconv.Itoa(most)}}}
 	}
+	slices.Sort(ids)
 	return ids, words, nil
 }
 
@@ -180,7 +190,7 @@ func (r *Relay) Report(ctx context.Context, app, openid string, body json.RawMes
 	if err := json.Unmarshal(body, &members); err != nil || members == nil {
 		return nil, &Malformed{"the body must be the object that wx.requestSubscribeMessage returned"}
 	}
-	ids, words, err := choices(members)
+	ids, words, err := choices(members, maxTemplatesPerReport)
 	if err != nil {
 		return nil, err
 	}
@@ -193,19 +203,9 @@ func (r *Relay) Report(ctx context.Context, app, openid string, body json.RawMes
 // that is absent is not rejected; the main switch off closes every line.
 // https://developers.weixin.qq.com/miniprogram/dev/api/open-api/setting/SubscriptionsSetting.html
 func (r *Relay) Settings(ctx context.Context, app, openid string, body json.RawMessage) ([]Ask, error) {
-	var in struct {
-		MainSwitch           *bool                      `json:"mainSwitch"`
-		ItemSettings         map[string]json.RawMessage `json:"itemSettings"`
-		SubscriptionsSetting json.RawMessage            `json:"subscriptionsSetting"`
-	}
-	if err := json.Unmarshal(body, &in); err != nil {
-		return nil, &Malformed{"the body must be the subscriptionsSetting of wx.getSetting"}
-	}
-	if in.SubscriptionsSetting != nil && in.MainSwitch == nil {
-		return r.Settings(ctx, app, openid, in.SubscriptionsSetting)
-	}
-	if in.MainSwitch == nil && in.ItemSettings == nil {
-		return nil, &Malformed{"the body must be the subscriptionsSetting of wx.getSetting: mainSwitch and itemSettings"}
+	in, err := readSettings(body)
+	if err != nil {
+		return nil, err
 	}
 	if in.MainSwitch != nil && !*in.MainSwitch {
 		sts, err := r.ledger.Lines(ctx, app, openid)
@@ -220,13 +220,49 @@ func (r *Relay) Settings(ctx context.Context, app, openid string, body json.RawM
 			return ledger.Setting(l, p, "main_off", cause)
 		}, func(string) string { return "" })
 	}
-	ids, words, err := choices(in.ItemSettings)
+	ids, words, err := choices(in.ItemSettings, maxTemplatesKept)
 	if err != nil {
 		return nil, err
 	}
 	return r.bookWords(ctx, app, openid, ids, "", func(l ledger.Line, p ledger.Policy, cause string) []string {
 		return ledger.Setting(l, p, words[l.TemplateID], cause)
 	}, func(string) string { return "" })
+}
+
+// settings is subscriptionsSetting of wx.getSetting.
+type settings struct {
+	MainSwitch   *bool                      `json:"mainSwitch"`
+	ItemSettings map[string]json.RawMessage `json:"itemSettings"`
+}
+
+// readSettings takes subscriptionsSetting, the answer of wx.getSetting with it inside, and the form of older clients, where
+// the template ids stand beside mainSwitch.
+func readSettings(body json.RawMessage) (settings, error) {
+	malformed := &Malformed{"the body must be the subscriptionsSetting of wx.getSetting: mainSwitch and itemSettings"}
+	var whole struct {
+		settings
+		Inner json.RawMessage `json:"subscriptionsSetting"`
+	}
+	if json.Unmarshal(body, &whole) != nil {
+		return settings{}, malformed
+	}
+	in := whole.settings
+	if in.MainSwitch == nil && whole.Inner != nil {
+		body, in = whole.Inner, settings{}
+		if json.Unmarshal(body, &in) != nil {
+			return settings{}, malformed
+		}
+	}
+	if in.ItemSettings != nil {
+		return in, nil
+	}
+	if json.Unmarshal(body, &in.ItemSettings) != nil {
+		return settings{}, malformed
+	}
+	if _, words, _ := choices(in.ItemSettings, maxTemplatesKept); in.MainSwitch == nil && len(words) == 0 {
+		return settings{}, malformed
+	}
+	return in, nil
 }
 
 // bookWords books a client's words in one change and tells partners of the lines that moved. word is "" where a choice is
@@ -245,8 +281,8 @@ func (r *Relay) bookWords(ctx context.Context, app, openid string, ids []string,
 	order := wordsOrder{App: app, OpenID: openid}
 	ch := queue.Change{Shard: shard, Once: "r/" + app + "/" + openid + "/" + name, OnceFor: rememberPush}
 	for _, id := range ids {
-		l := ledger.Line{App: app, OpenID: openid, TemplateID: id, Kind: r.templates.kind(app, id)}
-		ch.Moves = append(ch.Moves, move(args(l, rules.Ledger, "client:"+name)))
+		l := ledger.Line{App: app, OpenID: openid, TemplateID: id, Kind: r.kind(app, id)}
+		ch.Moves = append(ch.Moves, move(args(l, rules.Apps[app].Consent, "client:"+name)))
 		order.IDs, order.Words = append(order.IDs, id), append(order.Words, word(id))
 	}
 	ch.Jobs = []queue.Job{{ID: r.q.NewID("rep_", shard), Lane: laneRelease + ":" + app, Body: encode(order), Replies: true}}
@@ -264,6 +300,20 @@ type wordsOrder struct {
 	Words  []string `json:"w"`
 }
 
+// wordEvent names what a client's word means to partners: an answer of the popup as WeChat's event would, what the settings
+// show by what was booked for it.
+func wordEvent(word, cause string) string {
+	switch {
+	case word != "":
+		return subscriptionEvent(word, false)
+	case cause == ledger.CauseSettingsAccept:
+		return EventSubscriptionAccepted
+	case cause == ledger.CauseSettingsReject:
+		return EventSubscriptionRejected
+	}
+	return EventSubscriptionCancelled
+}
+
 func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	var o wordsOrder
 	if err := json.Unmarshal(c.Body, &o); err != nil {
@@ -274,6 +324,7 @@ func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict
 		return queue.Bury("malformed", c.Note)
 	}
 	var jobs []queue.Job
+	users := r.usersOf(ctx, o.App, o.OpenID)
 	for i, reply := range strings.Split(string(c.Note), "\n") {
 		if i >= len(o.IDs) {
 			break
@@ -283,11 +334,7 @@ func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict
 		if err != nil || !rep.Changed && rep.Delta == 0 {
 			continue
 		}
-		typ := subscriptionEvent(o.Words[i], o.Words[i] == "")
-		if o.Words[i] == "" && rep.Status == "accepted" {
-			typ = EventSubscriptionAccepted
-		}
-		told, err := r.tellLine(ctx, shard, l, typ, rep.Cause, c.Created)
+		told, err := r.tellLine(ctx, shard, l, wordEvent(o.Words[i], rep.Cause), rep.Cause, c.Created, users)
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
 		}

@@ -61,6 +61,9 @@ type order struct {
 	Channels   []string
 	TemplateID string
 	Kind       string    // of the template, as known at acceptance
+	Every      int64     // rate-limited template: one message in so many milliseconds
+	Keyword    string    // for each value of this keyword
+	Value      string    // which is this
 	Payloads   []payload // one per channel: what WeChat is given
 	NoCredit   string
 	Retry      bool            // on_unknown: retry

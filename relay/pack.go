@@ -43,6 +43,9 @@ func (o *order) pack() []byte {
 	p.num(o.Due)
 	p.text(o.Priority)
 	p.num(int64(o.First))
+	p.num(o.Every)
+	p.text(o.Keyword)
+	p.text(o.Value)
 	return p.b
 }
 
@@ -67,6 +70,7 @@ func (o *order) unpack(b []byte) error {
 	}
 	o.Supersede, o.Audience, o.Account = u.text(), u.text(), u.text()
 	o.Created, o.Due, o.Priority, o.First = u.num(), u.num(), u.text(), int(u.num())
+	o.Every, o.Keyword, o.Value = u.num(), u.text(), u.text()
 	if len(o.Channels) == 0 || len(o.Payloads) != len(o.Channels) || o.First < 0 || o.First >= len(o.Channels) {
 		return errTorn
 	}

@@ -32,12 +32,25 @@ type App struct {
 	Name  string // the name in our URLs
 	AppID string
 	Kind  string // miniprogram | official_account
+	// PushMaxAge is how old a push may be that is still taken; 0 = any age, and replays of old ones cannot all be known.
+	PushMaxAge time.Duration
 	// ReplyEndpoint ("partner/endpoint") answers pushes in WeChat's 5 seconds when the app's reply is `partner`.
 	ReplyEndpoint string
 	// Reply is what WeChat hears: success | transfer_customer_service | partner. "" is success.
 	Reply string
+	// Consent is whose word grants credits of its lines.
+	Consent ledger.Policy
 	// Templates are the names by which partners may call templates, so that they carry neither ids nor keywords.
 	Templates map[string]Alias
+	// Counts are the templates, by WeChat's id, that are counted otherwise than WeChat lists them.
+	Counts map[string]Counting
+}
+
+// Counting is how consent for a template is counted where WeChat's list does not tell.
+type Counting struct {
+	Kind    ledger.Kind   // rate_limited | device
+	Every   time.Duration // rate_limited: one message in this time
+	Keyword string        // for each value of this keyword
 }
 
 // Alias is a template under a name of the operator's.
@@ -75,9 +88,8 @@ type Rules struct {
 	KeepMessages    time.Duration // how long an ended message can be read
 	KeepEvents      time.Duration // how long a delivery can be read and replayed
 	UnknownDeadline time.Duration // how long WeChat's report may settle an unknown send
-	Ledger          ledger.Policy
-	BatchLimit      int // messages in one batch
-	HeldPerUser     int // messages one user may have waiting for a credit; 0 = 100
+	BatchLimit      int           // messages in one batch
+	HeldPerUser     int           // messages one user may have waiting for a credit; 0 = 100
 }
 
 // Rooms is what the journeys join.
@@ -122,7 +134,7 @@ func New(rooms Rooms, rules Rules) *Relay {
 	if r.log == nil {
 		r.log = zap.NewNop()
 	}
-	r.templates.fetch = r.wechat.Templates
+	r.templates.fetch, r.templates.wake = r.wechat.Templates, make(chan struct{}, 1)
 	r.SetRules(rules)
 	return r
 }
@@ -144,6 +156,7 @@ func (r *Relay) SetRules(rules Rules) {
 		rules.HeldPerUser = 100
 	}
 	r.rules.Store(&rules)
+	r.templates.stir()
 }
 
 // Register puts the journeys' second halves on the queue. The lease is the queue's own (its Options).

@@ -53,7 +53,7 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 		mark = &queue.Key{For: webhook.Remembered}
 		mark.Name, mark.Value = webhook.Mark(partner, key.ID, key.Digest, id)
 	}
-	refused := ""
+	refused, wait := "", time.Duration(0)
 	for n := 0; n < len(o.Channels); n++ { // a channel the user gives no credit for cannot reach them: the next one is asked
 		o.First = n
 		s := &story{Channel: n, Booked: n + 1}
@@ -67,11 +67,18 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 		}
 		ch := queue.Change{Shard: shard, Key: mark, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Moves: o.reserve(n, id)}
 		held := &story{Channel: n}
-		if o.waitsOn() == n {
+		waits := func() {
 			held.to(StateHeld, "no_credit", now, nil)
 			ch.Refused = append(r.tellMessage(shard, view(id, o, held), partner, now), r.messageJob(rules, id, o, held))
 		}
+		if o.waitsOn() == n && o.Every == 0 {
+			waits()
+		}
 		res := r.q.Commit(ctx, ch)
+		if reason, _ := refusalOf(res); o.waitsOn() == n && o.Every != 0 && reason == ledger.NoCredit {
+			waits() // no accept ends a period: who is too soon is told so, and only who has no credit waits for one
+			res = r.q.Commit(ctx, ch)
+		}
 		switch {
 		case errors.Is(res.Err, queue.ErrExists):
 			m, err := r.FirstAnswer(ctx, partner, id)
@@ -93,15 +100,18 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 		case res.Refused && len(ch.Refused) > 0:
 			s = held
 		case res.Refused:
-			refused = reasonOfRefusal(res)
+			refused, wait = refusalOf(res)
 			continue
 		}
 		m := view(id, o, s)
 		r.observeMessage(&m, 0, "accepted")
 		return m, false, nil
 	}
-	if refused == ledger.NoAllowance {
+	switch refused {
+	case ledger.NoAllowance:
 		return Message{}, false, ErrNoAllowance
+	case ledger.TooSoon:
+		return Message{}, false, &TooSoon{TemplateID: o.TemplateID, Keyword: o.Keyword, Value: o.Value, Every: time.Duration(o.Every) * time.Millisecond, Wait: wait}
 	}
 	return Message{}, false, ErrNoCredit
 }
@@ -120,12 +130,15 @@ func (r *Relay) FirstAnswer(ctx context.Context, partner, id string) (Message, e
 	return view(id, o, &story{Channel: o.First, State: began.State, At: began.At, Steps: []step{began}}), nil
 }
 
-// reasonOfRefusal is why a rider refused: no_credit, too_soon, no_allowance.
-func reasonOfRefusal(res queue.Result) string {
-	if n := len(res.Replies); n > 0 {
-		return res.Replies[n-1]
+// refusalOf is why a rider refused, "" when it did not: no_credit, too_soon and for how long, no_allowance.
+func refusalOf(res queue.Result) (reason string, wait time.Duration) {
+	switch n := len(res.Replies); {
+	case !res.Refused:
+		return "", 0
+	case n > 0:
+		return ledger.ParseRefusal(res.Replies[n-1])
 	}
-	return "no_credit"
+	return ledger.NoCredit, 0
 }
 
 func (r *Relay) messageJob(rules *Rules, id string, o *order, s *story) queue.Job {

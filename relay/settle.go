@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/wxrelay/wxrelay/callback"
+	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
@@ -46,47 +47,68 @@ func receiptsOf(ev *callback.Event) []receipt {
 	return out
 }
 
-// settle joins receipts with their messages; settled is false while one has none yet.
-func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.Event, now time.Time) (settled bool, err error) {
+// settle joins receipts with their messages; settled is false while one has none yet. foreign are those that cannot be about
+// a message of ours, as things stand.
+func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.Event, now time.Time) (settled bool, foreign []receipt, err error) {
 	settled = true
 	for _, rc := range receiptsOf(ev) {
 		id, err := r.q.Lookup(ctx, shard, msgidName(app, rc.msgid))
+		ours := true
 		if errors.Is(err, queue.ErrNotFound) {
-			id, err = r.unnamed(ctx, shard, app, ev.OpenID, rc)
+			id, ours, err = r.unnamed(ctx, shard, app, ev.OpenID, rc)
 		}
 		switch {
 		case err != nil:
-			return false, err
+			return false, nil, err
 		case id == "":
 			settled = false
+			if !ours {
+				foreign = append(foreign, rc)
+			}
 			continue
 		}
 		if err := r.settleOne(ctx, app, id, rc, now); err != nil {
-			return false, err
+			return false, nil, err
 		}
 	}
-	return settled, nil
+	return settled, foreign, nil
+}
+
+// elsewhere books receipts of sends that were not ours: somebody else used credits of the user's that we count. One from
+// before what is remembered of our own sends may be ours all the same.
+func (r *Relay) elsewhere(app string, ev *callback.Event, name string, foreign []receipt, now time.Time) (moves []queue.Move) {
+	if age := now.Sub(time.Unix(ev.CreateTime, 0)); age > r.rules.Load().KeepMessages {
+		return nil
+	}
+	for _, rc := range foreign {
+		if rc.ok && rc.channel == ChannelSubscribe && ev.OpenID != "" {
+			l := ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: rc.template}
+			moves = append(moves, move(ledger.SpentElsewhere(l, name+rc.msgid)))
+		}
+	}
+	return moves
 }
 
 func msgidName(app, msgid string) string { return "m/" + app + "/" + msgid }
 
-// unnamed finds the message of a receipt whose msgid is not known on the shard of the user it is about.
-func (r *Relay) unnamed(ctx context.Context, shard int, app, openid string, rc receipt) (string, error) {
+// unnamed finds the message of a receipt whose msgid is not known on the shard of the user it is about. ours: it is, or may
+// be, about a message of ours even when none was found.
+func (r *Relay) unnamed(ctx context.Context, shard int, app, openid string, rc receipt) (id string, ours bool, err error) {
 	name := msgidName(app, rc.msgid)
 	if rc.channel == ChannelOATemplate { // sent for a mini-program, it lives with that one's user
 		for n := range r.q.Shards() {
 			if id, err := r.q.Lookup(ctx, n, name); !errors.Is(err, queue.ErrNotFound) {
-				return id, err
+				return id, true, err
 			}
 		}
 	}
-	id, err := r.openSend(ctx, shard, app, openid, rc)
+	id, ours, err = r.openSend(ctx, shard, app, openid, rc)
 	if id != "" { // unless its answer came meanwhile
 		if named, err := r.q.Lookup(ctx, shard, name); err == nil {
-			return named, nil
+			return named, true, nil
 		}
 	}
-	return id, err
+	return id, ours, err
 }
 
 // openPark is where the messages of a user wait whose send has no answer: for a receipt, or their deadline.
@@ -94,23 +116,27 @@ func openPark(app, openid string) string { return "u/" + app + "/" + openid }
 
 // openSend finds the message of a receipt whose msgid we never learned: the only send of that line without an answer. While
 // another one of the line is in a worker's hand, the receipt may be that one's, come before its answer.
-func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc receipt) (string, error) {
+func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc receipt) (id string, ours bool, err error) {
 	same := func(rec queue.Record) (s story, ok bool) {
 		o, s, err := read(rec.Body, rec.Note)
 		return s, err == nil && o.sender(s.Channel) == app && o.Channels[s.Channel] == rc.channel && (rc.template == "" || o.TemplateID == rc.template)
 	}
-	recent, _, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
+	recent, more, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
 	if err != nil {
-		return "", err
+		return "", true, err
 	}
+	ours = more != ""
 	for _, rec := range recent {
-		if _, ok := same(rec); ok && rec.State == "leased" {
-			return "", nil
+		s, ok := same(rec)
+		if ok && rec.State == "leased" {
+			return "", true, nil
 		}
+		// one that WeChat took without telling a msgid, or that closed before its report
+		ours = ours || ok && s.MsgID == "" && (s.State == StateSent || s.State == StateUnknown)
 	}
 	open, err := r.waiting(ctx, shard, openPark(app, openid))
 	if err != nil {
-		return "", err
+		return "", true, err
 	}
 	found := ""
 	for _, rec := range open {
@@ -119,11 +145,11 @@ func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc 
 			continue
 		}
 		if found != "" {
-			return "", nil // two of them: which one it was cannot be known
+			return "", true, nil // two of them: which one it was cannot be known
 		}
 		found = rec.ID
 	}
-	return found, nil
+	return found, ours || found != "", nil
 }
 
 // settleOne writes a receipt into its message. A message that changed meanwhile is read again; one that has its end keeps it.

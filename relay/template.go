@@ -14,10 +14,12 @@ import (
 type templates struct {
 	fetch func(ctx context.Context, app string) ([]wechat.Template, error)
 
-	mu   sync.RWMutex
-	apps map[string]*templateList
+	mu     sync.RWMutex
+	apps   map[string]*templateList
+	doubts map[string]time.Time // when a send that was told 40037 last had an app's list fetched
 
-	one sync.Mutex // one fetch at a time: the list is small and rarely asked for
+	one  sync.Mutex    // one fetch at a time: the list is small and rarely asked for
+	wake chan struct{} // there is an app whose list nobody fetched yet
 }
 
 type templateList struct {
@@ -29,6 +31,7 @@ type templateList struct {
 const (
 	templatesFresh = 10 * time.Minute
 	templatesRetry = 15 * time.Second // an unknown id, or a fetch that failed, asks again no sooner
+	templatesAgain = time.Minute      // the timer, of a list that did not come
 )
 
 func (t *templates) list(app string) *templateList {
@@ -37,7 +40,7 @@ func (t *templates) list(app string) *templateList {
 	return t.apps[app]
 }
 
-// kind of a template, "" when unknown: the ledger then keeps what it knows.
+// kind of a template, "" when unknown: the ledger then keeps what it knows. It never waits.
 func (t *templates) kind(app, id string) ledger.Kind {
 	l := t.list(app)
 	if l == nil {
@@ -68,11 +71,8 @@ func (t *templates) get(ctx context.Context, app, id string) (tpl wechat.Templat
 	if l := t.list(app); l != nil {
 		tpl, ok = l.byID[id]
 		asked := time.Since(l.try) < templatesRetry
-		if ok && time.Since(l.at) >= templatesFresh && !asked && t.one.TryLock() {
-			go func() { // who knows the template does not wait for WeChat to confirm it
-				defer t.one.Unlock()
-				t.fetchNow(context.WithoutCancel(ctx), app)
-			}()
+		if ok && time.Since(l.at) >= templatesFresh {
+			t.beside(app) // who knows the template does not wait for WeChat to confirm it
 		}
 		if ok || asked {
 			return tpl, ok, !l.at.IsZero()
@@ -108,36 +108,108 @@ func (t *templates) fetchNow(ctx context.Context, app string) *templateList {
 			next.byID[tpl.ID] = tpl
 		}
 	}
+	t.put(app, next)
+	return next
+}
+
+// beside asks WeChat without waiting for it, unless it was asked a moment ago or is being asked.
+func (t *templates) beside(app string) {
+	if l := t.list(app); l != nil && time.Since(l.try) < templatesRetry || !t.one.TryLock() {
+		return
+	}
+	go func() {
+		defer t.one.Unlock()
+		t.fetchNow(context.Background(), app)
+	}()
+}
+
+// meet has a template that WeChat's event names and no list has looked for: it is new, and its kind decides how it counts.
+func (t *templates) meet(app, id string) {
+	if t.kind(app, id) == "" && id != "" {
+		t.beside(app)
+	}
+}
+
+// doubt fetches the list anew beside the work: a send by this app was told 40037, so it names a template that is gone, or
+// is of another kind now. A thousand such sends ask once in templatesRetry.
+func (t *templates) doubt(app string) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if last, ok := t.doubts[app]; ok && now.Sub(last) < templatesRetry {
+		return
+	}
+	if t.doubts == nil {
+		t.doubts = map[string]time.Time{}
+	}
+	t.doubts[app] = now
+	go func() {
+		t.one.Lock()
+		defer t.one.Unlock()
+		if l := t.list(app); l != nil && !l.try.After(now) {
+			t.put(app, &templateList{byID: l.byID, at: l.at})
+		}
+		t.fetchNow(context.Background(), app)
+	}()
+}
+
+func (t *templates) put(app string, l *templateList) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.apps == nil {
 		t.apps = map[string]*templateList{}
 	}
-	t.apps[app] = next
-	return next
+	t.apps[app] = l
 }
 
-// forget makes the next question ask WeChat again: a send was told 40037.
-func (t *templates) forget(app string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if l := t.apps[app]; l != nil {
-		t.apps[app] = &templateList{byID: l.byID, at: l.at}
+// stir has the lists of apps that came into the config fetched now, not at the next tick.
+func (t *templates) stir() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
 	}
 }
 
-// SyncTemplates fetches every app's list now and keeps it fresh until ctx ends.
+// SyncTemplates fetches every app's list now and keeps it fresh until ctx ends. One that could not be fetched is asked for
+// again every minute.
 func (r *Relay) SyncTemplates(ctx context.Context) {
-	tick := time.NewTicker(templatesFresh)
-	defer tick.Stop()
 	for {
+		wait := templatesFresh
 		for name := range r.rules.Load().Apps {
-			r.templates.refresh(ctx, name)
+			l := r.templates.list(name)
+			if l == nil || time.Since(l.at) >= templatesFresh {
+				l = r.templates.refresh(ctx, name)
+			}
+			wait = min(wait, max(templatesFresh-time.Since(l.at), templatesAgain))
 		}
+		tick := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-			return
+		case <-r.templates.wake:
 		case <-tick.C:
 		}
+		tick.Stop()
+		if ctx.Err() != nil {
+			return
+		}
 	}
+}
+
+// kind of a template: as the operator says, else as WeChat lists it; "" when unknown.
+func (r *Relay) kind(app, id string) ledger.Kind {
+	if c, ok := r.rules.Load().Apps[app].Counts[id]; ok {
+		return c.Kind
+	}
+	return r.templates.kind(app, id)
+}
+
+// as is a statement with the kind that the operator says, or that WeChat's list tells where the line does not know it yet.
+func (r *Relay) as(st ledger.Statement) ledger.Statement {
+	if c, ok := r.rules.Load().Apps[st.App].Counts[st.TemplateID]; ok {
+		return st.As(c.Kind)
+	}
+	if st.Kind == "" || st.Kind == ledger.Unknown {
+		return st.As(r.templates.kind(st.App, st.TemplateID))
+	}
+	return st
 }

@@ -141,7 +141,8 @@ func (w *sending) book(ctx context.Context) (why string, err error) {
 		return "", res.Err
 	}
 	if res.Refused {
-		return reasonOfRefusal(res), nil
+		why, _ = refusalOf(res)
+		return why, nil
 	}
 	w.s.Booked = w.s.Channel + 1
 	return "", nil
@@ -211,13 +212,15 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	switch api.Reaction() {
 	case wechat.ReactionLedger:
 		return w.noCredit(api)
+	case wechat.ReactionBanned:
+		return w.banned(api)
 	case wechat.ReactionFormID:
 		return w.formIDRefused(api)
 	case wechat.ReactionRetired:
 		return w.refusedFor(StateFailed, "channel_retired", api)
 	}
 	if api.Code == 40037 {
-		w.r.templates.forget(w.o.App)
+		w.r.templates.doubt(w.sender())
 	}
 	return w.refusedFor(StateFailed, "wechat", api)
 }
@@ -240,6 +243,17 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 		return w.finish(StateFailed, "wechat", void)
 	}
 	return w.finish(StateRefused, "wechat", void)
+}
+
+// banned: 43107. The template or the account may not send: nobody's next accept helps, so the message does not wait, and what
+// the line held is worth nothing. The app's other templates go on.
+func (w *sending) banned(api *wechat.APIError) queue.Verdict {
+	ch := queue.Change{Moves: w.o.void(w.s, w.c.ID, strconv.Itoa(api.Code)), Jobs: w.r.alert(w.shard, w.sender(), api, w.c.Now)}
+	if w.next() {
+		return queue.Snooze(0, w.s.note()).With(ch)
+	}
+	w.s.to(StateFailed, "wechat", w.c.Now, w.s.Errcode)
+	return w.done(ch, api.Code)
 }
 
 // refusedFor ends a message that is known not to have reached the user, unless another channel is left.

@@ -198,6 +198,9 @@ func (a *App) remarks(c *config.Config) {
 	if c.MasterKey.IsZero() {
 		a.log.Warn("no master_key: access tokens and session keys lie in Redis as they are")
 	}
+	for _, id := range c.AgelessApps() {
+		a.log.Warn("push.max_age is 0: a recorded push that is replayed after 24 h counts again", zap.String("app", id))
+	}
 	for _, name := range c.UnknownEnv() {
 		a.log.Warn("environment variable sets nothing, is it misspelt?", zap.String("name", name))
 	}

@@ -36,6 +36,7 @@ type world struct {
 	app     *app.App
 	dial    *dial
 	yaml    string
+	hook    string       // where the partner's server stands
 	ahead   atomic.Int64 // nanoseconds that WeChat's clock is before ours
 }
 
@@ -112,7 +113,7 @@ limits: {mp_per_ip: {per_second: 10000, burst: 10000}, mp_per_openid: {per_secon
 allow_private_endpoints: ["127.0.0.0/8"]
 %s
 `, mr.Addr(), wx.URL, a.AppID, a.Secret, a.OriginalID, a.Token, a.EncodingAESKey, w.push, w.app, whsec, hook.URL, w.events, whsec, w.config)
-	world.redis, world.sim, world.partner, world.dial, world.yaml = mr, sim, partner, turn(t, mr), yaml
+	world.redis, world.sim, world.partner, world.dial, world.yaml, world.hook = mr, sim, partner, turn(t, mr), yaml, hook.URL
 	world.start()
 	t.Cleanup(world.stop)
 	return world

@@ -75,7 +75,7 @@ type alert struct {
 // A fault of the app's config stops its lane, not its messages: told once with the cure in both languages, tried by one
 // probe at a time, and everything goes when the probe is through.
 func TestAMisconfiguredAppRestsAndResumes(t *testing.T) {
-	for _, code := range []int{40013, 40125, 40164, 48001, 50002, 43107, 45009} {
+	for _, code := range []int{40013, 40125, 40164, 48001, 50002, 45009} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, wish{})
@@ -118,6 +118,34 @@ func TestAMisconfiguredAppRestsAndResumes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// 43107: a template or the account is banned from subscribe messages. The message is final, whatever it would wait for; the
+// line's credits are worth nothing and its statement says why; the operator is told once, and the other templates go on.
+func TestABannedTemplate(t *testing.T) {
+	w := newWorld(t, wish{})
+	ann, bob := w.granted("ann", 3), w.granted("bob", 1)
+	w.accept(ann, tOther)
+	w.wantLine(ann, tOther, 1, 0, "accepted")
+	w.refuse(43107, 2)
+	for _, openid := range []string{ann, bob} {
+		got := w.toldOf(w.send(202, order(openid, map[string]any{"no_credit": "hold"})).Message().ID, "message.failed")
+		if got.Errcode == nil || *got.Errcode != 43107 || got.Attempts != 1 {
+			t.Errorf("%+v", got)
+		}
+		w.wantLine(openid, tOrder, 0, 0, "unknown")
+		l := w.line(openid, tOrder)
+		if last := l.History[len(l.History)-1]; last.Cause != "wechat_43107" || last.Balance != 0 || last.Delta >= 0 {
+			t.Errorf("%+v", l.History)
+		}
+	}
+	other := order(ann, map[string]any{"template_id": tOther, "data": map[string]any{"thing1": "x"}})
+	w.toldOf(w.send(202, other).Message().ID, "message.delivered")
+	var a alert
+	if err := w.told("app.alert", nil).Into(&a); err != nil || a.Errcode != 43107 || a.Cure == "" || a.CureZH == "" || w.countTold("app.alert") != 1 {
+		t.Errorf("%+v %v, %d alerts", a, err, w.countTold("app.alert"))
+	}
+	w.send(409, order(ann, nil))
 }
 
 // When a rest is over, one message tries for all.

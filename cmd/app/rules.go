@@ -37,7 +37,6 @@ func planOf(c *config.Config) (*plan, error) {
 		Apps: map[string]relay.App{}, Partners: map[string]relay.Partner{},
 		KeepMessages: c.Retention.Messages, KeepEvents: c.Retention.Events,
 		UnknownDeadline: c.Messages.UnknownDeadline, BatchLimit: c.Limits.Batch, HeldPerUser: c.Messages.HeldPerUser,
-		Ledger: ledgerPolicy(c.Subscriptions),
 	}
 	for _, a := range c.Apps {
 		p.callback = append(p.callback, CallbackApp(a))
@@ -121,21 +120,31 @@ func WeChatApp(a config.App) wechat.App {
 }
 
 func relayApp(a config.App) relay.App {
-	out := relay.App{Name: a.ID, AppID: a.AppID, Kind: a.Kind, Reply: a.Push.Reply, ReplyEndpoint: a.Push.ReplyEndpoint}
+	out := relay.App{Name: a.ID, AppID: a.AppID, Kind: a.Kind, PushMaxAge: a.Push.MaxAge, Reply: a.Push.Reply, ReplyEndpoint: a.Push.ReplyEndpoint,
+		Consent: consentPolicy(a.Subscriptions)}
 	for _, t := range a.Templates {
 		if out.Templates == nil {
 			out.Templates = map[string]relay.Alias{}
 		}
 		out.Templates[t.ID] = relay.Alias{TemplateID: t.TemplateID, Page: t.Page, Data: t.Data}
+		if t.Kind != "" {
+			if out.Counts == nil {
+				out.Counts = map[string]relay.Counting{}
+			}
+			out.Counts[t.TemplateID] = relay.Counting{Kind: ledger.Kind(t.Kind), Every: t.Every, Keyword: t.Keyword}
+		}
 	}
 	return out
 }
 
-// ledgerPolicy keeps a configured 0 apart from the ledger's "not said".
-func ledgerPolicy(s config.Subscriptions) ledger.Policy {
+// consentPolicy keeps a configured 0 apart from the ledger's "not said".
+func consentPolicy(s config.AppSubscriptions) ledger.Policy {
 	p := ledger.Policy{Trust: s.Trust, PairingWindow: s.PairingWindow, PopupReject: s.PopupReject, UnprovenMax: s.UnprovenMax}
 	if p.UnprovenMax == 0 {
 		p.UnprovenMax = -1
+	}
+	if p.PairingWindow == 0 {
+		p.PairingWindow = -1
 	}
 	return p
 }

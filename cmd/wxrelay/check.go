@@ -132,6 +132,9 @@ func checkConfig(f *findings, c *config.Config) {
 	if c.MasterKey.IsZero() {
 		f.note("config", "master_key", "none: access tokens and session keys lie in Redis as they are", "wxrelay keygen prints one")
 	}
+	for _, id := range c.AgelessApps() {
+		f.note("app "+id, "max_age", "push.max_age is 0: a recorded push that is replayed after 24 h counts again", "set it to 24h, the default")
+	}
 	for _, name := range c.UnknownEnv() {
 		f.note("config", "environment", name+" sets nothing, is it misspelt?", "")
 	}

@@ -189,3 +189,17 @@ func TestCheckRealRedis(t *testing.T) {
 		t.Error("a cluster is seen where there is none")
 	}
 }
+
+// TestCheckNotesPushesOfAnyAge: what can be replayed for ever deserves a look.
+func TestCheckNotesPushesOfAnyAge(t *testing.T) {
+	platform := httptest.NewServer(standIn())
+	defer platform.Close()
+	yaml := gatewayYAML("embedded://", platform.URL, "http://127.0.0.1:1/x")
+	if _, f := checked(t, yaml); len(f.find("app shop", "max_age")) != 0 {
+		t.Errorf("%+v", f.List)
+	}
+	code, f := checked(t, strings.Replace(yaml, "push: {", "push: {max_age: 0, ", 1))
+	if got := f.find("app shop", "max_age"); code != 0 || len(got) != 1 || !strings.HasPrefix(got[0], "note push.max_age is 0") {
+		t.Errorf("exit %d, %q", code, got)
+	}
+}

@@ -25,7 +25,7 @@ func samples() []page {
 	good := bad
 	good.ID, good.State, good.Errcode, good.Errmsg = "msg_07sample2", "delivered", nil, nil
 	messages := []relay.Message{good, bad}
-	line := relay.Line{App: "shop", OpenID: bad.OpenID, User: &user, TemplateID: template, Kind: "one_time", Credits: 2, Reserved: 1, Status: "accepted", UpdatedAt: &fetched,
+	line := relay.Line{App: "shop", OpenID: bad.OpenID, User: &user, TemplateID: template, Kind: "one_time", Credits: 2, Unproven: 1, Reserved: 1, Status: "accepted", UpdatedAt: &fetched,
 		History: []relay.Movement{{At: ago(time.Hour), Cause: "popup_accept", Delta: 1, Balance: 1}, {At: ago(20 * time.Minute), Cause: "popup_accept", Delta: 1, Balance: 2}}}
 	delivery := relay.Delivery{ID: "dlv_07sample", WebhookID: "evt_07sample", Endpoint: "main", Type: "message.refused", State: "buried", Reason: &why, CreatedAt: ago(50 * time.Hour),
 		NextAt: &next, Attempts: []relay.DeliveryAttempt{{At: ago(49 * time.Hour), Status: &status, TookMS: 120, Error: &failed}}}

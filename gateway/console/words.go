@@ -15,7 +15,7 @@ type Words struct {
 	Recent, NoRecent, Partners                    string
 	Live, LiveOn, NoApps, ReadAt, Unreadable      string
 	FindUser, FindMessage, OpenID, Find, Template string
-	Credits, Reserved, History                    string
+	Credits, Unproven, Reserved, History          string
 	NoLines, At, Cause, Delta, Balance, UpdatedAt string
 	User, LineHint                                string
 
@@ -47,7 +47,7 @@ var (
 		Recent: "Latest messages", NoRecent: "No messages yet.", Partners: "Partners",
 		Live: "Refresh every 5 s", LiveOn: "Refreshing · stop", NoApps: "No apps are configured.", ReadAt: "Read at", Unreadable: "Could not be read: Redis does not answer.",
 		FindUser: "Find a user's subscriptions", FindMessage: "Find a message", OpenID: "openid", Find: "Find", Template: "Template",
-		Credits: "Credits", Reserved: "Reserved", History: "Statement",
+		Credits: "Credits", Unproven: "unproven", Reserved: "Reserved", History: "Statement",
 		NoLines: "This user has never answered for a template here.", At: "At", Cause: "Cause", Delta: "Change", Balance: "Balance", UpdatedAt: "Last change",
 		User: "User", LineHint: "A line is one app, one user, one template.",
 		ID: "Id", State: "State", Channel: "Channel", Attempts: "Attempts", Created: "Created", Updated: "Changed", Timeline: "Timeline",
@@ -74,7 +74,7 @@ var (
 		Recent: "最近的消息", NoRecent: "还没有消息。", Partners: "合作方",
 		Live: "每 5 秒刷新", LiveOn: "正在刷新 · 停止", NoApps: "尚未配置应用。", ReadAt: "读取于", Unreadable: "无法读取：Redis 没有应答。",
 		FindUser: "查询用户的订阅", FindMessage: "查询消息", OpenID: "openid", Find: "查询", Template: "模板",
-		Credits: "可用次数", Reserved: "占用", History: "明细",
+		Credits: "可用次数", Unproven: "未经证实", Reserved: "占用", History: "明细",
 		NoLines: "该用户在此尚未对任何模板作出选择。", At: "时间", Cause: "原因", Delta: "变动", Balance: "余额", UpdatedAt: "最近变动",
 		User: "用户", LineHint: "一条记录对应一个应用、一个用户、一个模板。",
 		ID: "编号", State: "状态", Channel: "渠道", Attempts: "尝试次数", Created: "创建", Updated: "变更", Timeline: "时间线",

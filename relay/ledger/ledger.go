@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -47,6 +48,15 @@ type Statement struct {
 	LongTerm                bool       // the line is open: messages need no credit
 	UpdatedAt               time.Time  // the latest time in History; zero for a line never seen
 	History                 []Movement // the last six, in the order they were booked, oldest first
+}
+
+// As is the statement of the same line under a kind it does not know yet; "" and Unknown change nothing.
+func (st Statement) As(k Kind) Statement {
+	if n := kindNumber(k); n > 0 {
+		st.Kind = k
+		st.LongTerm = open(int(n), slices.Index(statuses[:], st.Status))
+	}
+	return st
 }
 
 // Movement is one entry of a statement. Balance is Credits + Reserved after it.

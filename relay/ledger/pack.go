@@ -42,14 +42,21 @@ const (
 	causeNoted
 	causeWeChat43107
 	causeLateAccept // an accept that took back its client's credit: the user had closed the line after the tap
+	causeSentElsewhere
 )
 
 var (
 	kinds    = [...]Kind{Unknown, OneTime, LongTerm, RateLimited, Device}
 	statuses = [...]string{"unknown", "rejected", "cancelled", "accepted"}
 	causes   = [...]string{"", "popup_accept", "popup_reject", "change_reject", "client_accept", "client_reject", "client_ban",
-		"client_filter", "sent", "returned", "wechat_43101", "settings_accept", "settings_reject", "settings_off", "change_accept",
-		"noted", "wechat_43107", "popup_accept"}
+		"client_filter", "sent", "returned", "wechat_43101", CauseSettingsAccept, CauseSettingsReject, "settings_off", "change_accept",
+		"noted", "wechat_43107", "popup_accept", "sent_elsewhere"}
+)
+
+// Causes of movements by what a client's settings showed, as replies and statements name them.
+const (
+	CauseSettingsAccept = "settings_accept"
+	CauseSettingsReject = "settings_reject"
 )
 
 func kindNumber(k Kind) byte {
@@ -125,7 +132,7 @@ func delta(c cause, r []byte) int {
 	switch c {
 	case causePopupAccept, causeClientAccept:
 		return 1
-	case causeSent, causeReturned, causeLateAccept:
+	case causeSent, causeReturned, causeLateAccept, causeSentElsewhere:
 		return -1
 	}
 	return -int(binary.BigEndian.Uint16(r[5:]))

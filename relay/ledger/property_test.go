@@ -404,6 +404,7 @@ func TestOneTapOneGrant(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) {
 			b := fresh(base, &cases)
 			b.p.UnprovenMax = rapid.SampledFrom([]int{-1, 1, 2, 0, 9}).Draw(rt, "max")
+			b.p.Trust = rapid.SampledFrom([]string{"both", "client"}).Draw(rt, "trust")
 			taps := rapid.IntRange(1, 3).Draw(rt, "taps") // a line remembers six words
 			var words []int                               // +n the event of tap n, -n the client's word
 			for n := 1; n <= taps; n++ {

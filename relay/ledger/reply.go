@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // NoCredit is the reply of a refused Reserve; TooSoon that of a rate-limited line within its period.
@@ -12,6 +13,14 @@ const (
 	NoCredit = "no_credit"
 	TooSoon  = "too_soon"
 )
+
+// ParseRefusal reads the reply of a refused Reserve or TakeAllowance: NoCredit, TooSoon or NoAllowance, and how long it will
+// be too soon.
+func ParseRefusal(s string) (reason string, wait time.Duration) {
+	reason, ms, _ := strings.Cut(s, " ")
+	n, _ := strconv.ParseInt(ms, 10, 64) // "" = 0: the others have none
+	return reason, time.Duration(n) * time.Millisecond
+}
 
 // ErrReply says that a text is not the reply of an agreed move.
 var ErrReply = errors.New("ledger: not the reply of a move")

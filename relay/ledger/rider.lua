@@ -4,17 +4,21 @@
 --            l:<app>:<openid>   hash, a user's lines. Field 2c: state + records, field 2c+1: the oldest record when there is no room (see
 --                               pack.go). Field "<c>:<message id>", an open reservation: mark, 4 bytes grant's time, 4 bytes closing
 --                               known then, 4 bytes grant's name, rate key
---            lv:<app>:<openid>:<c>:<value>  the message that used a rate-limited line last; expires with its period
+--            lv:<app>:<openid>  hash of rate-limited lines. Field "<c>:<value>": until when (ms) ":" the message that used it;
+--                               expires with the longest period
 --            lt:code, lt:id     hashes, template id -> c and c -> template id: a shard's short codes
--- ARGV     A[o + 1] the head: letter of the move, kind ("-" keep), cause (one byte, 64 + its number), flag ("1" / "0")
---          A[o + 2] "<app>:<openid>"   A[o + 3] template id   A[o + 4] 4-byte hash of the cause's name or of the message id
---          a answer   flag: rejects clear.            A[o + 5] CreateTime or 0, A[o + 6] pairing window in s (-1: trust event)
---          c client   flag: rejects clear.            A[o + 5] 0, A[o + 6] as above, A[o + 7] unproven credits allowed
---          k kind     A[o + 5] "", A[o + 6] period in s or 0
---          r reserve  flag: without a credit too.     A[o + 5] message id, A[o + 6] period in s or 0, A[o + 7] value's hash or ""
---          s spend, b give back, v void: A[o + 5] message id
+-- ARGV     A[o + 1] the head: letter of the move, kind ("-" keep), cause (64 + its number), flags (48 + ...), 4-byte hash of the
+--                   cause's name or of the message id; of some moves 4-byte numbers more
+--          A[o + 2] "<app>:<openid>"   A[o + 3] template id
+--          a answer   flags: 1 rejects clear, 2 trust client: an accept proves and notes only.   Numbers: CreateTime or 0, 1 + pairing
+--                     window in s (0: trust event)
+--          c client   flags as above.               Numbers: 0, as above, unproven credits allowed
+--          k kind                                   Numbers: period in s or 0
+--          r reserve  flags: 1 without a credit too. Numbers: period in s or 0.   A[o + 4] message id, A[o + 5] value's hash or ""
+--          s spend, b give back, v void: A[o + 4] message id
+--          x elsewhere  a send that was not ours used a credit
 --          f forget   A[o + 2] only
--- Returns  ok, reply. Refused (nothing written): false, "no_credit" | "too_soon". Else true and
+-- Returns  ok, reply. Refused (nothing written): false, "no_credit" | "too_soon <ms left>". Else true and
 --          "delta credits reserved status kind changed cause"; forget: a JSON list of template ids.
 --
 -- Most of a queue's scripts carry no movement: the functions below are made at the first one of a script call.
@@ -26,7 +30,7 @@ local function begin()
   local MOVED, FREE, PAIRED = 32, 64, 128 -- bits of a record beside its cause
   local RECORD, NEAR, ALL = 9, 45, 54     -- bytes: a record, those beside a state that has more to say, all
   -- what each cause says, from 1 on: 0 nothing, 1 rejected, 2 cancelled, 3 accepted (a string: a table would be made anew each time)
-  local SAYS = '\3\1\2\3\1\0\0\0\0\0\3\1\2\3\0\0\3'
+  local SAYS = '\3\1\2\3\1\0\0\0\0\0\3\1\2\3\0\0\3\0'
 
   local known = {} -- prefix -> template -> {near field, far field, code}, for as long as this script call lasts
 
@@ -144,7 +148,8 @@ local function begin()
       end
       i = find(ring, hash, i + 1, true)
     end
-    if byte(SAYS, cause) == 3 then return false end
+    local says = byte(SAYS, cause)
+    if says ~= 1 and says ~= 2 then return false end
     for r = 1, #ring, RECORD do -- a closing that took credits has only half of its name left
       local b = byte(ring, r + 4)
       if b % 32 == cause and floor(b / MOVED) % 2 == 1 and sub(ring, r + 7, r + 8) == sub(hash, 3, 4)
@@ -206,8 +211,8 @@ local function begin()
     return noted, noted_b
   end
 
-  -- accept: WeChat's event about an accepted popup.
-  local function accept(L, at, hash, window)
+  -- accept: WeChat's event about an accepted popup. only: the client's word grants, the event does not.
+  local function accept(L, at, hash, window, only)
     local delta, cause, r, b = 0, POPUP_ACCEPT, nil, nil
     if window >= 0 then
       r, b = partner_of(L, CLIENT_ACCEPT, at, window)
@@ -230,25 +235,29 @@ local function begin()
         remark(L, r, b + PAIRED)
       end
     end
-    if not counted and L.kind < 2 and at >= L.closed and L.credits + L.reserved < 65535 then
+    if not counted and not only and L.kind < 2 and at >= L.closed and L.credits + L.reserved < 65535 then
       L.credits, delta, cause = L.credits + 1, 1, cause + MOVED + FREE
     end
     record(L, at, cause, hash)
     return delta
   end
 
-  -- claim: a client's word that the popup was accepted. Returns delta and whether the word counts for the status.
-  local function claim(L, at, hash, window, allowed)
+  -- claim: a client's word that the popup was accepted. Returns delta and whether the word counts for the status. only: the
+  -- event it meets has granted nothing, so the word does, and its credit is proven.
+  local function claim(L, at, hash, window, allowed, only)
     local delta, cause, counts = 0, CLIENT_ACCEPT, false
     if window >= 0 then
       local r, b = partner_of(L, POPUP_ACCEPT, at, window)
       if r then
         remark(L, r, b + PAIRED)
         cause = cause + PAIRED
+      end
+      if r and (b >= MOVED or not only or number4(L.ring, r) < L.closed) then -- the event said it all
       elseif L.kind >= 2 then
         counts = allowed > 0
-      elseif L.unproven + L.doubted < allowed and L.credits + L.reserved < 65535 then
-        L.credits, L.unproven = L.credits + 1, L.unproven + 1
+      elseif (r or L.unproven + L.doubted < allowed) and L.credits + L.reserved < 65535 then
+        L.credits = L.credits + 1
+        if not r then L.unproven = L.unproven + 1 end
         delta, cause, counts = 1, cause + MOVED + FREE, true
       end
     end
@@ -256,24 +265,38 @@ local function begin()
     return delta, counts
   end
 
-  local function told(P, now, A, o, L, cause, clear)
-    local hash, at, window = A[o + 4], tonumber(A[o + 5]), tonumber(A[o + 6])
-    local client = byte(A[o + 1], 1) == 99
+  -- after_all is the time of a client's closing: WeChat's clock, by which events are dated, may be ahead of ours, and what the
+  -- client says now is later than all that it can have answered before.
+  local function after_all(L, at)
+    local ring = L.ring
+    for r = 1, #ring, RECORD do
+      local t = number4(ring, r)
+      if t > at then at = t end
+    end
+    return L.status_at > at and L.status_at or at
+  end
+
+  local function told(P, now, A, o, L, cause, clear, only)
+    local head = A[o + 1]
+    local hash, at, window = sub(head, 5, 8), number4(head, 9), number4(head, 13) - 1
+    local client = byte(head, 1) == 99
     local when = at
     if at == 0 or at > now + 300 then at, when = now, false end -- no time of its own, or none that can be believed
     if seen(L, cause, hash, when) then return answer(L, 0, false, cause) end
     local delta, counts, status = 0, true, byte(SAYS, cause)
     if cause == POPUP_ACCEPT then
       local before = L.status
-      delta = accept(L, at, hash, window)
-      counts = says(L, status, at) or before ~= L.status
+      delta = accept(L, at, hash, window, only)
+      counts = not only and says(L, status, at) or before ~= L.status
       save(P, L)
       return answer(L, delta, delta ~= 0 or counts, cause)
     elseif cause == CLIENT_ACCEPT then
-      delta, counts = claim(L, at, hash, window, tonumber(A[o + 7]))
+      delta, counts = claim(L, at, hash, window, number4(head, 17), only)
     else
+      if client and status > 0 and status < 3 then at = after_all(L, at) end
       if client and window < 0 and cause ~= SETTINGS_OFF then counts = false end -- trust event: a client is only noted
-      if cause == 11 and L.status ~= 0 then counts = false end -- a kept choice tells nothing new of a line that is known
+      -- a kept choice tells nothing new of a line that is known, and no more than a report would where clients open nothing
+      if cause == 11 and (L.status ~= 0 or number4(head, 17) == 0) then counts = false end
       local gone = 0
       if counts and (cause == 3 or cause == SETTINGS_OFF or status == 1 and clear) then gone = close(L, at) end
       if gone > 0 then
@@ -304,17 +327,37 @@ local function begin()
       return best, when
     end
 
-    local function reserve(P, A, o, L, try)
-      local message = A[o + 5]
-      if L.held or seen(L, SENT, A[o + 4], false) then return answer(L, 0, false, 0) end
-      local every = tonumber(A[o + 6])
-      if every > 0 then L.every = every end
+    -- A period is in use from Reserve on, by the message; it runs from the send.
+    local function used(P, user, field)
+      local v = call('HGET', P .. 'lv:' .. user, field)
+      if not v then return 0, nil end
+      local till, message = string.match(v, '^(%d+):(.*)$')
+      return tonumber(till), message
+    end
+
+    local function use(P, ms, user, field, every, message)
+      local key, period = P .. 'lv:' .. user, every * 1000
+      if call('HLEN', key) >= 64 then -- values of other days
+        local all = call('HGETALL', key)
+        for i = 1, #all, 2 do
+          if tonumber(string.match(all[i + 1], '^%d+')) <= ms then call('HDEL', key, all[i]) end
+        end
+      end
+      call('HSET', key, field, string.format('%.0f', ms + period) .. ':' .. message)
+      if call('PTTL', key) < period then call('PEXPIRE', key, string.format('%.0f', period)) end
+    end
+
+    local function reserve(P, ms, A, o, L, try)
+      local message = A[o + 4]
+      if L.held or seen(L, SENT, L.hash, false) then return answer(L, 0, false, 0) end
+      local every = number4(A[o + 1], 9)
+      if every > 0 and every ~= L.every then L.every, L.dirty = every, true end
       local rate = ''
-      if L.kind == 3 and L.every > 0 and A[o + 7] ~= '' then
-        rate = A[o + 7]
+      if L.kind == 3 and L.every > 0 and A[o + 5] ~= '' then
+        rate = A[o + 5]
         if L.c then
-          local last = call('GET', P .. 'lv:' .. A[o + 2] .. ':' .. L.c[3] .. ':' .. rate)
-          if last and last ~= message then return false, 'too_soon' end
+          local till, by = used(P, A[o + 2], L.c[3] .. ':' .. rate)
+          if till > ms and by ~= message then return false, string.format('too_soon %.0f', till - ms) end
         end
       end
       local mark, grant, at = 'o', '\0\0\0\0', 0
@@ -333,7 +376,7 @@ local function begin()
         return false, 'no_credit'
       end
       local c = code_for(P, L)
-      if rate ~= '' then call('SET', P .. 'lv:' .. A[o + 2] .. ':' .. c[3] .. ':' .. rate, message, 'PX', L.every * 1000) end
+      if rate ~= '' then use(P, ms, A[o + 2], c[3] .. ':' .. rate, L.every, message) end
       L.field = c[3] .. ':' .. message
       local held = mark .. four(at) .. four(L.closed) .. grant .. rate
       if mark ~= 'o' or L.dirty then save(P, L, held) else call('HSET', L.key, L.field, held) end
@@ -341,7 +384,7 @@ local function begin()
     end
 
     -- reservation ends the message's one; nil when there is none open.
-    local function reservation(P, A, o, L)
+    local function reservation(L)
       local held = L.held
       if not held then return nil end
       call('HDEL', L.key, L.field)
@@ -351,27 +394,29 @@ local function begin()
         if mark == 'u' then L.doubted = L.doubted - 1 end
       end
       local rate = sub(held, 14)
-      return mark, held, rate ~= '' and P .. 'lv:' .. A[o + 2] .. ':' .. L.c[3] .. ':' .. rate
+      return mark, held, rate ~= '' and L.c[3] .. ':' .. rate
     end
 
-    local function unrate(rate, message)
-      if rate and call('GET', rate) == message then call('DEL', rate) end
+    local function unrate(P, A, o, rate)
+      if not rate then return end
+      local _, by = used(P, A[o + 2], rate)
+      if by == A[o + 4] then call('HDEL', P .. 'lv:' .. A[o + 2], rate) end
     end
 
-    local function spend(P, now, A, o, L)
-      local mark, _, rate = reservation(P, A, o, L)
+    local function spend(P, ms, now, A, o, L)
+      local mark, _, rate = reservation(L)
       if not mark then return answer(L, 0, false, 0) end
       local paid = mark ~= 'o'
-      if rate and L.every > 0 then call('SET', rate, A[o + 5], 'PX', L.every * 1000) end -- the period runs from the send
-      record(L, now, paid and SENT + MOVED or SENT, A[o + 4])
+      if rate and L.every > 0 then use(P, ms, A[o + 2], rate, L.every, A[o + 4]) end
+      record(L, now, paid and SENT + MOVED or SENT, L.hash)
       save(P, L)
       return answer(L, paid and -1 or 0, paid, SENT)
     end
 
     local function giveback(P, now, A, o, L)
-      local mark, held, rate = reservation(P, A, o, L)
+      local mark, held, rate = reservation(L)
       if not mark then return answer(L, 0, false, 0) end
-      unrate(rate, A[o + 5])
+      unrate(P, A, o, rate)
       if mark == 'o' then return answer(L, 0, false, RETURNED) end
       local at, closed, grant = number4(held, 2), number4(held, 6), sub(held, 10, 13)
       local r, b
@@ -384,22 +429,22 @@ local function begin()
         end
       end
       if L.closed > closed and at <= L.closed then -- the user closed the line since: the credit is worth nothing
-        record(L, now, RETURNED + MOVED, A[o + 4])
+        record(L, now, RETURNED + MOVED, L.hash)
         save(P, L)
         return answer(L, -1, true, RETURNED)
       end
       L.credits = L.credits + 1
       if mark == 'u' and not (b and b >= PAIRED) then L.unproven = L.unproven + 1 end
       if r and floor(b / FREE) % 2 == 0 then remark(L, r, b + FREE) end
-      record(L, now, RETURNED, A[o + 4])
+      record(L, now, RETURNED, L.hash)
       save(P, L)
       return answer(L, 0, true, RETURNED)
     end
 
     local function void(P, now, A, o, L, cause)
-      local mark, _, rate = reservation(P, A, o, L)
+      local mark, _, rate = reservation(L)
       if not mark then return answer(L, 0, false, 0) end
-      unrate(rate, A[o + 5])
+      unrate(P, A, o, rate)
       local gone = L.credits + (mark ~= 'o' and 1 or 0)
       for r = 1, #L.ring, RECORD do
         local b = byte(L.ring, r + 4)
@@ -409,12 +454,24 @@ local function begin()
       L.credits, L.unproven = 0, 0
       if before == 3 then L.status = 0 end
       if gone > 0 then
-        record(L, now, cause + MOVED, char(floor(gone / 256) % 256, gone % 256) .. sub(A[o + 4], 3, 4))
+        record(L, now, cause + MOVED, char(floor(gone / 256) % 256, gone % 256) .. sub(L.hash, 3, 4))
       else
-        record(L, now, cause, A[o + 4])
+        record(L, now, cause, L.hash)
       end
       save(P, L)
       return answer(L, -gone, gone > 0 or before ~= L.status, cause)
+    end
+
+    local function elsewhere(P, now, A, o, L, cause)
+      if L.credits == 0 or seen(L, cause, L.hash, false) then return answer(L, 0, false, cause) end
+      local proven = L.credits > L.unproven
+      local r = newest(L, proven)
+      if r then remark(L, r, byte(L.ring, r + 4) - FREE) end
+      L.credits = L.credits - 1
+      if not proven then L.unproven = L.unproven - 1 end
+      record(L, now, cause + MOVED, L.hash)
+      save(P, L)
+      return answer(L, -1, true, cause)
     end
 
     local function forget(P, user)
@@ -426,12 +483,12 @@ local function begin()
           if id then ids[#ids + 1] = id end
         end
       end
-      call('DEL', P .. 'l:' .. user)
+      call('DEL', P .. 'l:' .. user, P .. 'lv:' .. user, P .. 'la:' .. user) -- the last is the allowance rider's
       if #ids == 0 then return true, '[]' end
       return true, cjson.encode(ids)
     end
 
-    return {reserve, spend, giveback, void, forget}
+    return {reserve, spend, giveback, void, forget, elsewhere}
   end
 
   local moves
@@ -440,22 +497,24 @@ local function begin()
     if op ~= 97 and not moves then moves = messages() end
     if op == 102 then return moves[5](P, A[o + 2]) end
     local now = floor(tonumber(now_ms) / 1000)
-    local L = load(P, A[o + 2], A[o + 3], (op == 114 or op == 115 or op == 98 or op == 118) and A[o + 5])
+    local L = load(P, A[o + 2], A[o + 3], op ~= 97 and op ~= 99 and op ~= 107 and A[o + 4]) -- of no use to x, and harmless
     if kind ~= 45 and L.kind ~= kind - 48 then L.kind, L.dirty = kind - 48, true end
     cause = cause - 64
-    if op == 97 then return told(P, now, A, o, L, cause, flag == 49) end
+    if op == 97 then return told(P, now, A, o, L, cause, flag % 2 == 1, flag >= 50) end
     if op == 99 then
       -- a client can name any template: its word opens no line beyond these bounds
       if not L.found and (call('HLEN', L.key) >= 128 or not L.c and call('HLEN', P .. 'lt:code') >= 4096) then
         return answer(L, 0, false, 0)
       end
-      return told(P, now, A, o, L, cause, flag == 49)
+      return told(P, now, A, o, L, cause, flag % 2 == 1, flag >= 50)
     end
-    if op == 114 then return moves[1](P, A, o, L, flag == 49) end
-    if op == 115 then return moves[2](P, now, A, o, L) end
+    L.hash = sub(A[o + 1], 5, 8)
+    if op == 114 then return moves[1](P, tonumber(now_ms), A, o, L, flag == 49) end
+    if op == 115 then return moves[2](P, tonumber(now_ms), now, A, o, L) end
     if op == 98 then return moves[3](P, now, A, o, L) end
     if op == 118 then return moves[4](P, now, A, o, L, cause) end
-    local every = tonumber(A[o + 6])
+    if op == 120 then return moves[6](P, now, A, o, L, cause) end
+    local every = number4(A[o + 1], 9)
     if every > 0 and every ~= L.every then L.every, L.dirty = every, true end
     if L.dirty then save(P, L) end
     return answer(L, 0, false, 0)

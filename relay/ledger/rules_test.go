@@ -46,6 +46,10 @@ func void(id string) func(*bench) []string {
 	return func(b *bench) []string { return Void(b.l, id, "43101") }
 }
 
+func elsewhere(name string) func(*bench) []string {
+	return func(b *bench) []string { return SpentElsewhere(b.l, name) }
+}
+
 // wait lets time pass and moves nothing.
 func wait(d time.Duration) func(*bench) []string {
 	return func(b *bench) []string { b.pass(d); return nil }
@@ -124,6 +128,16 @@ func TestRules(t *testing.T) {
 			{wait(time.Hour), ""}, {report("accept", "r2"), "1 2 0 accepted"}}},
 		{"trust event: reports are noted", Policy{Trust: "event"}, OneTime, []step{
 			{report("accept", "r1"), "0 0 0 unknown"}, {popup("accept", "e1", 1), "1 1 0 accepted"}, {report("reject", "r2"), "0 1 0 accepted"}}},
+		{"trust client: events prove, and grant nothing", Policy{Trust: "client", UnprovenMax: 1}, OneTime, []step{
+			{popup("accept", "e1", 1), "0 0 0 unknown"}, {report("accept", "r1"), "1 1 0 accepted"}, {report("accept", "r2"), "1 2 0 accepted"}, {report("accept", "r3"), "1 3 0 accepted"},
+			{popup("accept", "e2", 2), "0 3 0 accepted"}, {popup("accept", "e2", 2), "0 3 0 accepted"}, {take("m1"), "0 2 1 accepted"}, {spend("m1"), "-1 2 0 accepted"}}},
+		{"trust client: rejects of either count", Policy{Trust: "client"}, OneTime, []step{
+			{report("accept", "r1"), "1 1 0 accepted"}, {wait(time.Minute), ""}, {change("reject", "e1", 60), "-1 0 0 cancelled"}, {wait(time.Minute), ""},
+			{popup("accept", "e2", 120), "0 0 0 cancelled"}, {wait(time.Minute), ""}, {report("accept", "r2"), "1 1 0 accepted"}, {report("reject", "r3"), "0 1 0 rejected"}}},
+		{"trust client: a tap before the closing grants nothing, however late its word", Policy{Trust: "client"}, OneTime, []step{
+			{popup("accept", "e1", 1), "0 0 0 unknown"}, {change("reject", "e2", 5), "0 0 0 cancelled"}, {wait(10 * time.Second), ""}, {report("accept", "r1"), "0 0 0 cancelled"}}},
+		{"trust client: an event opens no long-term line", Policy{Trust: "client"}, LongTerm, []step{
+			{popup("accept", "e1", 1), "0 0 0 unknown"}, {take("m1"), "!no_credit"}, {wait(2 * time.Second), ""}, {report("accept", "r1"), "0 0 0 accepted"}, {take("m1"), "0 0 0 accepted"}}},
 		{"an event proves that the tap was before the change reject", Policy{}, OneTime, []step{
 			{change("reject", "e2", 2), "0 0 0 cancelled"}, {wait(5 * time.Second), ""}, {report("accept", "r1"), "1 1 0 accepted"}, {popup("accept", "e1", 1), "-1 0 0 cancelled"}}},
 		{"ban and filter say nothing about consent", Policy{}, OneTime, []step{
@@ -131,10 +145,24 @@ func TestRules(t *testing.T) {
 		{"a client's reject", Policy{}, OneTime, []step{{popup("accept", "e1", 1), "1 1 0 accepted"}, {wait(time.Minute), ""}, {report("reject", "r1"), "0 1 0 rejected"}}},
 
 		{"a kept accept adds no credit", Policy{}, OneTime, []step{{setting("accept", "s1"), "0 0 0 accepted"}, {take("m1"), "!no_credit"}}},
+		{"a kept accept opens a long-term line", Policy{}, LongTerm, []step{{setting("accept", "s1"), "0 0 0 accepted"}, {take("m1"), "0 0 0 accepted"}}},
+		{"but not where clients open nothing", Policy{UnprovenMax: -1}, LongTerm, []step{{setting("accept", "s1"), "0 0 0 unknown"}, {take("m1"), "!no_credit"}}},
 		{"a kept accept does not undo a cancellation", Policy{}, LongTerm, []step{{change("reject", "e1", 1), "0 0 0 cancelled"}, {setting("accept", "s1"), "0 0 0 cancelled"}}},
 		{"a kept reject", Policy{}, LongTerm, []step{{popup("accept", "e1", 1), "0 0 0 accepted"}, {wait(time.Minute), ""}, {setting("reject", "s1"), "0 0 0 rejected"}}},
 		{"the main switch off closes", Policy{Trust: "event"}, OneTime, []step{
 			{popup("accept", "e1", 1), "1 1 0 accepted"}, {wait(time.Minute), ""}, {setting("main_off", "s1"), "-1 0 0 cancelled"}, {take("m1"), "!no_credit"}}},
+		{"the main switch off closes what WeChat's clock, ahead of ours, granted", Policy{}, OneTime, []step{
+			{popup("accept", "e1", 200), "1 1 0 accepted"}, {wait(time.Second), ""}, {setting("main_off", "s1"), "-1 0 0 cancelled"}, {take("m1"), "!no_credit"},
+			{popup("accept", "e2", 260), "1 1 0 accepted"}}},
+		{"a client's reject is later than the accept that WeChat's clock dates ahead", Policy{PopupReject: "clear"}, OneTime, []step{
+			{popup("accept", "e1", 200), "1 1 0 accepted"}, {report("reject", "r1"), "-1 0 0 rejected"}}},
+
+		{"a send that was not ours uses a credit, proven ones first", Policy{}, OneTime, []step{
+			{report("accept", "r1"), "1 1 0 accepted"}, {wait(time.Hour), ""}, {popup("accept", "e2", 3600), "1 2 0 accepted"}, {elsewhere("s1"), "-1 1 0 accepted"},
+			{elsewhere("s1"), "0 1 0 accepted"}, {elsewhere("s2"), "-1 0 0 accepted"}, {elsewhere("s3"), "0 0 0 accepted"}, {take("m1"), "!no_credit"}}},
+		{"it leaves what is reserved alone", Policy{}, OneTime, []step{
+			{elsewhere("s0"), "0 0 0 unknown"}, {popup("accept", "e1", 1), "1 1 0 accepted"}, {take("m1"), "0 0 1 accepted"}, {elsewhere("s1"), "0 0 1 accepted"},
+			{giveBack("m1"), "0 1 0 accepted"}, {change("reject", "e2", 2), "-1 0 0 cancelled"}}},
 
 		{"a second reserve of a message agrees without moving", Policy{}, OneTime, []step{
 			{popup("accept", "e1", 1), "1 1 0 accepted"}, {take("m1"), "0 0 1 accepted"}, {take("m1"), "0 0 1 accepted"}, {spend("m1"), "-1 0 0 accepted"},
@@ -235,6 +263,31 @@ func TestStatementSpeaksOfEveryMovement(t *testing.T) {
 	})
 }
 
+// A line remembers which messages it sent by the whole hash of their ids: another message that shares half of it with one of
+// them takes a credit of its own.
+func TestHalfANameIsNoName(t *testing.T) {
+	half := map[uint16]string{}
+	first, second := "", ""
+	for i := 0; second == ""; i++ {
+		id := "msg_" + strconv.Itoa(i)
+		h := uint16(hash8(id))
+		if other, ok := half[h]; ok && uint32(hash8(other)) != uint32(hash8(id)) {
+			first, second = other, id
+		}
+		half[h] = id
+	}
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		b := newBench(t, rdb)
+		b.book(popup("accept", "e1", 1)(b))
+		b.book(popup("accept", "e2", 2)(b))
+		b.book(Reserve(b.l, first, false))
+		b.book(Spend(b.l, first))
+		if r := b.book(Reserve(b.l, second, false)); r.Credits != 0 || r.Reserved != 1 {
+			t.Errorf("%s after %s: %+v", second, first, r)
+		}
+	})
+}
+
 func TestRateLimitedLine(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		b := newBench(t, rdb)
@@ -242,9 +295,18 @@ func TestRateLimitedLine(t *testing.T) {
 		b.book(Answer(b.l, b.p, "accept", "popup", "e1", b.now))
 		b.book(Reserve(b.l, "m1", false))
 		b.book(Reserve(b.l, "m1", false))
-		for _, force := range []bool{false, true} {
-			if got := b.refused(Reserve(b.l, "m2", force)); got != TooSoon {
-				t.Fatalf("second message of the period: %q", got)
+		tooSoon := func(l Line, id string, try bool) (wait time.Duration) {
+			t.Helper()
+			reason, wait := ParseRefusal(b.refused(Reserve(l, id, try)))
+			if reason != TooSoon {
+				t.Fatalf("%s of the period: %q", id, reason)
+			}
+			return wait
+		}
+		b.pass(10 * time.Minute)
+		for _, try := range []bool{false, true} {
+			if wait := tooSoon(b.l, "m2", try); wait != 50*time.Minute {
+				t.Errorf("wait %s", wait)
 			}
 		}
 		other := b.l
@@ -252,18 +314,37 @@ func TestRateLimitedLine(t *testing.T) {
 		b.book(Reserve(other, "m3", false))
 		b.book(Return(b.l, "m1"))
 		b.book(Reserve(b.l, "m2", false))
+		b.pass(10 * time.Minute)
 		b.book(Spend(Line{App: b.l.App, OpenID: b.l.OpenID, TemplateID: b.l.TemplateID}, "m2"))
-		if got := b.refused(Reserve(b.l, "m4", false)); got != TooSoon {
-			t.Fatalf("after the send: %q", got)
+		if wait := tooSoon(b.l, "m4", false); wait != time.Hour {
+			t.Errorf("after the send it runs anew: %s", wait)
 		}
 		keys, err := rdb.Keys(context.Background(), "*lv:*").Result()
-		if err != nil || len(keys) != 2 {
+		if err != nil || len(keys) != 1 {
 			t.Fatalf("periods: %v %v", keys, err)
 		}
-		for _, k := range keys {
-			if ttl := rdb.PTTL(context.Background(), k).Val(); ttl <= 0 || ttl > time.Hour {
-				t.Errorf("%s lasts %v", k, ttl)
-			}
+		if ttl := rdb.PTTL(context.Background(), keys[0]).Val(); ttl <= 0 || ttl > time.Hour {
+			t.Errorf("kept for %s", ttl)
+		}
+		b.pass(time.Hour)
+		b.book(Reserve(b.l, "m4", false))
+	})
+}
+
+// The values of other days go when a user's hash of periods has grown.
+func TestPastPeriodsGo(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		b := newBench(t, rdb)
+		b.l.Kind, b.l.Every = RateLimited, time.Hour
+		b.book(Answer(b.l, b.p, "accept", "popup", "e1", b.now))
+		for i := range 200 {
+			b.l.Value = "policy-" + strconv.Itoa(i)
+			b.book(Reserve(b.l, "m"+strconv.Itoa(i), false))
+			b.book(Spend(b.l, "m"+strconv.Itoa(i)))
+			b.pass(2 * time.Hour)
+		}
+		if n := rdb.HLen(context.Background(), testPrefix+"lv:shop:"+b.l.OpenID).Val(); n == 0 || n > 64 {
+			t.Errorf("%d periods are kept", n)
 		}
 	})
 }
@@ -314,6 +395,9 @@ func TestForgetLeavesNothing(t *testing.T) {
 			b.book(Answer(b.l, b.p, "accept", "popup", "e1", b.now))
 		}
 		b.book(Reserve(b.l, "m1", false))
+		rated := b.l
+		rated.TemplateID, rated.Kind, rated.Every, rated.Value = "tpl-2", RateLimited, time.Hour, "policy-1"
+		b.book(Reserve(rated, "m2", false))
 		sts, err := b.ledger().Lines(context.Background(), b.l.App, b.l.OpenID)
 		if err != nil || len(sts) != 3 || sts[1].TemplateID != "tpl-1" || sts[1].Reserved != 1 || sts[2].Credits != 1 {
 			t.Fatalf("lines: %+v %v", sts, err)

@@ -101,6 +101,7 @@ type Attempt struct {
 	Payload  []byte
 	Number   int // 1 for the first
 	Replay   bool
+	Whole    bool // the answer is wanted: Body is all of it, and one longer than 64 KiB is Failed
 }
 
 // Outcome is what became of it.
@@ -110,7 +111,7 @@ type Outcome struct {
 	RetryAfter time.Duration // the partner's wish, at most 6 h
 	Took       time.Duration
 	Err        string // why it was not delivered; no secrets, no addresses
-	Body       []byte // first 4 KiB of the answer
+	Body       []byte // first 4 KiB of the answer, unless all was asked for
 }
 
 // CheckURL applies to an address at load and at test what delivery will apply again. ErrURL.
@@ -136,7 +137,7 @@ func (c *Courier) Deliver(ctx context.Context, a Attempt) Outcome {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.budget)
 	defer cancel()
-	o := c.carry(c.request(ctx, u, a))
+	o := c.carry(c.request(ctx, u, a), a.Whole)
 	o.Took = time.Since(start)
 	return o
 }
@@ -164,7 +165,7 @@ func (c *Courier) request(ctx context.Context, u *url.URL, a Attempt) *http.Requ
 }
 
 // carry speaks to the Transport itself: what follows redirects and keeps cookies is http.Client.
-func (c *Courier) carry(r *http.Request) Outcome {
+func (c *Courier) carry(r *http.Request, whole bool) Outcome {
 	transport := c.secure
 	if r.URL.Scheme == "http" {
 		transport = c.plain
@@ -178,7 +179,11 @@ func (c *Courier) carry(r *http.Request) Outcome {
 		return Outcome{Kind: kind, Err: explain(err)}
 	}
 	defer resp.Body.Close()
-	body, err := readAnswer(resp.Body)
+	read := readAnswer
+	if whole {
+		read = readWhole
+	}
+	body, err := read(resp.Body)
 	return judge(resp, body, err)
 }
 
@@ -201,6 +206,17 @@ func judge(resp *http.Response, body []byte, broken error) Outcome {
 	}
 	o.RetryAfter = plead(resp.Header, time.Now())
 	return o
+}
+
+var errTooLong = fmt.Errorf("it is longer than %d bytes", readAtMost)
+
+// readWhole reads an answer that is wanted.
+func readWhole(r io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, readAtMost+1))
+	if err == nil && len(body) > readAtMost {
+		return nil, errTooLong
+	}
+	return body, err
 }
 
 var readRoom = sync.Pool{New: func() any { return new([keepAtMost]byte) }}

@@ -191,6 +191,22 @@ func TestDeliverReadsNoMoreThanItMust(t *testing.T) {
 	}
 }
 
+// Whole asks for an answer, not for its beginning.
+func TestDeliverWhole(t *testing.T) {
+	length := 0
+	c, a, _ := partner(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, strings.Repeat("x", length)) }, CourierOptions{})
+	a.Whole = true
+	for _, length = range []int{0, 5000, 64 << 10} {
+		if o := c.Deliver(context.Background(), a); o.Kind != Delivered || len(o.Body) != length {
+			t.Errorf("%d bytes: %s, %d of them", length, o.Kind, len(o.Body))
+		}
+	}
+	length = 64<<10 + 1
+	if o := c.Deliver(context.Background(), a); o.Kind != Failed || len(o.Body) != 0 || !strings.Contains(o.Err, "it is longer than 65536 bytes") {
+		t.Errorf("%s %q, %d bytes", o.Kind, o.Err, len(o.Body))
+	}
+}
+
 func TestDeliverKeepsItsBudget(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
@@ -311,7 +327,7 @@ func TestDialIsGuarded(t *testing.T) {
 	c, a, srv := partner(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) }, CourierOptions{AllowPrivate: []netip.Prefix{}})
 	for _, scheme := range []string{"http", "https"} {
 		u, _ := url.Parse(strings.Replace(srv.URL, "http", scheme, 1))
-		o := c.carry(c.request(context.Background(), u, a))
+		o := c.carry(c.request(context.Background(), u, a), false)
 		if o.Kind != Blocked || strings.Contains(o.Err, "127.0.0.1") {
 			t.Errorf("%s: %+v", scheme, o)
 		}

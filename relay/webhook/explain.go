@@ -24,6 +24,8 @@ func explain(err error) string {
 	switch {
 	case errors.Is(err, errBlocked):
 		return "blocked: " + reasonOf(err)
+	case errors.Is(err, errTooLong):
+		return errTooLong.Error()
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
 	case errors.As(err, &dns) && dns.IsNotFound:

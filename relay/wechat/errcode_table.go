@@ -95,7 +95,7 @@ var errcodes = []Errcode{
 		"release the page, or correct the path (no leading /)", "发布该页面或修正路径（不要以 / 开头）", docSend},
 	{43101, "user_refuses_message", "no subscription left: never accepted, used up, or switched off; WeChat does not tell which", "用户拒绝接受消息：未订阅、次数已用完或已关闭（微信不区分）", ReactionLedger,
 		"the user must accept again; one accept is one message", "需用户再次授权；一次授权只能发一条", docSend},
-	{43107, "subscribe_banned", "the account or the template is banned from subscribe messages", "订阅消息能力封禁中", ReactionConfig,
+	{43107, "subscribe_banned", "the account or the template is banned from subscribe messages", "订阅消息能力封禁中", ReactionBanned,
 		"look at the notices in the console", "查看后台通知", docSend},
 	{43108, "concurrent_openid", "two sends to this openid were in flight", "不允许对同一 openid 并发下发", ReactionSerial,
 		"one send per openid at a time", "同一 openid 请串行下发", docSend},

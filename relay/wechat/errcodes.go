@@ -12,6 +12,7 @@ const (
 	ReactionToken       Reaction = "token"        // the token is dead; this package has healed and retried once already
 	ReactionPermanent   Reaction = "permanent"    // this request will never do
 	ReactionLedger      Reaction = "ledger"       // final, and what we believed about credit or allowance was wrong
+	ReactionBanned      Reaction = "banned"       // final, what the line held is worth nothing, and the operator must act
 	ReactionConfig      Reaction = "config"       // the operator must act; pause the app
 	ReactionQuotaDay    Reaction = "quota_day"    // until the next day (Beijing) or clear_quota
 	ReactionQuotaMinute Reaction = "quota_minute" // until the next minute

@@ -11,6 +11,7 @@ import (
 type Behaviour struct {
 	Times      int           // how many deliveries; 0 = 1, negative = until Behave
 	Type       string        // of event, exact or "prefix.*"; "" = any
+	ID         string        // what its webhook-id begins with; "" = any
 	Status     int           // the answer; 0 = 200
 	RetryAfter string        // a header: seconds or an HTTP date
 	Location   string        // a header: with 301, 302, 307 or 308 a redirect
@@ -40,13 +41,13 @@ func (p *Partner) Behave() {
 	p.moods = nil
 }
 
-// behaviour spends one time of the first behaviour that is meant for the type.
-func (p *Partner) behaviour(eventType string) *Behaviour {
+// behaviour spends one time of the first behaviour that is meant for the delivery.
+func (p *Partner) behaviour(eventType, id string) *Behaviour {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, b := range p.moods {
 		prefix, wild := strings.CutSuffix(b.Type, "*")
-		if b.Type != "" && b.Type != eventType && (!wild || !strings.HasPrefix(eventType, prefix)) {
+		if !strings.HasPrefix(id, b.ID) || b.Type != "" && b.Type != eventType && (!wild || !strings.HasPrefix(eventType, prefix)) {
 			continue
 		}
 		worn := *b

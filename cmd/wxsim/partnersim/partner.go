@@ -112,7 +112,7 @@ func (p *Partner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "refused", d.Status)
 		return
 	}
-	b := p.behaviour(told.Type)
+	b := p.behaviour(told.Type, d.ID)
 	if b != nil {
 		p.misbehave(w, r, b, &d, told, body)
 		return
