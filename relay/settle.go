@@ -92,36 +92,33 @@ func (r *Relay) unnamed(ctx context.Context, shard int, app, openid string, rc r
 // openPark is where the messages of a user wait whose send has no answer: for a receipt, or their deadline.
 func openPark(app, openid string) string { return "u/" + app + "/" + openid }
 
-// openSend finds the message of a receipt whose msgid we never learned: the only send of that line without an answer. While
-// another one of the line is in a worker's hand, the receipt may be that one's, come before its answer.
+// openSend finds the message of a receipt whose msgid we never learned: the only open send of that line, parked as unknown or
+// about to be repeated. While another one of the line is in a worker's hand, the receipt may be that one's, come before its
+// answer.
 func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc receipt) (string, error) {
-	same := func(rec queue.Record) (s story, ok bool) {
-		o, s, err := read(rec.Body, rec.Note)
-		return s, err == nil && o.sender(s.Channel) == app && o.Channels[s.Channel] == rc.channel && (rc.template == "" || o.TemplateID == rc.template)
-	}
-	recent, _, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
+	all, _, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
 	if err != nil {
 		return "", err
 	}
-	for _, rec := range recent {
-		if _, ok := same(rec); ok && rec.State == "leased" {
-			return "", nil
-		}
-	}
-	open, err := r.waiting(ctx, shard, openPark(app, openid))
+	parked, err := r.waiting(ctx, shard, openPark(app, openid))
 	if err != nil {
 		return "", err
 	}
 	found := ""
-	for _, rec := range open {
-		s, ok := same(rec)
-		if !ok || s.State != StateUnknown || s.MsgID != "" {
+	for _, rec := range append(all, parked...) {
+		o, s, err := read(rec.Body, rec.Note)
+		if err != nil || o.sender(s.Channel) != app || o.Channels[s.Channel] != rc.channel || rc.template != "" && o.TemplateID != rc.template {
 			continue
 		}
-		if found != "" {
+		switch {
+		case rec.State == "leased":
+			return "", nil
+		case !s.open() || s.MsgID != "" || rec.State == "ended" || rec.ID == found:
+		case found != "":
 			return "", nil // two of them: which one it was cannot be known
+		default:
+			found = rec.ID
 		}
-		found = rec.ID
 	}
 	return found, nil
 }
@@ -147,17 +144,17 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 		if err != nil {
 			return err
 		}
-		unknown := s.State == StateUnknown
+		open := s.open()
 		state, cause := StateDelivered, "wechat_report"
 		if !rc.ok {
 			state, cause = StateFailed, "wechat_report: "+rc.status
 		}
-		s.MsgID = rc.msgid
+		s.MsgID, s.Open = rc.msgid, 0
 		s.to(state, cause, now, nil)
 		m := view(id, &o, &s)
 		ch := queue.Change{Shard: shard, Edit: &queue.Edit{ID: id, Version: rec.Version, Note: s.note(), To: queue.Stay},
 			Jobs: r.tellMessage(shard, m, o.Partner, now)}
-		if unknown { // the report proves that WeChat took it: the credit is spent
+		if open { // the report proves that WeChat took it: the credit is spent
 			ch.Edit.To = queue.End
 			if rc.msgid != "" { // should this worker die now, the next one finds the message by its name
 				ch.Names = []queue.Name{{Name: msgidName(app, rc.msgid), Value: id, For: r.rules.Load().KeepMessages}}

@@ -26,7 +26,8 @@ const (
 // sendOne makes one call to WeChat for one message, and turns its answer into a verdict that carries every consequence.
 //
 // the claim itself is the mark that the call may have left. A lapsed lease therefore means the same as a call without
-// an answer: unknown, not sent again unless the partner asked for it.
+// an answer: open, not sent again unless that is safe or the partner asked for it. What is open stays so until WeChat takes a
+// repeat, reports, or the deadline comes: a repeat that is refused says nothing about the call before it (DECISIONS 6).
 func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	o, s, err := read(c.Body, c.Note)
 	if err != nil {
@@ -40,15 +41,17 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	switch {
 	case s.State == StateUnknown: // the deadline: nothing settled it
 		return w.close()
-	case c.Reclaims > s.Lapses:
+	case c.Reclaims > s.Lapses && s.State != StateHeld: // what is held is not in hand to be sent
 		s.Lapses = c.Reclaims
 		s.Attempts++
-		if !w.repeatable() {
-			return w.unknown("the sender died with the call in hand")
-		}
-	case c.Expired, o.Expires != 0 && c.Now.UnixMilli() >= o.Expires:
+		return w.unanswered("the sender died with the call in hand", time.UnixMilli(s.At)) // not before its story's last step
+	case w.expired() && s.open():
+		return w.unknown("expires_at")
+	case w.expired():
 		r.returnFormID(&o, &s, c.ID)
 		return w.finish(StateExpired, "expires_at", o.giveBack(&s, c.ID))
+	case s.open() && !w.repeatable() && !w.granted():
+		return w.unknown("too late to send it again")
 	}
 	return w.call(ctx)
 }
@@ -64,11 +67,22 @@ type sending struct {
 
 func (w *sending) channel() string { return w.o.Channels[w.s.Channel] }
 
-// repeatable tells whether a call without an answer may be made again: oa_template carries a client_msg_id, of which
+func (w *sending) expired() bool {
+	return w.c.Expired || w.o.Expires != 0 && w.c.Now.UnixMilli() >= w.o.Expires
+}
+
+// repeatable tells whether an open call may be made again without harm: oa_template carries a client_msg_id, of which
 // WeChat takes the same one once within 10 minutes.
 func (w *sending) repeatable() bool {
-	return w.channel() == ChannelOATemplate && (w.s.First == 0 || w.c.Now.Sub(time.UnixMilli(w.s.First)) < sameForWords)
+	return w.channel() == ChannelOATemplate && w.openFor() < sameForWords
 }
+
+// granted tells whether an open call may be made again on the partner's word, taken not too long ago.
+func (w *sending) granted() bool {
+	return w.s.Resent != 0 && w.c.Now.Sub(time.UnixMilli(w.s.Resent)) < w.r.rules.Load().UnknownDeadline
+}
+
+func (w *sending) openFor() time.Duration { return w.c.Now.Sub(time.UnixMilli(w.s.Open)) }
 
 func (w *sending) call(ctx context.Context) queue.Verdict {
 	if wait := w.r.paces.admit(w.sender(), w.c.Now); wait > 0 {
@@ -86,9 +100,6 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	case err != nil:
 		return queue.Snooze(time.Second, w.s.note())
 	}
-	if w.s.First == 0 {
-		w.s.First = w.c.Now.UnixMilli()
-	}
 	start := time.Now()
 	got, err := w.r.wechat.Send(ctx, w.sender(), wechat.Channel(w.channel()), body)
 	var api *wechat.APIError
@@ -104,10 +115,8 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 		return w.answered(api)
 	case errors.Is(err, wechat.ErrNoAnswer):
 		w.s.Attempts++
-		if w.repeatable() {
-			return queue.Retry(backoff(w.c.Attempts), w.s.note(), "no_answer")
-		}
-		return w.unknown("no_answer")
+		w.s.silent()
+		return w.unanswered("no_answer", w.c.Now)
 	}
 	// The app left the config, or the body cannot be sent as it is: nothing left, and it never will.
 	w.r.log.Error("send not possible", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Error(err))
@@ -174,7 +183,7 @@ func with(raw json.RawMessage, member, value string) (json.RawMessage, error) {
 
 // sent: WeChat took it. The credit is spent, the msgid will name the receipt.
 func (w *sending) sent(got wechat.Receipt, took time.Duration) queue.Verdict {
-	w.s.MsgID = got.MsgID
+	w.s.MsgID, w.s.Open = got.MsgID, 0
 	w.s.answered(0, "ok", "")
 	code := 0
 	w.s.to(StateSent, "wechat", w.c.Now.Add(took), &code)
@@ -193,10 +202,7 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	}
 	switch api.Reaction() {
 	case wechat.ReactionRetry: // -1: nobody knows whether it was taken
-		if w.repeatable() {
-			return queue.Retry(backoff(w.c.Attempts), w.s.note(), "system_busy")
-		}
-		return w.unknown("wechat_busy")
+		return w.unanswered("wechat_busy", w.c.Now)
 	case wechat.ReactionSerial: // 43108: another send to this openid is under way somewhere else
 		return queue.Snooze(300*time.Millisecond+rand.N(700*time.Millisecond), w.s.note())
 	case wechat.ReactionQuotaMinute:
@@ -208,6 +214,12 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 		return w.rest(configPause, api)
 	}
 	w.r.paces.works(w.sender(), w.c.Now)
+	if api.Code == 40037 {
+		w.r.templates.forget(w.o.App)
+	}
+	if w.s.open() {
+		return w.unknown("refused when sent again")
+	}
 	switch api.Reaction() {
 	case wechat.ReactionLedger:
 		return w.noCredit(api)
@@ -215,9 +227,6 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 		return w.formIDRefused(api)
 	case wechat.ReactionRetired:
 		return w.refusedFor(StateFailed, "channel_retired", api)
-	}
-	if api.Code == 40037 {
-		w.r.templates.forget(w.o.App)
 	}
 	return w.refusedFor(StateFailed, "wechat", api)
 }
@@ -227,7 +236,7 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 	cause := strconv.Itoa(api.Code)
 	void := w.o.void(w.s, w.c.ID, cause)
 	if w.o.waitsOn() == w.s.Channel && (w.o.Expires == 0 || w.c.Now.UnixMilli() < w.o.Expires) {
-		w.s.Booked, w.s.First = 0, 0
+		w.s.Booked = 0
 		w.s.to(StateHeld, "wechat "+cause, w.c.Now, &api.Code)
 		m := view(w.c.ID, w.o, w.s)
 		return queue.ParkAgain(w.o.parkName(w.s.Channel), w.o.heldUntil(w.r.rules.Load()), w.s.note()).
@@ -244,6 +253,9 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 
 // refusedFor ends a message that is known not to have reached the user, unless another channel is left.
 func (w *sending) refusedFor(state, cause string, api *wechat.APIError) queue.Verdict {
+	if w.s.open() { // not known: an earlier call may have
+		return w.unknown(cause)
+	}
 	back := w.o.giveBack(w.s, w.c.ID)
 	w.r.returnFormID(w.o, w.s, w.c.ID)
 	var loud []queue.Job
@@ -265,18 +277,32 @@ func (w *sending) next() bool {
 	}
 	was := w.channel()
 	w.s.Channel++
-	w.s.First, w.s.Cred, w.s.CredUntil = 0, "", 0
+	w.s.Cred, w.s.CredUntil = "", 0
 	w.s.to(StateQueued, was+" did not reach the user", w.c.Now, w.s.Errcode)
 	return true
 }
 
-// unknown: the call left and no answer came. The credit stays reserved until WeChat's report or the deadline.
-func (w *sending) unknown(cause string) queue.Verdict {
-	if w.o.Retry && !w.s.Resent {
-		w.s.Resent = true
-		w.s.to(StateQueued, cause+", sent again as on_unknown asks", w.c.Now, w.s.Errcode)
+// unanswered: a call left, not before since, and what became of it is not known. It is made again where that is safe, or once
+// on the partner's word.
+func (w *sending) unanswered(cause string, since time.Time) queue.Verdict {
+	if w.s.Open == 0 {
+		w.s.Open = since.UnixMilli()
+	}
+	switch {
+	case w.expired():
+	case w.repeatable():
+		w.s.waits(cause+", sent again under the same client_msg_id", w.c.Now, w.s.Errcode)
+		return queue.Retry(backoff(w.c.Attempts), w.s.note(), cause)
+	case w.o.Retry && w.s.Resent == 0:
+		w.s.Resent = w.c.Now.UnixMilli()
+		w.s.waits(cause+", sent again as on_unknown asks", w.c.Now, w.s.Errcode)
 		return queue.Snooze(time.Second, w.s.note())
 	}
+	return w.unknown(cause)
+}
+
+// unknown: whether the user has the message is not known. The credit stays reserved until WeChat's report or the deadline.
+func (w *sending) unknown(cause string) queue.Verdict {
 	w.s.to(StateUnknown, cause, w.c.Now, w.s.Errcode)
 	m := view(w.c.ID, w.o, w.s)
 	w.r.observeMessage(&m, code(w.s), cause)

@@ -157,6 +157,7 @@ type dial struct {
 	mu    sync.Mutex
 	redis *miniredis.Miniredis
 	ahead time.Duration
+	still bool
 }
 
 func turn(t *testing.T, mr *miniredis.Miniredis) *dial {
@@ -173,7 +174,7 @@ func turn(t *testing.T, mr *miniredis.Miniredis) *dial {
 				return
 			case <-tick.C:
 				d.mu.Lock()
-				moved := d.ahead != 0 // until then it is on the system's clock, to the microsecond
+				moved := d.ahead != 0 && !d.still // until then it is on the system's clock, to the microsecond
 				d.mu.Unlock()
 				if moved {
 					d.set(0)
@@ -189,7 +190,16 @@ func (d *dial) set(more time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ahead += more
+	d.still = false
 	d.redis.SetTime(time.Now().Add(d.ahead))
+}
+
+// stand stops Redis' clock until it is moved.
+func (d *dial) stand() {
+	d.set(time.Millisecond)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.still = true
 }
 
 // later moves Redis' clock, and with it everything that waits.
