@@ -184,6 +184,10 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 			continue
 		}
 		seen[ch] = true
+		if app.Kind == wechat.KindOfficialAccount && ch != ChannelOATemplate && ch != ChannelCustomerService {
+			f.add("channel", ch+" is for mini-programs: an official account has oa_template and customer_service")
+			continue
+		}
 		part, err := req.forChannel(ch)
 		if err != nil {
 			return nil, err

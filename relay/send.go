@@ -80,11 +80,7 @@ func reasonOfRefusal(res queue.Result) string {
 }
 
 func (r *Relay) messageJob(rules *Rules, id string, o *order, s *story) queue.Job {
-	priority := o.Priority
-	if priority == "" {
-		priority = "normal"
-	}
-	job := queue.Job{ID: id, Lane: sendLane(o.App, priority), Serial: serialOf(o.App, o.OpenID), Body: encode(o), Note: s.note(),
+	job := queue.Job{ID: id, Lane: sendLane(o.App, o.Channels[s.Channel], o.Priority), Serial: serialOf(o.App, o.OpenID), Body: encode(o), Note: s.note(),
 		Tags: []string{partnerTag(o.Partner), userTag(o.App, o.OpenID)}, Keep: rules.KeepMessages}
 	if o.Due != 0 {
 		job.Due = time.UnixMilli(o.Due)
@@ -107,7 +103,19 @@ func (o *order) heldUntil(rules *Rules) time.Time {
 	return time.UnixMilli(o.Created).Add(rules.KeepMessages)
 }
 
-func sendLane(app, priority string) string { return laneSend + ":" + app + ":" + priority }
+// sendLane is where messages of an app wait that set out by a channel. Each priority is a group of its own, so that the
+// slots bulk fills are not those high needs; each channel a lane, so that one can rest alone. (Lanes named send:<app>:<priority>,
+// of older versions, are still worked on, by the group of normal.)
+func sendLane(app, channel, priority string) string {
+	group := laneSend
+	switch priority {
+	case "high":
+		group = laneSendHigh
+	case "bulk":
+		group = laneSendBulk
+	}
+	return group + ":" + app + ":" + channel
+}
 
 var priorities = []string{"high", "normal", "bulk"}
 

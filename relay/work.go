@@ -85,8 +85,12 @@ func (w *sending) granted() bool {
 func (w *sending) openFor() time.Duration { return w.c.Now.Sub(time.UnixMilli(w.s.Open)) }
 
 func (w *sending) call(ctx context.Context) queue.Verdict {
-	if wait := w.r.paces.admit(w.sender(), w.c.Now); wait > 0 {
-		return queue.Snooze(wait, w.s.note())
+	if stay := w.r.paces.admit(w.path(), w.c.Now); stay.wait > 0 {
+		w.s.waits(stay.why, w.c.Now, w.s.Errcode)
+		if stay.begins {
+			w.pause(w.path(), stay.wait)
+		}
+		return queue.Snooze(stay.wait, w.s.note())
 	}
 	if why, err := w.book(ctx); err != nil {
 		return queue.Snooze(time.Second, w.s.note())
@@ -106,7 +110,7 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	switch {
 	case err == nil:
 		w.s.Attempts++
-		w.r.paces.works(w.sender(), w.c.Now)
+		w.r.paces.works(w.path(), w.c.Now)
 		return w.sent(got, time.Since(start))
 	case errors.Is(err, wechat.ErrNotLeft):
 		return w.notLeft(ctx, err)
@@ -131,11 +135,13 @@ func (w *sending) notLeft(ctx context.Context, err error) queue.Verdict {
 	}
 	var api *wechat.APIError
 	if errors.As(err, &api) {
-		return w.rest(configPause, api)
+		w.s.answered(api.Code, api.Msg, api.RID)
+		return w.rest(w.path().whole(), configPause, "no_token", api)
 	}
 	if w.c.Attempts >= maxNotLeft {
 		return w.refusedFor(StateFailed, "wechat_unreachable", nil)
 	}
+	w.s.waits("not_left", w.c.Now, w.s.Errcode)
 	return queue.Retry(backoff(w.c.Attempts), w.s.note(), "not_left")
 }
 
@@ -158,6 +164,12 @@ func (w *sending) book(ctx context.Context) (why string, err error) {
 
 // sender is the app whose token is used.
 func (w *sending) sender() string { return w.o.sender(w.s.Channel) }
+
+func (w *sending) path() path { return path{w.sender(), w.channel()} }
+
+// ofOneAPI are the faults of an app that say nothing of its other APIs. The quotas (45009, 45011) are so too.
+// https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getapiquota
+var ofOneAPI = map[int]bool{48001: true, 43104: true}
 
 // body is what WeChat is given, with what only the moment of sending knows.
 func (w *sending) body(ctx context.Context) (json.RawMessage, error) {
@@ -204,16 +216,21 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	case wechat.ReactionRetry: // -1: nobody knows whether it was taken
 		return w.unanswered("wechat_busy", w.c.Now)
 	case wechat.ReactionSerial: // 43108: another send to this openid is under way somewhere else
+		w.s.waits("another send to this user is under way", w.c.Now, &api.Code)
 		return queue.Snooze(300*time.Millisecond+rand.N(700*time.Millisecond), w.s.note())
 	case wechat.ReactionQuotaMinute:
-		w.r.paces.refused(w.sender(), w.c.Now)
-		return w.rest(untilNext(w.c.Now, time.Minute), nil)
+		w.r.paces.refused(w.path(), w.c.Now)
+		return w.rest(w.path(), untilNext(w.c.Now, time.Minute), "WeChat takes no more this minute", nil)
 	case wechat.ReactionQuotaDay:
-		return w.rest(quotaPause, api)
+		return w.rest(w.path(), quotaPause, "WeChat takes no more today", api)
 	case wechat.ReactionConfig, wechat.ReactionToken, wechat.ReactionWait:
-		return w.rest(configPause, api)
+		at := w.path().whole()
+		if ofOneAPI[api.Code] {
+			at = w.path()
+		}
+		return w.rest(at, configPause, "the app needs its operator", api)
 	}
-	w.r.paces.works(w.sender(), w.c.Now)
+	w.r.paces.works(w.path(), w.c.Now)
 	if api.Code == 40037 {
 		w.r.templates.forget(w.o.App)
 	}
@@ -336,11 +353,12 @@ func code(s *story) int {
 	return *s.Errcode
 }
 
-// rest lets every lane of the message's app rest, since WeChat refuses the app and not the message; api is told to the
-// operator. The message waits and goes again: each end of a rest is a probe.
-func (w *sending) rest(d time.Duration, api *wechat.APIError) queue.Verdict {
-	if w.r.paces.rested(w.sender(), d, w.c.Now) && w.sender() == w.o.App { // an account that is at fault does not stop the mini-program
-		w.pause(d)
+// rest lets the lanes of an app, or of one channel of it, rest, since WeChat refuses all that goes there and not the message;
+// api is told to the operator. The message waits and goes again: each end of a rest is a probe.
+func (w *sending) rest(at path, d time.Duration, why string, api *wechat.APIError) queue.Verdict {
+	w.s.waits(why, w.c.Now, w.s.Errcode)
+	if w.r.paces.rested(at, d, why, w.c.Now) {
+		w.pause(at, d)
 	}
 	v := queue.Snooze(d, w.s.note())
 	if api != nil {
@@ -349,12 +367,22 @@ func (w *sending) rest(d time.Duration, api *wechat.APIError) queue.Verdict {
 	return v
 }
 
-func (w *sending) pause(d time.Duration) {
+// pause keeps the lanes of a path from being claimed. An account that is at fault does not stop the mini-program for which it
+// sends, nor does a channel those that stand in another one's lane.
+func (w *sending) pause(at path, d time.Duration) {
+	if at.app != w.o.App {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	for _, p := range priorities {
-		if err := w.r.q.Pause(ctx, sendLane(w.o.App, p), d); err != nil {
-			w.r.log.Warn("lane not paused", zap.String("app", w.o.App), zap.Error(err))
+		for _, ch := range channels {
+			if at.channel != "" && at.channel != ch {
+				continue
+			}
+			if err := w.r.q.Pause(ctx, sendLane(at.app, ch, p), d); err != nil {
+				w.r.log.Warn("lane not paused", zap.String("app", at.app), zap.Error(err))
+			}
 		}
 	}
 }

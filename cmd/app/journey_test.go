@@ -70,7 +70,9 @@ func newWorld(t *testing.T, w wish) *world {
 		w.sim(&so)
 	}
 	world := &world{t: t, ctx: ctx}
-	so.Clock = func() time.Time { return time.Now().Add(time.Duration(world.ahead.Load())) }
+	if so.Clock == nil {
+		so.Clock = func() time.Time { return time.Now().Add(time.Duration(world.ahead.Load())) }
+	}
 	sim := wechatsim.New(so)
 	t.Cleanup(sim.Close)
 	wx := httptest.NewServer(sim)

@@ -130,13 +130,13 @@ func TestOneProbeForAll(t *testing.T) {
 	for i := range users {
 		w.send(202, order(w.granted("u"+strconv.Itoa(i), 1), nil))
 	}
-	before, rests := w.sim.Count("call:"+sendPath), w.redis.HGet("wx:{s00}:p", "send:shop:normal")
+	before, rests := w.sim.Count("call:"+sendPath), w.redis.HGet("wx:{s00}:p", "send:shop:subscribe")
 	w.later(31 * time.Second)
 	if err := w.until(func() bool { return w.sim.Count("call:"+sendPath) > before }); err != nil {
 		t.Fatal("no probe")
 	}
 	// The probe was refused, so the lanes rest again; whatever had been claimed with it waits.
-	if err := w.until(func() bool { return w.redis.HGet("wx:{s00}:p", "send:shop:normal") != rests }); err != nil {
+	if err := w.until(func() bool { return w.redis.HGet("wx:{s00}:p", "send:shop:subscribe") != rests }); err != nil {
 		t.Fatal("the lane does not rest")
 	}
 	if n := w.sim.Count("call:"+sendPath) - before; n > 2 {
