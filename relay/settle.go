@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,18 +13,20 @@ import (
 	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
-// A receipt may come before the answer to its own send. It then waits for the message to learn its msgid; past this
-// patience it belongs to a send that was not ours.
-const receiptPatience = 3 * time.Minute
+// receiptPatience is how long a receipt looks for its message; past it, it belongs to a send that was not ours. It may come
+// before the answer to its own send, and after a sender's death the message is not open before the lease has lapsed and
+// somebody has looked.
+func (r *Relay) receiptPatience() time.Duration { return max(3*time.Minute, 2*r.q.Lease()) }
 
-func receiptPause(waited time.Duration) time.Duration {
+// receiptPause is how long a receipt waits before it looks again: often enough to find an open send before its deadline.
+func (r *Relay) receiptPause(waited time.Duration) time.Duration {
 	switch {
 	case waited < 2*time.Second:
 		return 100 * time.Millisecond
 	case waited < 10*time.Second:
-		return time.Second
+		return min(time.Second, r.rules.Load().UnknownDeadline/3)
 	}
-	return 10 * time.Second
+	return min(10*time.Second, r.rules.Load().UnknownDeadline/3)
 }
 
 // receipt is WeChat's report about one send.
@@ -32,6 +35,7 @@ type receipt struct {
 	template, msgid string
 	ok              bool
 	status          string
+	code            *int // WeChat's ErrorCode of a failure, where it gives one
 }
 
 func receiptsOf(ev *callback.Event) []receipt {
@@ -40,8 +44,12 @@ func receiptsOf(ev *callback.Event) []receipt {
 	}
 	out := make([]receipt, 0, len(ev.Subscribes))
 	for _, s := range ev.Subscribes {
-		out = append(out, receipt{channel: ChannelSubscribe, template: s.TemplateID, msgid: s.MsgID, status: s.ErrorStatus,
-			ok: (s.ErrorCode == "" || s.ErrorCode == "0") && !strings.HasPrefix(strings.ToLower(s.ErrorStatus), "fail")})
+		rc := receipt{channel: ChannelSubscribe, template: s.TemplateID, msgid: s.MsgID, status: s.ErrorStatus,
+			ok: (s.ErrorCode == "" || s.ErrorCode == "0") && !strings.HasPrefix(strings.ToLower(s.ErrorStatus), "fail")}
+		if code, err := strconv.Atoi(s.ErrorCode); err == nil && code != 0 {
+			rc.code = &code
+		}
+		out = append(out, rc)
 	}
 	return out
 }
@@ -148,9 +156,12 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 		state, cause := StateDelivered, "wechat_report"
 		if !rc.ok {
 			state, cause = StateFailed, "wechat_report: "+rc.status
+			s.Errcode, s.Errmsg, s.RID = rc.code, rc.status, ""
+		} else if open { // it was taken, whatever was said to a repeat
+			s.silent()
 		}
 		s.MsgID, s.Open = rc.msgid, 0
-		s.to(state, cause, now, nil)
+		s.to(state, cause, now, rc.code)
 		m := view(id, &o, &s)
 		ch := queue.Change{Shard: shard, Edit: &queue.Edit{ID: id, Version: rec.Version, Note: s.note(), To: queue.Stay},
 			Jobs: r.tellMessage(shard, m, o.Partner, now)}
@@ -166,7 +177,7 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 			continue
 		}
 		if err == nil {
-			r.observeMessage(&m, 0, cause)
+			r.observeMessage(&m, code(&s), cause)
 		}
 		if errors.Is(err, queue.ErrNotFound) {
 			return nil

@@ -20,7 +20,6 @@ const (
 	configPause  = 30 * time.Second // how long a misconfigured app rests before a message probes it
 	quotaPause   = time.Minute      // how long one rests whose day is used up; an operator may clear the quota any time
 	sameForWords = 9 * time.Minute  // WeChat knows a client_msg_id again for 10 minutes: a repeat is safe until then
-	alertSilence = time.Hour        // the same fault of the same app is told once in this time
 )
 
 // sendOne makes one call to WeChat for one message, and turns its answer into a verdict that carries every consequence.
@@ -95,12 +94,12 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	if why, err := w.book(ctx); err != nil {
 		return queue.Snooze(time.Second, w.s.note())
 	} else if why != "" {
-		return w.refusedFor(StateRefused, why, nil)
+		return w.refusedFor(StateRefused, why)
 	}
 	body, err := w.body(ctx)
 	switch {
 	case errors.Is(err, binding.ErrEmpty):
-		return w.refusedFor(StateFailed, "no_form_id", nil)
+		return w.refusedFor(StateFailed, "no_form_id")
 	case err != nil:
 		return queue.Snooze(time.Second, w.s.note())
 	}
@@ -124,7 +123,7 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	}
 	// The app left the config, or the body cannot be sent as it is: nothing left, and it never will.
 	w.r.log.Error("send not possible", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Error(err))
-	return w.refusedFor(StateFailed, "not_possible", nil)
+	return w.refusedFor(StateFailed, "not_possible")
 }
 
 // notLeft: WeChat cannot have it, so it is tried again. When there is no token because the operator must act, the app's
@@ -139,7 +138,7 @@ func (w *sending) notLeft(ctx context.Context, err error) queue.Verdict {
 		return w.rest(w.path().whole(), configPause, "no_token", api)
 	}
 	if w.c.Attempts >= maxNotLeft {
-		return w.refusedFor(StateFailed, "wechat_unreachable", nil)
+		return w.refusedFor(StateFailed, "wechat_unreachable")
 	}
 	w.s.waits("not_left", w.c.Now, w.s.Errcode)
 	return queue.Retry(backoff(w.c.Attempts), w.s.note(), "not_left")
@@ -234,6 +233,10 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	if api.Code == 40037 {
 		w.r.templates.forget(w.o.App)
 	}
+	if api.Reaction() == wechat.ReactionUnknown {
+		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
+		w.r.alert(w.sender(), api, w.c.Now)
+	}
 	if w.s.open() {
 		return w.unknown("refused when sent again")
 	}
@@ -243,9 +246,9 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	case wechat.ReactionFormID:
 		return w.formIDRefused(api)
 	case wechat.ReactionRetired:
-		return w.refusedFor(StateFailed, "channel_retired", api)
+		return w.refusedFor(StateFailed, "channel_retired")
 	}
-	return w.refusedFor(StateFailed, "wechat", api)
+	return w.refusedFor(StateFailed, "wechat")
 }
 
 // noCredit: 43101. The line's free credits are worth nothing; a message that may wait goes back to waiting.
@@ -269,22 +272,17 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 }
 
 // refusedFor ends a message that is known not to have reached the user, unless another channel is left.
-func (w *sending) refusedFor(state, cause string, api *wechat.APIError) queue.Verdict {
+func (w *sending) refusedFor(state, cause string) queue.Verdict {
 	if w.s.open() { // not known: an earlier call may have
 		return w.unknown(cause)
 	}
 	back := w.o.giveBack(w.s, w.c.ID)
 	w.r.returnFormID(w.o, w.s, w.c.ID)
-	var loud []queue.Job
-	if api != nil && wechat.Lookup(api.Code).Reaction == wechat.ReactionUnknown {
-		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
-		loud = w.r.alert(w.shard, w.sender(), api, w.c.Now)
-	}
 	if w.next() {
-		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back, Jobs: loud})
+		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back})
 	}
 	w.s.to(state, cause, w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Moves: back, Jobs: loud}, code(w.s))
+	return w.done(queue.Change{Moves: back}, code(w.s))
 }
 
 // next steps to the next channel of the chain.
@@ -360,11 +358,10 @@ func (w *sending) rest(at path, d time.Duration, why string, api *wechat.APIErro
 	if w.r.paces.rested(at, d, why, w.c.Now) {
 		w.pause(at, d)
 	}
-	v := queue.Snooze(d, w.s.note())
 	if api != nil {
-		v = v.With(queue.Change{Jobs: w.r.alert(w.shard, w.sender(), api, w.c.Now)})
+		w.r.alert(w.sender(), api, w.c.Now)
 	}
-	return v
+	return queue.Snooze(d, w.s.note())
 }
 
 // pause keeps the lanes of a path from being claimed. An account that is at fault does not stop the mini-program for which it
@@ -385,18 +382,6 @@ func (w *sending) pause(at path, d time.Duration) {
 			}
 		}
 	}
-}
-
-// alert tells an app's partners and the log what its operator must do; deliveries of the same alert share a name, so that
-// replicas and retries tell it once in alertSilence.
-func (r *Relay) alert(shard int, app string, api *wechat.APIError, now time.Time) []queue.Job {
-	if !r.alerts.first(app, api.Code, now) {
-		return nil
-	}
-	e := wechat.Lookup(api.Code)
-	r.log.Error("app needs its operator", zap.String("app", app), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID), zap.String("cure", api.Cure()))
-	return r.tell(telling{shard: shard, app: app, typ: EventAlert, at: now, data: Alert{App: app, Errcode: &api.Code, Errmsg: some(api.Msg),
-		RID: some(api.RID), Meaning: e.Meaning, MeaningZH: e.MeaningZH, Cure: api.Cure(), CureZH: api.CureZH()}})
 }
 
 func backoff(attempts int) time.Duration {

@@ -196,6 +196,13 @@ func (d *dial) set(more time.Duration) {
 	d.redis.SetTime(time.Now().Add(d.ahead))
 }
 
+// now is the time by Redis' clock, unless it stands.
+func (d *dial) now() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Now().Add(d.ahead)
+}
+
 // stand stops Redis' clock until it is moved.
 func (d *dial) stand() {
 	d.set(time.Millisecond)
