@@ -50,7 +50,7 @@ func TestWaitingForAnotherSendIsExplained(t *testing.T) {
 
 // Messages wait while the token endpoint refuses the app, say so, and go when it does no more.
 func TestWaitingForATokenIsExplained(t *testing.T) {
-	w := newWorld(t, wish{})
+	w := newWorld(t, wish{config: patient})
 	ann, bob := w.granted("ann", 1), w.granted("bob", 1)
 	lift := w.sim.Force(wechatsim.Forced{Mood: wechatsim.Refuse, Path: "/cgi-bin/stable_token", Errcode: 40164, Errmsg: "invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist", Times: -1})
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.TokenDies, Path: "subscribe/send"})
@@ -69,8 +69,7 @@ func TestWaitingForATokenIsExplained(t *testing.T) {
 		t.Errorf("told %d times", n)
 	}
 	lift()
-	if err := w.until(func() bool {
-		w.later(31 * time.Second)
+	if err := w.overRests(func() bool {
 		return w.message(ids[0]).State == "delivered" && w.message(ids[1]).State == "delivered"
 	}); err != nil {
 		t.Fatalf("it does not go on: %+v", w.message(ids[0]))
@@ -121,21 +120,15 @@ func (w *world) replica() *app.App {
 
 // A fault is told once an hour, whoever meets it: users of all shards, two replicas, the process after a restart.
 func TestAnAlertIsToldOnce(t *testing.T) {
-	w := newWorld(t, wish{})
+	w := newWorld(t, wish{config: patient})
 	w.refuse(48001, -1)
 	w.replica()
 	began := w.dial.now()
 	meet := func(rounds int) { // the fault, each time after a rest
 		calls := func() int64 { return w.sim.Count("call:" + sendPath) }
 		for range rounds {
-			before, moved := calls(), time.Time{}
-			if err := w.until(func() bool {
-				if time.Since(moved) > time.Second { // a rest may have begun after the last look at the clock
-					w.later(31 * time.Second)
-					moved = time.Now()
-				}
-				return calls() > before
-			}); err != nil {
+			before := calls()
+			if err := w.overRests(func() bool { return calls() > before }); err != nil {
 				t.Fatal("no probe")
 			}
 		}
@@ -152,7 +145,7 @@ func TestAnAlertIsToldOnce(t *testing.T) {
 		t.Errorf("told %d times within %v", n, w.dial.now().Sub(began))
 	}
 	w.later(time.Hour)
-	if err := w.until(func() bool { w.later(31 * time.Second); return w.countTold("app.alert") == 2 }); err != nil {
+	if err := w.overRests(func() bool { return w.countTold("app.alert") == 2 }); err != nil {
 		t.Errorf("after an hour told %d times", w.countTold("app.alert"))
 	}
 }

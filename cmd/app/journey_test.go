@@ -357,6 +357,22 @@ func (w *world) until(so func() bool) error {
 	return nil
 }
 
+// patient keeps what is in hand in hand while a journey moves the clock about: a lease lapses by Redis' clock.
+const patient = "queue: {lease: 10m}"
+
+// overRests moves the clock on by one rest of an app, and again each second, until it is so: another rest may have begun after
+// the last look at the clock.
+func (w *world) overRests(so func() bool) error {
+	var moved time.Time
+	return w.until(func() bool {
+		if time.Since(moved) > time.Second {
+			w.later(31 * time.Second)
+			moved = time.Now()
+		}
+		return so()
+	})
+}
+
 // settled waits until every push the platform made had its end.
 func (w *world) settled() {
 	w.t.Helper()

@@ -68,7 +68,7 @@ func TestTheRateAdaptsToTheMinuteQuota(t *testing.T) {
 	const quota, users = 20, 45
 	var minutes atomic.Int64
 	began := time.Now()
-	w := newWorld(t, wish{sim: func(o *wechatsim.Options) {
+	w := newWorld(t, wish{config: patient, sim: func(o *wechatsim.Options) {
 		o.Apps[0].Limits = map[string]wechatsim.Limit{sendPath: {PerMinute: quota}}
 		o.Clock = func() time.Time { return began.Add(time.Duration(minutes.Load()) * time.Minute) }
 	}})
