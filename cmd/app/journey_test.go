@@ -73,7 +73,11 @@ func newWorld(t *testing.T, w wish) *world {
 	if so.Clock == nil {
 		so.Clock = func() time.Time { return time.Now().Add(time.Duration(world.ahead.Load())) }
 	}
+	so.Seed, so.Calm = temperOf(t, so.Seed)
 	sim := wechatsim.New(so)
+	if moods := tempers[temper(t)]; !so.Calm {
+		sim.SetMoods(moods)
+	}
 	t.Cleanup(sim.Close)
 	wx := httptest.NewServer(sim)
 	t.Cleanup(wx.Close)

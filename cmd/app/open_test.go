@@ -1,9 +1,11 @@
 package app_test
 
 import (
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/wxrelay/wxrelay/cmd/wxsim/partnersim"
 	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
 )
 
@@ -171,4 +173,95 @@ func TestAReportDuringTheRepeatsOfAnOfficialMessage(t *testing.T) {
 	if got := w.toldOf(m.ID, "message.delivered"); got.Attempts != 1 {
 		t.Errorf("%+v", got)
 	}
+}
+
+// Two open sends of one line and two reports: which is whose cannot be known, so neither is claimed to be delivered, and both
+// end at their deadline with their credits gone.
+func TestTwoOpenSendsAreNotGuessedAt(t *testing.T) {
+	w := newWorld(t, wish{config: patient})
+	ann := w.granted("ann", 3)
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: "subscribe/send", Times: 2})
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Reorder, Path: "subscribe_msg_sent_event", Delay: 3 * time.Second, Times: 2})
+	var ids []string
+	for range 2 {
+		id := w.send(202, order(ann, nil)).Message().ID
+		w.toldOf(id, "message.unknown")
+		ids = append(ids, id)
+	}
+	w.settled()
+	if err := w.until(func() bool { return w.reports() == 2 }); err != nil {
+		t.Fatal(err)
+	}
+	w.wantLine(ann, tOrder, 1, 2, "accepted")
+	w.later(16 * time.Minute)
+	w.wantLine(ann, tOrder, 1, 0, "accepted")
+	for _, id := range ids {
+		if got := w.message(id); got.State != "unknown" || got.MsgID != nil {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// reports counts WeChat's reports about sends that the partner heard of.
+func (w *world) reports() (n int) {
+	for _, e := range w.partner.Events() {
+		var p struct{ Event *string }
+		if e.Type == "push.received" && e.Into(&p) == nil && p.Event != nil && *p.Event == "subscribe_msg_sent_event" {
+			n++
+		}
+	}
+	return n
+}
+
+// customer_service has no report: an open send ends at its deadline, and counts as one of the five.
+func TestAnOpenCustomerServiceMessage(t *testing.T) {
+	w := newWorld(t, wish{config: patient})
+	ann := w.sim.User("shop", "ann")
+	w.says(ann)
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: "custom/send"})
+	m := w.send(202, text(ann, "hello", nil)).Message()
+	w.staysUnknown(m.ID, ann, 1)
+	for range 4 {
+		w.toldOf(w.send(202, text(ann, "again", nil)).Message().ID, "message.sent")
+	}
+	w.send(409, text(ann, "a sixth", nil))
+}
+
+// A scheduled message whose time and end passed while nobody was there expires, and gives its credit back.
+func TestAScheduledMessageExpires(t *testing.T) {
+	w := newWorld(t, wish{})
+	ann := w.granted("ann", 1)
+	m := w.send(202, order(ann, map[string]any{"send_at": inFuture(time.Hour), "expires_at": inFuture(2 * time.Hour)})).Message()
+	w.stop()
+	w.later(3 * time.Hour)
+	w.start()
+	w.toldOf(m.ID, "message.expired")
+	w.wantLine(ann, tOrder, 1, 0, "accepted")
+	if n := len(w.sim.Sends()); n != 0 {
+		t.Errorf("sent %d times", n)
+	}
+}
+
+// One send of a user at a time, over all replicas.
+func TestOneSendOfAUserAtATimeOverReplicas(t *testing.T) {
+	w := newWorld(t, wish{})
+	const n = 8
+	ann := w.granted("ann", n)
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Slow, Path: "subscribe/send", Times: n, Delay: 40 * time.Millisecond})
+	other := &partnersim.Client{Base: "http://" + w.replica().PublicAddr(), Partner: "orders", Secret: whsec}
+	var sends sync.WaitGroup
+	for i := range n {
+		sends.Go(func() {
+			a, err := []*partnersim.Client{w.client, other}[i%2].Send(w.ctx, "", order(ann, map[string]any{"priority": []string{"high", "normal", "bulk"}[i%3]}))
+			if err != nil || a.Status != 202 {
+				t.Errorf("%v %+v", err, a)
+			}
+		})
+	}
+	sends.Wait()
+	w.received(ann, n)
+	if refused := w.sim.Count("errcode:43108"); refused != 0 {
+		t.Errorf("two sends of one user at once: 43108 came %d times", refused)
+	}
+	w.wantLine(ann, tOrder, 0, 0, "accepted")
 }
