@@ -170,15 +170,15 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			if since == 0 {
 				since = c.Now.UnixMilli()
 			}
-			if waited := c.Now.Sub(time.UnixMilli(since)); err != nil || waited < receiptPatience {
-				return queue.Snooze(receiptPause(c.Now.Sub(time.UnixMilli(since))), encode(pushNote{Told: true, Since: since})).With(queue.Change{Jobs: jobs})
+			if waited := c.Now.Sub(time.UnixMilli(since)); err != nil || waited < r.receiptPatience() {
+				return queue.Snooze(r.receiptPause(c.Now.Sub(time.UnixMilli(since))), encode(pushNote{Told: true, Since: since})).With(queue.Change{Jobs: jobs})
 			}
 			r.log.Info("receipt of a message we did not send", zap.String("app", app), zap.String("openid", ShortID(ev.OpenID)))
 			moves = r.elsewhere(app, &ev, c.ID, foreign, c.Now)
 		}
 	case wxFollow:
 		if a, _ := r.App(app); a.Kind == wechat.KindOfficialAccount {
-			if err := r.meet(ctx, app, ev.OpenID); err != nil && c.Now.Sub(c.Created) < receiptPatience {
+			if err := r.meet(ctx, app, ev.OpenID); err != nil && c.Now.Sub(c.Created) < r.receiptPatience() {
 				return queue.Snooze(5*time.Second, encode(pushNote{Told: true, Since: note.Since})).With(queue.Change{Jobs: jobs})
 			}
 		}

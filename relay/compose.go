@@ -16,6 +16,7 @@ import (
 
 	"github.com/wxrelay/wxrelay/relay/binding"
 	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
 // Channels by which a message may go.
@@ -184,6 +185,10 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 			continue
 		}
 		seen[ch] = true
+		if app.Kind == wechat.KindOfficialAccount && ch != ChannelOATemplate && ch != ChannelCustomerService {
+			f.add("channel", ch+" is for mini-programs: an official account has oa_template and customer_service")
+			continue
+		}
 		part, err := req.forChannel(ch)
 		if err != nil {
 			return nil, err

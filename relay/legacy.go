@@ -47,7 +47,7 @@ func (w *sending) withFormID(ctx context.Context, raw json.RawMessage) (json.Raw
 // formIDRefused: 41028 soon after a payment passes with time; otherwise the credential is bad, and the next one is taken.
 func (w *sending) formIDRefused(api *wechat.APIError) queue.Verdict {
 	if w.s.Cred == "" { // the message brought its own
-		return w.refusedFor(StateFailed, "wechat", api)
+		return w.refusedFor(StateFailed, "wechat")
 	}
 	added := time.UnixMilli(w.s.CredUntil).Add(-credentialLife)
 	if api.Code == 41028 && w.s.Cred == string(binding.PrepayID) && w.c.Now.Sub(added) < prepaySettles {

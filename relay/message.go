@@ -85,14 +85,14 @@ type story struct {
 	State    string
 	Channel  int   // index into order.Channels: where in the chain it stands
 	Booked   int   // 1 + index of the channel whose credit was asked for; 0 = none
-	First    int64 // when the present channel was first called, Unix milliseconds
+	Open     int64 // since when a call may be with WeChat whose outcome is not known, Unix milliseconds; 0 = none
 	MsgID    string
 	Errcode  *int
 	Errmsg   string
 	RID      string
 	Attempts int   // calls that left for WeChat
 	Lapses   int   // reclaims already reckoned with
-	Resent   bool  // an unknown send was repeated, once, on the partner's word
+	Resent   int64 // when the partner's word to repeat an open call was taken, Unix milliseconds; 0 = not yet
 	At       int64 // last change, Unix milliseconds
 	Steps    []step
 	// Legacy template messages: the kind of credential in use, and when it ends (Unix milliseconds).
@@ -118,6 +118,23 @@ func (s *story) to(state, cause string, at time.Time, errcode *int) {
 	}
 	s.Steps = append(s.Steps, step{At: at.UnixMilli(), State: state, Cause: cause, Errcode: errcode})
 }
+
+// open tells whether the user may have the message although no answer says so (R-2): then it is not cancelled, does not
+// expire, wait for another credit or go by another channel, and no refusal of a repeat ends it.
+func (s *story) open() bool { return s.Open != 0 || s.State == StateUnknown }
+
+// waits writes down why a message waits, once for each cause since it was queued.
+func (s *story) waits(cause string, at time.Time, errcode *int) {
+	for i := len(s.Steps) - 1; i >= 0 && s.Steps[i].State == StateQueued; i-- {
+		if s.Steps[i].Cause == cause {
+			return
+		}
+	}
+	s.to(StateQueued, cause, at, errcode)
+}
+
+// silent: no words came with the last call.
+func (s *story) silent() { s.Errcode, s.Errmsg, s.RID = nil, "", "" }
 
 // answered keeps WeChat's words.
 func (s *story) answered(code int, msg, rid string) {
@@ -153,7 +170,8 @@ func view(id string, o *order, s *story) Message {
 	return m
 }
 
-// viewRecord shows a stored message; one in a worker's hands is `sending`, a scheduled one that fell due is `queued`.
+// viewRecord shows a stored message; one in a worker's hands or on its way is `sending`, a scheduled one that fell due is
+// `queued`.
 func viewRecord(rec queue.Record) (Message, *order, error) {
 	o, s, err := read(rec.Body, rec.Note)
 	if err != nil {
@@ -161,7 +179,8 @@ func viewRecord(rec queue.Record) (Message, *order, error) {
 	}
 	m := view(rec.ID, &o, &s)
 	switch {
-	case rec.State == "leased" && (s.State == StateQueued || s.State == StateScheduled || s.State == StateHeld):
+	case rec.State == "leased" && (s.State == StateQueued || s.State == StateScheduled || s.State == StateHeld),
+		s.open() && s.State == StateQueued:
 		m.State = StateSending
 	case rec.State == "ready" && s.State == StateScheduled:
 		m.State = StateQueued

@@ -82,14 +82,14 @@ func (s *story) note() []byte {
 	p.text(s.State)
 	p.num(int64(s.Channel))
 	p.num(int64(s.Booked))
-	p.num(s.First)
+	p.num(s.Open)
 	p.text(s.MsgID)
 	p.code(s.Errcode)
 	p.text(s.Errmsg)
 	p.text(s.RID)
 	p.num(int64(s.Attempts))
 	p.num(int64(s.Lapses))
-	p.flag(s.Resent)
+	p.num(s.Resent)
 	p.num(s.At)
 	p.num(int64(len(s.Steps)))
 	for i := range s.Steps {
@@ -109,9 +109,9 @@ func (s *story) unpack(b []byte) error {
 	if err != nil {
 		return err
 	}
-	s.State, s.Channel, s.Booked, s.First = u.text(), int(u.num()), int(u.num()), u.num()
+	s.State, s.Channel, s.Booked, s.Open = u.text(), int(u.num()), int(u.num()), u.num()
 	s.MsgID, s.Errcode, s.Errmsg, s.RID = u.text(), u.code(), u.text(), u.text()
-	s.Attempts, s.Lapses, s.Resent, s.At = int(u.num()), int(u.num()), u.flag(), u.num()
+	s.Attempts, s.Lapses, s.Resent, s.At = int(u.num()), int(u.num()), u.num(), u.num()
 	n := u.count()
 	s.Steps = make([]step, n, n+4) // room for what is about to happen
 	for i := range s.Steps {

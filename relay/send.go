@@ -142,11 +142,7 @@ func refusalOf(res queue.Result) (reason string, wait time.Duration) {
 }
 
 func (r *Relay) messageJob(rules *Rules, id string, o *order, s *story) queue.Job {
-	priority := o.Priority
-	if priority == "" {
-		priority = "normal"
-	}
-	job := queue.Job{ID: id, Lane: sendLane(o.App, priority), Serial: serialOf(o.App, o.OpenID), Body: o.pack(), Note: s.note(),
+	job := queue.Job{ID: id, Lane: sendLane(o.App, o.Channels[s.Channel], o.Priority), Serial: serialOf(o.App, o.OpenID), Body: o.pack(), Note: s.note(),
 		Tags: []string{partnerTag(o.Partner), userTag(o.App, o.OpenID)}, Keep: max(rules.KeepMessages, webhook.Remembered)}
 	if o.Due != 0 {
 		job.Due = time.UnixMilli(o.Due)
@@ -169,7 +165,19 @@ func (o *order) heldUntil(rules *Rules) time.Time {
 	return time.UnixMilli(o.Created).Add(rules.KeepMessages)
 }
 
-func sendLane(app, priority string) string { return laneSend + ":" + app + ":" + priority }
+// sendLane is where messages of an app wait that set out by a channel. Each priority is a group of its own, so that the
+// slots bulk fills are not those high needs; each channel a lane, so that one can rest alone. (Lanes named send:<app>:<priority>,
+// of older versions, are still worked on, by the group of normal.)
+func sendLane(app, channel, priority string) string {
+	group := laneSend
+	switch priority {
+	case "high":
+		group = laneSendHigh
+	case "bulk":
+		group = laneSendBulk
+	}
+	return group + ":" + app + ":" + channel
+}
 
 var priorities = []string{"high", "normal", "bulk"}
 
@@ -230,7 +238,7 @@ func (r *Relay) Cancel(ctx context.Context, partner, id string) (Message, error)
 		if err != nil {
 			return Message{}, err
 		}
-		if rec.State == "leased" || s.State != StateScheduled && s.State != StateHeld && s.State != StateQueued {
+		if rec.State == "leased" || s.open() || s.State != StateScheduled && s.State != StateHeld && s.State != StateQueued {
 			return Message{}, ErrTooLate
 		}
 		shard, err := queue.ShardOf(id)

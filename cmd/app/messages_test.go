@@ -2,10 +2,8 @@ package app_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/url"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -313,49 +311,4 @@ func TestTheWholeStory(t *testing.T) {
 	if !slices.Equal(states, []string{"queued", "sent", "delivered"}) {
 		t.Errorf("%v", states)
 	}
-}
-
-// A backlog of bulk does not stand before a high one: at most what is in hand goes before it.
-func TestHighIsNotDelayedByBulk(t *testing.T) {
-	w := newWorld(t, wish{events: `"app.alert"`})
-	const backlog, latency, probes = 1500, 250 * time.Millisecond, 4
-	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Slow, Path: "subscribe/send", Times: -1, Delay: latency})
-	urgent := func(i int) time.Duration {
-		openid := w.granted("vip"+strconv.Itoa(i), 1)
-		started := time.Now()
-		w.send(202, order(openid, map[string]any{"priority": "high"}))
-		w.received(openid, 1)
-		return time.Since(started)
-	}
-	var idle, loaded []time.Duration
-	for i := range probes {
-		idle = append(idle, urgent(i))
-	}
-	due := inFuture(time.Hour) // so that none leaves before all are there
-	for at := 0; at < backlog; at += 500 {
-		batch := make([]any, 500)
-		for i := range batch {
-			batch[i] = order(w.sim.User("shop", fmt.Sprintf("bulk%d", at+i)), map[string]any{"priority": "bulk", "no_credit": "try", "send_at": due})
-		}
-		if a, err := w.client.SendBatch(w.ctx, "", batch); err != nil || a.Status != 200 {
-			t.Fatalf("%v %+v", err, a)
-		}
-	}
-	w.later(time.Hour + time.Second)
-	for i := range probes {
-		before := len(w.sim.Sends())
-		loaded = append(loaded, urgent(100+i))
-		if between := len(w.sim.Sends()) - before; between > 600 {
-			t.Errorf("%d others went between a high message's grant and its arrival, of a backlog of %d", between, backlog-before)
-		}
-		if i == 0 && before > backlog/2 {
-			t.Fatalf("of a backlog of %d there are %d left", backlog, backlog-before)
-		}
-	}
-	slices.Sort(idle)
-	slices.Sort(loaded)
-	if i, l := idle[len(idle)/2], loaded[len(loaded)/2]; l > 2*i {
-		t.Errorf("high takes %v behind a backlog, %v without", l, i)
-	}
-	t.Logf("idle: median %v, worst %v; under load: median %v, worst %v", idle[len(idle)/2], idle[len(idle)-1], loaded[len(loaded)/2], loaded[len(loaded)-1])
 }

@@ -113,11 +113,11 @@ func TestOfficialAccountRepeatsSafely(t *testing.T) {
 		w := newsWorld(t)
 		w.sim.Force(wechatsim.Forced{Mood: wechatsim.CutBefore, Path: "template/send", Times: -1})
 		m := w.send(202, news(map[string]any{"openid": w.sim.User("news", "ann")}, nil)).Message()
-		if err := w.until(func() bool {
-			w.later(time.Minute)
-			return w.message(m.ID).State == "unknown"
-		}); err != nil {
-			t.Fatalf("%+v", w.message(m.ID))
+		for n := 1; w.message(m.ID).State != "unknown"; n++ {
+			if err := w.until(func() bool { got := w.message(m.ID); return got.Attempts >= n || got.State == "unknown" }); err != nil {
+				t.Fatalf("%+v", w.message(m.ID))
+			}
+			w.later(90 * time.Second)
 		}
 		tries := len(w.sim.Sends())
 		w.toldOf(m.ID, "message.unknown")
