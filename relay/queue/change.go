@@ -7,11 +7,25 @@ type Change struct {
 	Shard   int
 	Once    string        // name taken already: nothing happens, ErrTaken
 	OnceFor time.Duration // how long the name stays taken, default 24 h
+	Behind  string        // while a job is parked under this name the moves are not asked and count as refused; the reply is Behind
 	Moves   []Move        // riders, in order; the first refusal stops the change
 	Jobs    []Job         // put
 	Refused []Job         // put instead of Jobs when a move refused
 	Names   []Name
 	Edit    *Edit // steers one job that is not in hand
+	Room    *Room // of the one job that Refused parks; not with a verdict
+}
+
+// Behind is the reply of a change that was refused because others wait before it.
+const Behind = "behind"
+
+// Room bounds who waits. It is looked at when Refused jobs are put, before anything is.
+type Room struct {
+	Crowd string // the job is counted under this name, over all park names
+	Most  int    // so many of the crowd may be parked; with the job more: nothing happens, ErrFull
+	// Key: jobs parked under the same name with the same key give way. They are due at once, with the note they were parked
+	// with, and named in Result.Replaced. "" = none.
+	Key string
 }
 
 // Move asks a rider.
@@ -64,7 +78,8 @@ const (
 
 // Result is what a Change answered.
 type Result struct {
-	Err     error
-	Refused bool     // a move refused; Refused jobs were put, nothing else
-	Replies []string // one per move asked; on refusal the refusing one's is the last
+	Err      error
+	Refused  bool     // a move refused; Refused jobs were put, nothing else
+	Replies  []string // one per move asked; on refusal the refusing one's is the last
+	Replaced []string // ids of the jobs that gave way, see Room.Key
 }

@@ -236,6 +236,9 @@ func (it *item) answer(text string) (rest string, err error) {
 	case 'K', 'S', 'A', 'W':
 	case 'R':
 		it.res.Refused = true
+	case 'P': // refused, and behind the replies the ids of those that gave way
+		n := len(replies) - 1
+		it.res = Result{Refused: true, Replies: replies[:n:n], Replaced: strings.Split(replies[n], " ")}
 	case 'E':
 		it.res = Result{Err: fmt.Errorf("%w: %s", ErrRider, strings.Join(replies, ""))}
 	default:
@@ -247,4 +250,4 @@ func (it *item) answer(text string) (rest string, err error) {
 	return rest, nil
 }
 
-var codes = map[byte]error{'T': ErrTaken, 'X': ErrExists, 'V': ErrStale, 'H': ErrInHand, 'N': ErrNotFound}
+var codes = map[byte]error{'T': ErrTaken, 'X': ErrExists, 'V': ErrStale, 'H': ErrInHand, 'N': ErrNotFound, 'F': ErrFull}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,7 +71,7 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	if len(c.Jobs) > maxJobs || len(c.Refused) > maxJobs || len(c.Names) > 255 || len(c.Moves) > 255 {
 		return fmt.Errorf("%w: %d jobs, %d names, %d moves in one change", ErrTooLarge, len(c.Jobs)+len(c.Refused), len(c.Names), len(c.Moves))
 	}
-	shape := [9]byte{0, byte(len(c.Moves)), 0, 0, byte(len(c.Jobs) >> 8), byte(len(c.Jobs)),
+	shape := [10]byte{0, byte(len(c.Moves)), 0, 0, byte(len(c.Jobs) >> 8), byte(len(c.Jobs)),
 		byte(len(c.Refused) >> 8), byte(len(c.Refused)), byte(len(c.Names))}
 	it.str("", "", Prefix(c.Shard), "")
 	if len(c.Refused) > 0 {
@@ -89,6 +90,16 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	if e := c.Edit; e != nil {
 		shape[3] = 1
 		if err := it.edit(q, c.Shard, e); err != nil {
+			return err
+		}
+	}
+	if c.Behind != "" {
+		shape[9] = 1
+		it.str(c.Behind)
+	}
+	if c.Room != nil {
+		shape[9] += 2
+		if err := it.room(c, f != nil); err != nil {
 			return err
 		}
 	}
@@ -158,6 +169,20 @@ func (it *item) edit(q *Queue, shard int, e *Edit) error {
 		it.ready = ^uint64(0)
 	case Later:
 		it.wake(^uint64(0), e.After)
+	}
+	return nil
+}
+
+// room writes what the job that Refused parks needs.
+func (it *item) room(c *Change, verdict bool) error {
+	n := slices.IndexFunc(c.Refused, func(j Job) bool { return j.Park != "" })
+	if n < 0 || verdict || c.Room.Crowd == "" || c.Room.Most < 1 {
+		return fmt.Errorf("%w: room %+v needs a refused job that parks, a crowd and how many", ErrID, *c.Room)
+	}
+	j := &c.Refused[n]
+	it.str(j.Park, j.ID, c.Room.Crowd, strconv.Itoa(c.Room.Most), c.Room.Key, strconv.FormatInt(j.listedFor(), 10))
+	if c.Room.Key != "" {
+		it.ready = ^uint64(0) // whose lane it is that those who give way are in, the script knows
 	}
 	return nil
 }

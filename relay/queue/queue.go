@@ -52,6 +52,7 @@ var (
 	ErrExists      = errors.New("queue: a job of this id exists")
 	ErrStale       = errors.New("queue: the job changed meanwhile")
 	ErrInHand      = errors.New("queue: the job is in a worker's hand")
+	ErrFull        = errors.New("queue: as many wait as may, see Room")
 	ErrNotFound    = errors.New("queue: not found")
 	ErrID          = errors.New("queue: malformed")
 	ErrShards      = errors.New("queue: the number of shards cannot change")
