@@ -293,7 +293,7 @@ func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict
 		}
 		jobs = append(jobs, told...)
 		if rep.Delta > 0 || rep.LongTerm {
-			if err := r.release(ctx, shard, linePark(l), c.Now); err != nil {
+			if _, err := r.release(ctx, shard, linePark(l), c.Now); err != nil {
 				return queue.Snooze(time.Second, c.Note)
 			}
 		}

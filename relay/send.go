@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,9 +31,6 @@ func (r *Relay) Send(ctx context.Context, partner, key string, req SendRequest) 
 	}
 	shard := r.q.Shard(o.App, o.OpenID)
 	id := r.q.IDFor("msg_", shard, partner+"\x00"+key)
-	if err := r.prepareHold(ctx, rules, shard, id, o); err != nil {
-		return Message{}, err
-	}
 	refused := ""
 	for n := range o.Channels { // a channel the user gives no credit for cannot reach them: the next one is asked
 		s := &story{Channel: n, Booked: n + 1}
@@ -43,20 +42,24 @@ func (r *Relay) Send(ctx context.Context, partner, key string, req SendRequest) 
 		if o.Due != 0 {
 			s.State, s.Steps[0].State = StateScheduled, StateScheduled
 		}
-		ch := queue.Change{Shard: shard, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Moves: o.reserve(n, id)}
+		ch := queue.Change{Shard: shard, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Moves: o.reserve(n, id), Behind: o.behind(n)}
 		held := &story{Channel: n}
 		if o.waitsOn() == n {
 			held.to(StateHeld, "no_credit", now, nil)
 			ch.Refused = append(r.tellMessage(shard, view(id, o, held), partner, now), r.messageJob(rules, id, o, held))
+			ch.Room = o.room(rules)
 		}
-		res := r.q.Commit(ctx, ch)
+		res := r.inTurn(ctx, ch, now)
 		switch {
 		case errors.Is(res.Err, queue.ErrExists): // this very request was accepted before
 			return r.message(ctx, partner, id)
+		case errors.Is(res.Err, queue.ErrFull):
+			return Message{}, tooManyHeld(rules)
 		case res.Err != nil:
 			return Message{}, res.Err
 		case res.Refused && len(ch.Refused) > 0:
 			s = held
+			r.superseded(ctx, shard, res.Replaced)
 		case res.Refused:
 			refused = reasonOfRefusal(res)
 			continue
@@ -71,9 +74,9 @@ func (r *Relay) Send(ctx context.Context, partner, key string, req SendRequest) 
 	return Message{}, ErrNoCredit
 }
 
-// reasonOfRefusal is why a rider refused: no_credit, too_soon, no_allowance.
+// reasonOfRefusal is why a rider refused: no_credit, too_soon, no_allowance. Who waits behind others has no credit either.
 func reasonOfRefusal(res queue.Result) string {
-	if n := len(res.Replies); n > 0 {
+	if n := len(res.Replies); n > 0 && res.Replies[n-1] != queue.Behind {
 		return res.Replies[n-1]
 	}
 	return "no_credit"
@@ -110,38 +113,6 @@ func (o *order) heldUntil(rules *Rules) time.Time {
 func sendLane(app, priority string) string { return laneSend + ":" + app + ":" + priority }
 
 var priorities = []string{"high", "normal", "bulk"}
-
-// prepareHold keeps what one user may have waiting within bounds, and cancels what the new message supersedes. Superseded
-// ones go first: should we die before the new one is stored, its partner has no 202 and asks again.
-func (r *Relay) prepareHold(ctx context.Context, rules *Rules, shard int, id string, o *order) error {
-	n := o.waitsOn()
-	if n < 0 {
-		return nil
-	}
-	held, err := r.waiting(ctx, shard, o.parkName(n))
-	if err != nil {
-		return err
-	}
-	left := 0
-	for _, rec := range held {
-		old, s, err := read(rec.Body, rec.Note)
-		if err != nil || rec.ID == id {
-			continue
-		}
-		if o.Supersede == "" || old.Partner != o.Partner || old.Supersede != o.Supersede {
-			left++
-			continue
-		}
-		if _, err := r.end(ctx, shard, rec, &old, &s, StateCancelled, "superseded"); err != nil &&
-			!errors.Is(err, queue.ErrStale) && !errors.Is(err, queue.ErrInHand) && !errors.Is(err, queue.ErrNotFound) {
-			return err
-		}
-	}
-	if left >= rules.HeldPerUser {
-		return &Invalid{Code: "invalid_message", Fields: []Field{{"no_credit", fmt.Sprintf("%d messages already wait for this user: cancel some or use supersede_key", left)}}}
-	}
-	return nil
-}
 
 // end brings a waiting message to its end: its credit returns, its partner is told, in one change.
 func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, o *order, s *story, state, cause string) (Message, error) {
@@ -195,7 +166,14 @@ type BatchResult struct {
 	Err     error
 }
 
-// SendBatch accepts each message for itself, side by side; results stand in the order asked.
+// batchUser is whom a message of a batch is to, as the partner names them.
+type batchUser struct {
+	app string
+	to  To
+}
+
+// SendBatch accepts each message for itself; results stand in the order asked. Those to one user are taken one after the
+// other, so that the first has the credit and is sent first; those to different users side by side.
 func (r *Relay) SendBatch(ctx context.Context, partner, key string, raws []json.RawMessage) ([]BatchResult, error) {
 	if most := r.rules.Load().BatchLimit; len(raws) > most {
 		return nil, &TooLarge{fmt.Sprintf("%d messages, at most %d in one batch", len(raws), most)}
@@ -204,16 +182,22 @@ func (r *Relay) SendBatch(ctx context.Context, partner, key string, raws []json.
 		return nil, &Invalid{Code: "invalid_request", Fields: []Field{{"messages", "is required: a list of messages"}}}
 	}
 	out := make([]BatchResult, len(raws))
-	parallel(len(raws), 64, func(i int) {
-		req, err := ParseSend(raws[i])
-		if err == nil {
-			var m Message
-			if m, err = r.Send(ctx, partner, key+"#"+strconv.Itoa(i), req); err == nil {
+	reqs := make([]SendRequest, len(raws))
+	users := make(map[batchUser][]int, len(raws))
+	for i, raw := range raws {
+		if reqs[i], out[i].Err = ParseSend(raw); out[i].Err == nil {
+			u := batchUser{reqs[i].App, reqs[i].To}
+			users[u] = append(users[u], i)
+		}
+	}
+	lines := slices.Collect(maps.Values(users))
+	parallel(len(lines), 64, func(n int) {
+		for _, i := range lines[n] {
+			m, err := r.Send(ctx, partner, key+"#"+strconv.Itoa(i), reqs[i])
+			if out[i].Err = err; err == nil {
 				out[i].Message = &m
-				return
 			}
 		}
-		out[i].Err = err
 	})
 	return out, nil
 }

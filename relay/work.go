@@ -40,6 +40,8 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	switch {
 	case s.State == StateUnknown: // the deadline: nothing settled it
 		return w.close()
+	case s.State == StateHeld && !c.Expired: // it gave way to a newer one of its supersede_key
+		return w.finish(StateCancelled, "superseded", nil)
 	case c.Reclaims > s.Lapses:
 		s.Lapses = c.Reclaims
 		s.Attempts++
