@@ -37,6 +37,14 @@ func (o *order) room(rules *Rules) *queue.Room {
 	return room
 }
 
+// freed asks for a release where a message gives its credit back: the next that waits is to have it, and not who comes next.
+func (r *Relay) freed(shard int, o *order, s *story) []queue.Job {
+	if !needs(o.Channels[s.Channel]) || s.Booked != s.Channel+1 {
+		return nil
+	}
+	return []queue.Job{{ID: r.q.NewID("rel_", shard), Lane: laneRelease + ":" + o.App, Body: encode(wordsOrder{Park: o.parkName(s.Channel)})}}
+}
+
 func tooManyHeld(rules *Rules) error {
 	return &Invalid{Code: "invalid_message", Fields: []Field{{"no_credit", fmt.Sprintf("%d messages already wait for this user: cancel some or use supersede_key", rules.HeldPerUser)}}}
 }
@@ -148,7 +156,7 @@ func (r *Relay) releaseOne(ctx context.Context, shard int, rec queue.Record, now
 		return res, false
 	}
 	s.Booked = s.Channel + 1
-	edit := &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Ready}
+	edit := &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Ready, Lasting: o.Expires == 0}
 	if wait := time.UnixMilli(o.Due).Sub(now); o.Due != 0 && wait > 0 {
 		edit.To, edit.After = queue.Later, wait
 		s.to(StateScheduled, "credit", now, nil)

@@ -256,12 +256,14 @@ func (r *Relay) bookWords(ctx context.Context, app, openid string, ids []string,
 	return r.Asks(ctx, app, openid, ids)
 }
 
-// wordsOrder asks a worker for the second half of a client's report: tell partners, release held messages.
+// wordsOrder asks a worker for the second half of a client's report: tell partners, release held messages. With Park it is
+// only the latter, where a credit came back.
 type wordsOrder struct {
 	App    string   `json:"a"`
 	OpenID string   `json:"o"`
 	IDs    []string `json:"t"`
 	Words  []string `json:"w"`
+	Park   string   `json:"p,omitempty"`
 }
 
 func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict {
@@ -272,6 +274,12 @@ func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict
 	shard, err := queue.ShardOf(c.ID)
 	if err != nil {
 		return queue.Bury("malformed", c.Note)
+	}
+	if o.Park != "" {
+		if _, err := r.release(ctx, shard, o.Park, c.Now); err != nil {
+			return queue.Snooze(time.Second, nil)
+		}
+		return queue.Done(nil)
 	}
 	var jobs []queue.Job
 	for i, reply := range strings.Split(string(c.Note), "\n") {

@@ -107,7 +107,7 @@ func (o *order) heldUntil(rules *Rules) time.Time {
 	if o.Expires != 0 {
 		return time.UnixMilli(o.Expires)
 	}
-	return time.UnixMilli(o.Created).Add(rules.KeepMessages)
+	return time.UnixMilli(max(o.Created, o.Due)).Add(rules.KeepMessages)
 }
 
 func sendLane(app, priority string) string { return laneSend + ":" + app + ":" + priority }
@@ -120,7 +120,7 @@ func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, o *order, 
 	s.to(state, cause, now, nil)
 	m := view(rec.ID, o, s)
 	res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.note(), To: queue.End},
-		Moves: o.giveBack(s, rec.ID), Jobs: r.tellMessage(shard, m, o.Partner, now)})
+		Moves: o.giveBack(s, rec.ID), Jobs: append(r.tellMessage(shard, m, o.Partner, now), r.freed(shard, o, s)...)})
 	if res.Err == nil {
 		r.observeMessage(&m, 0, cause)
 		r.returnFormID(o, s, rec.ID)

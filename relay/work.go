@@ -50,7 +50,11 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 		}
 	case c.Expired, o.Expires != 0 && c.Now.UnixMilli() >= o.Expires:
 		r.returnFormID(&o, &s, c.ID)
-		return w.finish(StateExpired, "expires_at", o.giveBack(&s, c.ID))
+		cause := "expires_at"
+		if o.Expires == 0 {
+			cause = "retention" // it was held as long as anything waits
+		}
+		return w.finish(StateExpired, cause, o.giveBack(&s, c.ID), r.freed(shard, &o, &s)...)
 	}
 	return w.call(ctx)
 }
@@ -248,10 +252,10 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 func (w *sending) refusedFor(state, cause string, api *wechat.APIError) queue.Verdict {
 	back := w.o.giveBack(w.s, w.c.ID)
 	w.r.returnFormID(w.o, w.s, w.c.ID)
-	var loud []queue.Job
+	loud := w.r.freed(w.shard, w.o, w.s)
 	if api != nil && wechat.Lookup(api.Code).Reaction == wechat.ReactionUnknown {
 		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
-		loud = w.r.alert(w.shard, w.sender(), api, w.c.Now)
+		loud = append(loud, w.r.alert(w.shard, w.sender(), api, w.c.Now)...)
 	}
 	if w.next() {
 		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back, Jobs: loud})
@@ -293,9 +297,9 @@ func (w *sending) close() queue.Verdict {
 	return w.done(queue.Change{Moves: w.o.spend(w.s, w.c.ID)}, code(w.s))
 }
 
-func (w *sending) finish(state, cause string, moves []queue.Move) queue.Verdict {
+func (w *sending) finish(state, cause string, moves []queue.Move, jobs ...queue.Job) queue.Verdict {
 	w.s.to(state, cause, w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Moves: moves}, code(w.s))
+	return w.done(queue.Change{Moves: moves, Jobs: jobs}, code(w.s))
 }
 
 func (w *sending) done(ch queue.Change, errcode int) queue.Verdict {

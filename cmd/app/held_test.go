@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/wxrelay/wxrelay/cmd/wxsim/partnersim"
 )
@@ -183,4 +184,87 @@ func TestABatchKeepsAUsersOrder(t *testing.T) {
 	if !slices.Equal(order, want) {
 		t.Errorf("bob received %v", order)
 	}
+}
+
+// A credit that comes back goes to who waits longest, and not to who comes next; what comes meanwhile waits behind.
+func TestACreditThatComesBackGoesToWhoWaits(t *testing.T) {
+	hold := map[string]any{"no_credit": "hold"}
+	// granted: A has the credit and is to be sent later, B and C wait.
+	start := func(t *testing.T, over map[string]any) (w *world, ann string, a, b, c partnersim.Message) {
+		w = newWorld(t, wish{})
+		ann = w.granted("ann", 1)
+		a = w.send(202, order(ann, over)).Message()
+		b, c = w.send(202, order(ann, hold)).Message(), w.send(202, order(ann, hold)).Message()
+		if b.State != "held" || c.State != "held" {
+			t.Fatalf("%+v %+v", b, c)
+		}
+		return w, ann, a, b, c
+	}
+	gone := func(w *world, ann string, b, c partnersim.Message) {
+		w.t.Helper()
+		w.send(409, order(ann, nil))
+		w.toldOf(b.ID, "message.delivered")
+		if got := w.message(c.ID); got.State != "held" || len(w.sim.Inbox(ann)) != 1 {
+			w.t.Errorf("%+v", got)
+		}
+	}
+	t.Run("cancelled", func(t *testing.T) {
+		w, ann, a, b, c := start(t, map[string]any{"send_at": inFuture(time.Hour)})
+		w.cancel(200, a.ID)
+		gone(w, ann, b, c)
+	})
+	t.Run("expired", func(t *testing.T) {
+		w, ann, a, b, c := start(t, map[string]any{"send_at": inFuture(time.Hour), "expires_at": inFuture(2 * time.Hour)})
+		w.later(3 * time.Hour)
+		w.toldOf(a.ID, "message.expired")
+		gone(w, ann, b, c)
+	})
+	t.Run("refused for another reason", func(t *testing.T) {
+		w, ann, a, b, c := start(t, map[string]any{"send_at": inFuture(time.Hour)})
+		w.refuse(47003, 1)
+		w.later(2 * time.Hour)
+		w.toldOf(a.ID, "message.failed")
+		gone(w, ann, b, c)
+	})
+	t.Run("an answer of customer service", func(t *testing.T) {
+		w := newWorld(t, wish{})
+		ann := w.sim.User("shop", "ann")
+		w.sim.EnterSession(ann, "")
+		w.settled()
+		a := w.send(202, text(ann, "1", map[string]any{"send_at": inFuture(30 * time.Second)})).Message()
+		w.send(202, text(ann, "2", map[string]any{"send_at": inFuture(30 * time.Second)}))
+		b := w.send(202, text(ann, "3", hold)).Message()
+		if b.State != "held" {
+			t.Fatalf("%+v", b)
+		}
+		w.cancel(200, a.ID)
+		w.toldOf(b.ID, "message.sent")
+	})
+}
+
+// What waits for a credit until after its send_at waits from then on; once it has the credit, only expires_at ends it.
+func TestHeldForALateSendAt(t *testing.T) {
+	const day = 24 * time.Hour
+	w := newWorld(t, wish{})
+	ann, bob := w.sim.User("shop", "ann"), w.sim.User("shop", "bob")
+	m := w.send(202, order(ann, map[string]any{"no_credit": "hold", "send_at": inFuture(20 * day)})).Message()
+	old := w.send(202, order(bob, map[string]any{"no_credit": "hold"})).Message()
+	w.later(8 * day)
+	if got := w.toldOf(old.ID, "message.expired"); got.Timeline[len(got.Timeline)-1].Cause != "retention" {
+		t.Errorf("%+v", got)
+	}
+	w.accept(ann, tOrder)
+	if err := w.until(func() bool { return w.message(m.ID).State == "scheduled" }); err != nil {
+		t.Fatalf("%+v", w.message(m.ID))
+	}
+	lift := w.refuse(48001, -1)
+	w.later(12*day + time.Hour)
+	w.told("app.alert", nil)
+	w.later(10 * day)
+	if got := w.message(m.ID); got.State != "queued" && got.State != "sending" {
+		t.Fatalf("%+v", got)
+	}
+	lift()
+	w.later(time.Minute)
+	w.toldOf(m.ID, "message.delivered")
 }

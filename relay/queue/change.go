@@ -63,6 +63,7 @@ type Edit struct {
 	Note    []byte // nil = keep
 	To      To
 	After   time.Duration // for Later
+	Lasting bool          // Job.Expires no longer holds: it was how long to wait, and the wait is over
 }
 
 // To is where an Edit takes a job.

@@ -8,7 +8,7 @@
 --            [once: name, ms]
 --            [finish: id, token, lane, serial, verdict, noted, keep_ms, tags, version; but for Done and GiveBack more of it: after_ms, x,
 --             reason, attempts; for GiveBack only: due_us in the place of version]
---            [edit: id, version, to, after_ms, noted]
+--            [edit: id, version, to, after_ms, flags: 1 it has a note, 2 the job's expiry goes]
 --            [behind: name]
 --            [room: park name, id of the job that parks, crowd, most, key, ms the crowd is remembered]
 --            ids of Jobs and Refused
@@ -116,6 +116,7 @@ local function steer(P, e, note, J)
     return unlist(P, id, tags)
   end
   if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
+  if A[e + 4] + 0 > 1 then x = nil; call('HDEL', j, 'x') end
   if to == '0' then return end
   if to == '2' then
     if st == 'ended' then return end
@@ -228,7 +229,7 @@ local function change(p)
       held = nil
       return 'A'
     end
-    if A[e + 4] == '1' then enote = A[b]; b = b + 1 end
+    if A[e + 4] % 2 == 1 then enote = A[b]; b = b + 1 end
   end
   if queue % 2 == 1 then behind = A[s]; s = s + 1 end
   if queue > 1 then r = s; s = s + 6 end

@@ -158,12 +158,15 @@ func (it *item) edit(q *Queue, shard int, e *Edit) error {
 	if n, err := ShardOf(e.ID); err != nil || n != shard {
 		return fmt.Errorf("%w: id %q in a change of shard %d", ErrID, e.ID, shard)
 	}
-	noted := "0"
+	flags := 0
 	if e.Note != nil {
-		noted = "1"
+		flags = 1
 		it.blob(e.Note)
 	}
-	it.str(e.ID, strconv.FormatInt(e.Version, 10), strconv.Itoa(int(e.To)), ms(e.After), noted)
+	if e.Lasting {
+		flags += 2
+	}
+	it.str(e.ID, strconv.FormatInt(e.Version, 10), strconv.Itoa(int(e.To)), ms(e.After), strconv.Itoa(flags))
 	switch e.To { // whose lane it is the script knows: every group looks
 	case Ready:
 		it.ready = ^uint64(0)
