@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -166,6 +165,12 @@ type BatchResult struct {
 	Err     error
 }
 
+// BatchItem is one message of a batch, or why it cannot be read.
+type BatchItem struct {
+	Request SendRequest
+	Err     error
+}
+
 // batchUser is whom a message of a batch is to, as the partner names them.
 type batchUser struct {
 	app string
@@ -174,26 +179,25 @@ type batchUser struct {
 
 // SendBatch accepts each message for itself; results stand in the order asked. Those to one user are taken one after the
 // other, so that the first has the credit and is sent first; those to different users side by side.
-func (r *Relay) SendBatch(ctx context.Context, partner, key string, raws []json.RawMessage) ([]BatchResult, error) {
-	if most := r.rules.Load().BatchLimit; len(raws) > most {
-		return nil, &TooLarge{fmt.Sprintf("%d messages, at most %d in one batch", len(raws), most)}
+func (r *Relay) SendBatch(ctx context.Context, partner, key string, items []BatchItem) ([]BatchResult, error) {
+	if most := r.rules.Load().BatchLimit; len(items) > most {
+		return nil, &TooLarge{fmt.Sprintf("%d messages, at most %d in one batch", len(items), most)}
 	}
-	if len(raws) == 0 {
+	if len(items) == 0 {
 		return nil, &Invalid{Code: "invalid_request", Fields: []Field{{"messages", "is required: a list of messages"}}}
 	}
-	out := make([]BatchResult, len(raws))
-	reqs := make([]SendRequest, len(raws))
-	users := make(map[batchUser][]int, len(raws))
-	for i, raw := range raws {
-		if reqs[i], out[i].Err = ParseSend(raw); out[i].Err == nil {
-			u := batchUser{reqs[i].App, reqs[i].To}
+	out := make([]BatchResult, len(items))
+	users := make(map[batchUser][]int, len(items))
+	for i := range items {
+		if out[i].Err = items[i].Err; out[i].Err == nil {
+			u := batchUser{items[i].Request.App, items[i].Request.To}
 			users[u] = append(users[u], i)
 		}
 	}
 	lines := slices.Collect(maps.Values(users))
 	parallel(len(lines), 64, func(n int) {
 		for _, i := range lines[n] {
-			m, err := r.Send(ctx, partner, key+"#"+strconv.Itoa(i), reqs[i])
+			m, err := r.Send(ctx, partner, key+"#"+strconv.Itoa(i), items[i].Request)
 			if out[i].Err = err; err == nil {
 				out[i].Message = &m
 			}
