@@ -143,6 +143,13 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	if o.OpenID, o.User, err = r.addressee(ctx, partner, app, req.To, &f); err != nil {
 		return nil, err
 	}
+	if o.User == "" && o.OpenID != "" && rules.Partners[partner].Allow["bindings"] { // others have no users of their own
+		users, err := r.bindings.UsersOf(ctx, app.Name, o.OpenID)
+		if err != nil {
+			return nil, err
+		}
+		o.User = users[partner]
+	}
 	req.resolveAlias(app, &f)
 	req.checkForeign(&f, o.Channels)
 	oneOf(&f, "no_credit", req.NoCredit, "refuse", "hold", "try")

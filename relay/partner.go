@@ -104,7 +104,7 @@ func (r *Relay) Deliveries(ctx context.Context, partner, endpoint, state, cursor
 	for range 20 {
 		recs, next, err := r.q.List(ctx, deliveryTag(partner, endpoint), -1, cursor, limit-len(page.Items))
 		if err != nil {
-			return page, err
+			return page, badCursor(err)
 		}
 		for _, rec := range recs {
 			if d, _, err := viewDelivery(rec); err == nil && (state == "" || d.State == state) {

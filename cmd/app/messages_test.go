@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,11 +140,59 @@ func TestListsWithCursorsAndFilters(t *testing.T) {
 		"one app":        {url.Values{"app": {"shop"}, "limit": {"5"}}, all},
 		"one openid":     {url.Values{"app": {"shop"}, "openid": {ann}, "limit": {"3"}}, anns},
 		"one user":       {url.Values{"app": {"shop"}, "user": {"u-1"}}, anns},
+		"any app's user": {url.Values{"user": {"u-1"}, "limit": {"3"}}, anns},
+		"any app's id":   {url.Values{"openid": {ann}, "limit": {"3"}}, anns},
+		"nobody":         {url.Values{"user": {"u-2"}}, nil},
+		"nobody there":   {url.Values{"app": {"shop"}, "user": {"u-2"}}, nil},
+		"no such id":     {url.Values{"openid": {"oNobody00000000000000000000"}}, nil},
 		"one state":      {url.Values{"state": {"cancelled"}}, anns[len(anns)-1:]},
 		"state of an id": {url.Values{"app": {"shop"}, "openid": {bob}, "state": {"cancelled"}}, nil},
 	} {
 		if got := walk(c.q); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// A wrong filter is named; what is listed says whom the partner calls so, also when it named an openid.
+func TestListsNameWhatIsWrong(t *testing.T) {
+	w := newWorld(t, wish{})
+	ann := w.granted("ann", 1)
+	if a, err := w.client.Do(w.ctx, "PUT", "bindings/shop/u-1", map[string]any{"openid": ann}); err != nil || a.Status != 200 {
+		t.Fatalf("%v %+v", err, a)
+	}
+	m := w.send(202, order(ann, nil)).Message()
+	told := w.toldOf(m.ID, "message.delivered")
+	listed, _ := w.list(url.Values{"user": {"u-1"}})
+	if len(listed) != 1 {
+		t.Fatalf("%+v", listed)
+	}
+	for where, u := range map[string]*string{"202": m.User, "event": told.User, "GET": w.message(m.ID).User, "list": listed[0].User} {
+		if u == nil || *u != "u-1" {
+			t.Errorf("%s: user %v", where, u)
+		}
+	}
+	for name, c := range map[string]struct {
+		path, query, code string
+		status            int
+	}{
+		"a cursor of nobody's": {"messages", "cursor=nonsense", "invalid_request", 422},
+		"half a cursor":        {"messages", "app=shop&openid=" + ann + "&cursor=1~x", "invalid_request", 422},
+		"of deliveries":        {"deliveries", "endpoint=main&cursor=nonsense", "invalid_request", 422},
+		"both":                 {"messages", "user=u-1&openid=" + ann, "invalid_request", 422},
+		"not an openid":        {"messages", "openid=o%2F1", "invalid_request", 422},
+		"a foreign app":        {"messages", "app=other&openid=" + ann, "not_allowed", 403},
+	} {
+		q, err := url.ParseQuery(c.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := w.client.Get(w.ctx, c.path, q)
+		if err != nil || a.Status != c.status || a.Code() != c.code {
+			t.Errorf("%s: %v %d %s", name, err, a.Status, a.Body)
+		}
+		if strings.Contains(c.query, "cursor") && !strings.Contains(string(a.Body), `"field":"cursor"`) {
+			t.Errorf("%s: %s", name, a.Body)
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -154,5 +156,35 @@ func TestAChainEndsAtTheOfficialAccount(t *testing.T) {
 	m["oa_template"].(map[string]any)["app"] = "shop"
 	if a := w.send(422, m); a.Code() != "invalid_message" {
 		t.Errorf("%s", a.Body)
+	}
+}
+
+// One of the partner's users may have an openid in each of its apps: without an app all their messages are listed, in order.
+func TestAUsersMessagesOfAllApps(t *testing.T) {
+	w := newsWorld(t)
+	for app, openid := range map[string]string{"shop": w.sim.User("shop", "ann"), "news": w.sim.User("news", "ann")} {
+		if a, err := w.client.Do(w.ctx, "PUT", "bindings/"+app+"/u-1", map[string]any{"openid": openid}); err != nil || a.Status != 200 {
+			t.Fatalf("%v %+v", err, a)
+		}
+	}
+	to := map[string]any{"user": "u-1"}
+	var want []string
+	for range 4 {
+		want = append(want, w.send(202, news(to, nil)).Message().ID, w.send(202, order("", map[string]any{"to": to, "no_credit": "hold"})).Message().ID)
+	}
+	slices.Reverse(want)
+	var got []string
+	for q := (url.Values{"user": {"u-1"}, "limit": {"3"}}); ; {
+		items, next := w.list(q)
+		for _, m := range items {
+			got = append(got, m.ID)
+		}
+		if next == "" {
+			break
+		}
+		q.Set("cursor", next)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

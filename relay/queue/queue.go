@@ -185,11 +185,13 @@ func (q *Queue) divide(perShard bool) {
 }
 
 // eachShard runs f for every shard at the same time; go-redis spreads them over its connections and nodes.
-func (q *Queue) eachShard(f func(shard int) error) error {
-	errs := make([]error, q.o.Shards)
+func (q *Queue) eachShard(f func(shard int) error) error { return each(q.o.Shards, f) }
+
+func each(n int, f func(i int) error) error {
+	errs := make([]error, n)
 	var wg sync.WaitGroup
-	for n := range q.o.Shards {
-		wg.Go(func() { errs[n] = f(n) })
+	for i := range n {
+		wg.Go(func() { errs[i] = f(i) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
