@@ -201,7 +201,13 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	if o.Has(ChannelSubscribe) {
 		o.Kind = string(r.templates.kind(o.App, o.TemplateID))
 	}
-	return o, f.err("invalid_message")
+	if err := f.err("invalid_message"); err != nil {
+		return nil, err
+	}
+	if r.retired.all(o.App, o.Channels, now) {
+		return nil, ErrChannelRetired
+	}
+	return o, nil
 }
 
 // Has tells whether the order may go by a channel.
@@ -317,6 +323,10 @@ func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string,
 		}
 		if len(q.Data) == 0 {
 			f.add(where+"data", "is required: an object of keywords")
+		}
+		q.FormID = strings.TrimPrefix(q.FormID, "prepay_id=") // as wx.requestPayment's package has it
+		if q.FormID != "" && !binding.Genuine(q.FormID) {
+			f.add(where+"form_id", "is a mock one of the developer tools: use a real device")
 		}
 		if ch == ChannelOATemplate {
 			q.Page = "" // it leads where url and miniprogram say

@@ -220,6 +220,7 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	case wechat.ReactionFormID:
 		return w.formIDRefused(api)
 	case wechat.ReactionRetired:
+		w.r.retired.note(w.o.App, w.channel(), time.Now())
 		return w.refusedFor(StateFailed, "channel_retired", api)
 	}
 	if api.Code == 40037 {
