@@ -52,7 +52,11 @@ func (g *Gate) sendBatch(ctx context.Context, a *ask) (reply, error) {
 	if err := decode(a.body, &req, InvalidRequest); err != nil {
 		return reply{}, err
 	}
-	results, err := g.relay.SendBatch(ctx, a.partner.Name, relay.RequestKey{ID: a.id, Digest: a.digest}, req.Messages)
+	asked := make([]relay.BatchItem, len(req.Messages))
+	for i, raw := range req.Messages {
+		asked[i].Err = decode(raw, &asked[i].Request, InvalidMessage)
+	}
+	results, err := g.relay.SendBatch(ctx, a.partner.Name, relay.RequestKey{ID: a.id, Digest: a.digest}, asked)
 	if err != nil {
 		return reply{}, err
 	}

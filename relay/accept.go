@@ -158,7 +158,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			return queue.Snooze(time.Second, c.Note)
 		}
 		for _, s := range ev.Subscribes {
-			if err := r.release(ctx, shard, linePark(ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}), c.Now); err != nil {
+			if _, err := r.release(ctx, shard, linePark(ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}), c.Now); err != nil {
 				return queue.Snooze(time.Second, c.Note)
 			}
 		}
@@ -195,7 +195,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	}
 	known, _ := r.App(app)
 	if _, ok := triggerOf(known, &ev); ok {
-		if err := r.release(ctx, shard, allowancePark(app, ev.OpenID), c.Now); err != nil {
+		if _, err := r.release(ctx, shard, allowancePark(app, ev.OpenID), c.Now); err != nil {
 			return queue.Snooze(time.Second, c.Note)
 		}
 	}

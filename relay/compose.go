@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/wxrelay/wxrelay/relay/binding"
 	"github.com/wxrelay/wxrelay/relay/ledger"
@@ -66,13 +65,12 @@ type SendRequest struct {
 	WeappTemplateMsg json.RawMessage `json:"weapp_template_msg"`
 	MpTemplateMsg    json.RawMessage `json:"mp_template_msg"`
 
-	// With a list of channels: what differs from the fields above.
-	Subscribe       json.RawMessage `json:"subscribe"`
-	CustomerService json.RawMessage `json:"customer_service"`
-	OATemplate      json.RawMessage `json:"oa_template"`
-	Uniform         json.RawMessage `json:"uniform"`
-	// Template is an alias of the config ("order_shipped"), or what differs for the channel of that name.
-	Template json.RawMessage `json:"template"`
+	// With a list of channels: what differs from the fields above. Template may also be an alias of the config ("order_shipped").
+	Subscribe       *subscribePart       `json:"subscribe"`
+	CustomerService *customerServicePart `json:"customer_service"`
+	OATemplate      *oaTemplatePart      `json:"oa_template"`
+	Template        AliasOrPart          `json:"template"`
+	Uniform         *uniformPart         `json:"uniform"`
 }
 
 // To names the user: exactly one of them.
@@ -99,12 +97,6 @@ func (o *OneOrMany) UnmarshalJSON(b []byte) error {
 type Malformed struct{ Detail string }
 
 func (e *Malformed) Error() string { return e.Detail }
-
-// ParseSend reads a request strictly: unknown fields are faults by name, wrong types are [*Malformed].
-func ParseSend(raw []byte) (SendRequest, error) {
-	var req SendRequest
-	return req, decodeStrict(raw, &req, "invalid_message")
-}
 
 // decodeStrict reads one JSON value of known fields; a field that is not known is an *Invalid of that code.
 func decodeStrict(raw []byte, into any, code string) error {
@@ -151,7 +143,15 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	if o.OpenID, o.User, err = r.addressee(ctx, partner, app, req.To, &f); err != nil {
 		return nil, err
 	}
+	if o.User == "" && o.OpenID != "" && rules.Partners[partner].Allow["bindings"] { // others have no users of their own
+		users, err := r.bindings.UsersOf(ctx, app.Name, o.OpenID)
+		if err != nil {
+			return nil, err
+		}
+		o.User = users[partner]
+	}
 	req.resolveAlias(app, &f)
+	req.checkForeign(&f, o.Channels)
 	oneOf(&f, "no_credit", req.NoCredit, "refuse", "hold", "try")
 	oneOf(&f, "on_unknown", req.OnUnknown, "keep", "retry")
 	oneOf(&f, "priority", req.Priority, "high", "normal", "bulk")
@@ -189,13 +189,10 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 			f.add("channel", ch+" is for mini-programs: an official account has oa_template and customer_service")
 			continue
 		}
-		part, err := req.forChannel(ch)
-		if err != nil {
-			return nil, err
-		}
+		part := req.forChannel(ch)
 		to := o
-		if ch == ChannelOATemplate || part.App != o.App {
-			if to, err = r.byAccount(ctx, &f, where, ch, o, req.To, part.App); err != nil {
+		if ch == ChannelOATemplate {
+			if to, err = r.byAccount(ctx, &f, where, o, req.To, part.App); err != nil {
 				return nil, err
 			}
 		}
@@ -209,7 +206,13 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 		o.Kind = string(r.kind(o.App, o.TemplateID))
 		o.pace(&f, app.Counts[o.TemplateID])
 	}
-	return o, f.err("invalid_message")
+	if err := f.err("invalid_message"); err != nil {
+		return nil, err
+	}
+	if r.retired.all(o.App, o.Channels, now) {
+		return nil, ErrChannelRetired
+	}
+	return o, nil
 }
 
 // Has tells whether the order may go by a channel.
@@ -299,15 +302,10 @@ func (r *Relay) addressee(ctx context.Context, partner string, app App, to To, f
 
 // resolveAlias puts the template's id and keywords in place of the alias and the partner's own field names.
 func (q *SendRequest) resolveAlias(app App, f *faults) {
-	if len(q.Template) == 0 || q.Template[0] != '"' {
+	name := q.Template.Alias
+	if name == "" {
 		return
 	}
-	var name string
-	if err := json.Unmarshal(q.Template, &name); err != nil {
-		f.add("template", "is not a string")
-		return
-	}
-	q.Template = nil
 	alias, ok := app.Templates[name]
 	switch {
 	case !ok:
@@ -331,26 +329,10 @@ func (q *SendRequest) resolveAlias(app App, f *faults) {
 	q.Data = data
 }
 
-// forChannel overlays what stands under the channel's name.
-func (q SendRequest) forChannel(ch string) (SendRequest, error) {
-	over := map[string]json.RawMessage{ChannelSubscribe: q.Subscribe, ChannelCustomerService: q.CustomerService,
-		ChannelOATemplate: q.OATemplate, ChannelTemplate: q.Template, ChannelUniform: q.Uniform}[ch]
-	if len(over) == 0 || string(over) == "null" {
-		return q, nil
-	}
-	all := q.Data
-	q.Data = nil // its own keywords stand in their place, not among them
-	err := decodeStrict(over, &q, "invalid_message")
-	if q.Data == nil {
-		q.Data = all
-	}
-	return q, err
-}
-
 // composeChannel makes what WeChat is given on a channel.
 func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string, o *order, q SendRequest) payload {
-	if strings.ContainsFunc(q.Page, unicode.IsControl) || strings.Contains(q.Page, "://") || len(q.Page) > 1024 {
-		f.add(where+"page", "must be a page of the mini-program with its query, like pages/order?id=1")
+	if reason := checkPage(q.Page); reason != "" && (ch == ChannelSubscribe || ch == ChannelTemplate) {
+		f.add(where+"page", reason)
 	}
 	switch ch {
 	case ChannelSubscribe:
@@ -366,6 +348,19 @@ func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string,
 		if len(q.Data) == 0 {
 			f.add(where+"data", "is required: an object of keywords")
 		}
+		q.FormID = strings.TrimPrefix(q.FormID, "prepay_id=") // as wx.requestPayment's package has it
+		if q.FormID != "" && !binding.Genuine(q.FormID) {
+			f.add(where+"form_id", "is a mock one of the developer tools: use a real device")
+		}
+		if ch == ChannelOATemplate {
+			q.Page = "" // it leads where url and miniprogram say
+			checkMiniprogram(f, where, q.Miniprogram)
+			webAddress(f, where+"url", q.URL)
+			r.checkKeywords(ctx, f, where, o.App, &q)
+		}
+		if key, ok := strings.CutSuffix(q.EmphasisKeyword, ".DATA"); q.EmphasisKeyword != "" && (!ok || q.Data[key] == nil) {
+			f.add(where+"emphasis_keyword", "must be a keyword of data followed by .DATA, like keyword1.DATA")
+		}
 		return encode(struct {
 			ToUser      string           `json:"touser"`
 			TemplateID  string           `json:"template_id"`
@@ -376,16 +371,14 @@ func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string,
 			Data        map[string]value `json:"data"`
 			Emphasis    string           `json:"emphasis_keyword,omitempty"`
 			Color       string           `json:"color,omitempty"`
-		}{o.OpenID, q.TemplateID, q.Page, q.URL, present(q.Miniprogram), q.FormID, plainValues(f, where, q.Data), q.EmphasisKeyword, q.Color})
+		}{o.OpenID, q.TemplateID, q.Page, q.URL, plainJSON(f, where+"miniprogram", q.Miniprogram), q.FormID, plainValues(f, where, q.Data), q.EmphasisKeyword, q.Color})
 	case ChannelUniform:
-		if present(q.WeappTemplateMsg) == nil && present(q.MpTemplateMsg) == nil {
-			f.add(where+"mp_template_msg", "weapp_template_msg or mp_template_msg is required")
-		}
+		checkUniform(f, where, &q)
 		return encode(struct {
 			ToUser string          `json:"touser"`
 			Weapp  json.RawMessage `json:"weapp_template_msg,omitempty"`
 			MP     json.RawMessage `json:"mp_template_msg,omitempty"`
-		}{o.OpenID, present(q.WeappTemplateMsg), present(q.MpTemplateMsg)})
+		}{o.OpenID, plainJSON(f, where+"weapp_template_msg", q.WeappTemplateMsg), plainJSON(f, where+"mp_template_msg", q.MpTemplateMsg)})
 	}
 	return nil
 }
@@ -413,20 +406,6 @@ func subscribeMessage(openid string, q *SendRequest, data map[string]value) payl
 	b = appendText(append(b, `},"miniprogram_state":`...), orElse(q.MiniprogramState, "formal"))
 	b = appendText(append(b, `,"lang":`...), orElse(q.Lang, "zh_CN"))
 	return append(b, '}')
-}
-
-func (r *Relay) composeCustomerService(f *faults, where string, o *order, q *SendRequest) payload {
-	parts := map[string]json.RawMessage{"text": q.Text, "image": q.Image, "link": q.Link, "miniprogrampage": q.MiniprogramPage}
-	part, known := parts[q.MsgType]
-	if !known {
-		f.add(where+"msgtype", "must be one of text, image, link, miniprogrampage")
-		return nil
-	}
-	if len(part) == 0 || part[0] != '{' {
-		f.add(where+q.MsgType, "is required: an object with WeChat's fields")
-		return nil
-	}
-	return encode(map[string]any{"touser": o.OpenID, "msgtype": q.MsgType, q.MsgType: part})
 }
 
 func present(raw json.RawMessage) json.RawMessage {
@@ -472,25 +451,10 @@ func (r *Relay) subscribeValues(ctx context.Context, f *faults, where, app strin
 		return nil
 	}
 	vals := plainValues(f, where, q.Data)
-	var enums map[string][]string
-	if q.TemplateID != "" {
-		tpl, ok, known := r.templates.get(ctx, app, q.TemplateID)
-		switch {
-		case ok:
-			enums = tpl.Enums
-			for _, k := range tpl.Keywords {
-				if _, given := q.Data[k]; !given {
-					f.add(where+"data."+k, "is missing: the template has this keyword")
-				}
-			}
-			for k := range q.Data {
-				if !slices.Contains(tpl.Keywords, k) {
-					f.add(where+"data."+k, "is not a keyword of the template: it has "+strings.Join(tpl.Keywords, ", "))
-					delete(vals, k)
-				}
-			}
-		case known:
-			f.add(where+"template_id", "is not a template of this app: see the template list at WeChat")
+	tpl := r.checkKeywords(ctx, f, where, app, q)
+	for k := range vals {
+		if len(tpl.Keywords) > 0 && !slices.Contains(tpl.Keywords, k) {
+			delete(vals, k) // told already
 		}
 	}
 	keys := make([]string, 0, len(vals))
@@ -504,11 +468,36 @@ func (r *Relay) subscribeValues(ctx context.Context, f *faults, where, app strin
 			v.Value = shorten(k, v.Value)
 			vals[k] = v
 		}
-		if reason := checkValue(k, v.Value, enums[k]); reason != "" {
+		if reason := checkValue(k, v.Value, tpl.Enums[k]); reason != "" {
 			f.add(where+"data."+k, reason)
 		}
 	}
 	return vals
+}
+
+// checkKeywords compares a message with its template, where the account's list is known.
+func (r *Relay) checkKeywords(ctx context.Context, f *faults, where, app string, q *SendRequest) (tpl wechat.Template) {
+	if q.TemplateID == "" || len(q.Data) == 0 {
+		return tpl
+	}
+	tpl, ok, known := r.templates.get(ctx, app, q.TemplateID)
+	if !ok {
+		if known {
+			f.add(where+"template_id", "is not a template of this app: see the template list at WeChat")
+		}
+		return tpl
+	}
+	for _, k := range tpl.Keywords {
+		if _, given := q.Data[k]; !given {
+			f.add(where+"data."+k, "is missing: the template has this keyword")
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(q.Data)) {
+		if !slices.Contains(tpl.Keywords, k) {
+			f.add(where+"data."+k, "is not a keyword of the template: it has "+strings.Join(tpl.Keywords, ", "))
+		}
+	}
+	return tpl
 }
 
 func orElse(v, def string) string {

@@ -125,6 +125,7 @@ type Relay struct {
 	templates templates
 	alerts    alerts
 	paces     paces
+	retired   retired
 }
 
 // New joins the rooms under the rules. Call Register before the queue runs.

@@ -2,9 +2,10 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -45,9 +46,6 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 	}
 	shard := r.q.Shard(o.App, o.OpenID)
 	id := r.q.IDFor("msg_", shard, key.seed(partner))
-	if err := r.prepareHold(ctx, rules, shard, id, o); err != nil {
-		return Message{}, false, err
-	}
 	var mark *queue.Key
 	if key.Item == 0 {
 		mark = &queue.Key{For: webhook.Remembered}
@@ -65,19 +63,20 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 		if o.Due != 0 {
 			s.State, s.Steps[0].State = StateScheduled, StateScheduled
 		}
-		ch := queue.Change{Shard: shard, Key: mark, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Moves: o.reserve(n, id)}
+		ch := queue.Change{Shard: shard, Key: mark, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Moves: o.reserve(n, id), Behind: o.behind(n)}
 		held := &story{Channel: n}
 		waits := func() {
 			held.to(StateHeld, "no_credit", now, nil)
 			ch.Refused = append(r.tellMessage(shard, view(id, o, held), partner, now), r.messageJob(rules, id, o, held))
+			ch.Room = o.room(rules)
 		}
 		if o.waitsOn() == n && o.Every == 0 {
 			waits()
 		}
-		res := r.q.Commit(ctx, ch)
+		res := r.inTurn(ctx, ch, now)
 		if reason, _ := refusalOf(res); o.waitsOn() == n && o.Every != 0 && reason == ledger.NoCredit {
 			waits() // no accept ends a period: who is too soon is told so, and only who has no credit waits for one
-			res = r.q.Commit(ctx, ch)
+			res = r.inTurn(ctx, ch, now)
 		}
 		switch {
 		case errors.Is(res.Err, queue.ErrExists):
@@ -95,10 +94,13 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 				continue
 			}
 			return m, true, err
+		case errors.Is(res.Err, queue.ErrFull):
+			return Message{}, false, tooManyHeld(rules)
 		case res.Err != nil:
 			return Message{}, false, res.Err
 		case res.Refused && len(ch.Refused) > 0:
 			s = held
+			r.superseded(ctx, shard, res.Replaced)
 		case res.Refused:
 			refused, wait = refusalOf(res)
 			continue
@@ -135,7 +137,7 @@ func refusalOf(res queue.Result) (reason string, wait time.Duration) {
 	switch n := len(res.Replies); {
 	case !res.Refused:
 		return "", 0
-	case n > 0:
+	case n > 0 && res.Replies[n-1] != queue.Behind: // who waits behind others has no credit either
 		return ledger.ParseRefusal(res.Replies[n-1])
 	}
 	return ledger.NoCredit, 0
@@ -162,7 +164,7 @@ func (o *order) heldUntil(rules *Rules) time.Time {
 	if o.Expires != 0 {
 		return time.UnixMilli(o.Expires)
 	}
-	return time.UnixMilli(o.Created).Add(rules.KeepMessages)
+	return time.UnixMilli(max(o.Created, o.Due)).Add(rules.KeepMessages)
 }
 
 // sendLane is where messages of an app wait that set out by a channel. Each priority is a group of its own, so that the
@@ -181,45 +183,13 @@ func sendLane(app, channel, priority string) string {
 
 var priorities = []string{"high", "normal", "bulk"}
 
-// prepareHold keeps what one user may have waiting within bounds, and cancels what the new message supersedes. Superseded
-// ones go first: should we die before the new one is stored, its partner has no 202 and asks again.
-func (r *Relay) prepareHold(ctx context.Context, rules *Rules, shard int, id string, o *order) error {
-	n := o.waitsOn()
-	if n < 0 {
-		return nil
-	}
-	held, err := r.waiting(ctx, shard, o.parkName(n))
-	if err != nil {
-		return err
-	}
-	left := 0
-	for _, rec := range held {
-		old, s, err := read(rec.Body, rec.Note)
-		if err != nil || rec.ID == id {
-			continue
-		}
-		if o.Supersede == "" || old.Partner != o.Partner || old.Supersede != o.Supersede {
-			left++
-			continue
-		}
-		if _, err := r.end(ctx, shard, rec, &old, &s, StateCancelled, "superseded"); err != nil &&
-			!errors.Is(err, queue.ErrStale) && !errors.Is(err, queue.ErrInHand) && !errors.Is(err, queue.ErrNotFound) {
-			return err
-		}
-	}
-	if left >= rules.HeldPerUser {
-		return &Invalid{Code: "invalid_message", Fields: []Field{{"no_credit", fmt.Sprintf("%d messages already wait for this user: cancel some or use supersede_key", left)}}}
-	}
-	return nil
-}
-
 // end brings a waiting message to its end: its credit returns, its partner is told, in one change.
 func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, o *order, s *story, state, cause string) (Message, error) {
 	now := time.Now()
 	s.to(state, cause, now, nil)
 	m := view(rec.ID, o, s)
 	res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.note(), To: queue.End},
-		Moves: o.giveBack(s, rec.ID), Jobs: r.tellMessage(shard, m, o.Partner, now)})
+		Moves: o.giveBack(s, rec.ID), Jobs: append(r.tellMessage(shard, m, o.Partner, now), r.freed(shard, o, s)...)})
 	if res.Err == nil {
 		r.observeMessage(&m, 0, cause)
 		r.returnFormID(o, s, rec.ID)
@@ -265,27 +235,45 @@ type BatchResult struct {
 	Err     error
 }
 
-// SendBatch accepts each message for itself, side by side; results stand in the order asked.
-func (r *Relay) SendBatch(ctx context.Context, partner string, key RequestKey, raws []json.RawMessage) ([]BatchResult, error) {
-	if most := r.rules.Load().BatchLimit; len(raws) > most {
-		return nil, &TooLarge{fmt.Sprintf("%d messages, at most %d in one batch", len(raws), most)}
+// BatchItem is one message of a batch, or why it cannot be read.
+type BatchItem struct {
+	Request SendRequest
+	Err     error
+}
+
+// batchUser is whom a message of a batch is to, as the partner names them.
+type batchUser struct {
+	app string
+	to  To
+}
+
+// SendBatch accepts each message for itself; results stand in the order asked. Those to one user are taken one after the
+// other, so that the first has the credit and is sent first; those to different users side by side.
+func (r *Relay) SendBatch(ctx context.Context, partner string, key RequestKey, items []BatchItem) ([]BatchResult, error) {
+	if most := r.rules.Load().BatchLimit; len(items) > most {
+		return nil, &TooLarge{fmt.Sprintf("%d messages, at most %d in one batch", len(items), most)}
 	}
-	if len(raws) == 0 {
+	if len(items) == 0 {
 		return nil, &Invalid{Code: "invalid_request", Fields: []Field{{"messages", "is required: a list of messages"}}}
 	}
-	out := make([]BatchResult, len(raws))
-	parallel(len(raws), 64, func(i int) {
-		req, err := ParseSend(raws[i])
-		if err == nil {
-			var m Message
+	out := make([]BatchResult, len(items))
+	users := make(map[batchUser][]int, len(items))
+	for i := range items {
+		if out[i].Err = items[i].Err; out[i].Err == nil {
+			u := batchUser{items[i].Request.App, items[i].Request.To}
+			users[u] = append(users[u], i)
+		}
+	}
+	lines := slices.Collect(maps.Values(users))
+	parallel(len(lines), 64, func(n int) {
+		for _, i := range lines[n] {
 			item := key
 			item.Item = i + 1
-			if m, _, err = r.Send(ctx, partner, item, req); err == nil {
+			m, _, err := r.Send(ctx, partner, item, items[i].Request)
+			if out[i].Err = err; err == nil {
 				out[i].Message = &m
-				return
 			}
 		}
-		out[i].Err = err
 	})
 	return out, nil
 }

@@ -40,6 +40,8 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	switch {
 	case s.State == StateUnknown: // the deadline: nothing settled it
 		return w.close()
+	case s.State == StateHeld && !c.Expired: // it gave way to a newer one of its supersede_key
+		return w.finish(StateCancelled, "superseded", nil)
 	case c.Reclaims > s.Lapses && s.State != StateHeld: // what is held is not in hand to be sent
 		s.Lapses = c.Reclaims
 		s.Attempts++
@@ -48,7 +50,11 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 		return w.unknown("expires_at")
 	case w.expired():
 		r.returnFormID(&o, &s, c.ID)
-		return w.finish(StateExpired, "expires_at", o.giveBack(&s, c.ID))
+		cause := "expires_at"
+		if o.Expires == 0 {
+			cause = "retention" // it was held as long as anything waits
+		}
+		return w.finish(StateExpired, cause, o.giveBack(&s, c.ID), r.freed(shard, &o, &s)...)
 	case s.open() && !w.repeatable() && !w.granted():
 		return w.unknown("too late to send it again")
 	}
@@ -249,6 +255,7 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	case wechat.ReactionFormID:
 		return w.formIDRefused(api)
 	case wechat.ReactionRetired:
+		w.r.retired.note(w.o.App, w.channel(), time.Now())
 		return w.refusedFor(StateFailed, "channel_retired")
 	}
 	return w.refusedFor(StateFailed, "wechat")
@@ -293,11 +300,12 @@ func (w *sending) refusedFor(state, cause string) queue.Verdict {
 	}
 	back := w.o.giveBack(w.s, w.c.ID)
 	w.r.returnFormID(w.o, w.s, w.c.ID)
+	freed := w.r.freed(w.shard, w.o, w.s)
 	if w.next() {
-		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back})
+		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back, Jobs: freed})
 	}
 	w.s.to(state, cause, w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Moves: back}, code(w.s))
+	return w.done(queue.Change{Moves: back, Jobs: freed}, code(w.s))
 }
 
 // next steps to the next channel of the chain.
@@ -347,9 +355,9 @@ func (w *sending) close() queue.Verdict {
 	return w.done(queue.Change{Moves: w.o.spend(w.s, w.c.ID)}, code(w.s))
 }
 
-func (w *sending) finish(state, cause string, moves []queue.Move) queue.Verdict {
+func (w *sending) finish(state, cause string, moves []queue.Move, jobs ...queue.Job) queue.Verdict {
 	w.s.to(state, cause, w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Moves: moves}, code(w.s))
+	return w.done(queue.Change{Moves: moves, Jobs: jobs}, code(w.s))
 }
 
 func (w *sending) done(ch queue.Change, errcode int) queue.Verdict {

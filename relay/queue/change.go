@@ -8,11 +8,25 @@ type Change struct {
 	Once    string        // name taken already: nothing happens, ErrTaken
 	OnceFor time.Duration // how long the name stays taken, default 24 h
 	Key     *Key          // taken with the change; it holds something else: nothing happens, ErrTaken. Not for verdicts
+	Behind  string        // while a job is parked under this name the moves are not asked and count as refused; the reply is Behind
 	Moves   []Move        // riders, in order; the first refusal stops the change
 	Jobs    []Job         // put
 	Refused []Job         // put instead of Jobs when a move refused
 	Names   []Name
 	Edit    *Edit // steers one job that is not in hand
+	Room    *Room // of the one job that Refused parks; not with a verdict
+}
+
+// Behind is the reply of a change that was refused because others wait before it.
+const Behind = "behind"
+
+// Room bounds who waits. It is looked at when Refused jobs are put, before anything is.
+type Room struct {
+	Crowd string // the job is counted under this name, over all park names
+	Most  int    // so many of the crowd may be parked; with the job more: nothing happens, ErrFull
+	// Key: jobs parked under the same name with the same key give way. They are due at once, with the note they were parked
+	// with, and named in Result.Replaced. "" = none.
+	Key string
 }
 
 // Move asks a rider.
@@ -61,6 +75,7 @@ type Edit struct {
 	Note    []byte // nil = keep
 	To      To
 	After   time.Duration // for Later
+	Lasting bool          // Job.Expires no longer holds: it was how long to wait, and the wait is over
 }
 
 // To is where an Edit takes a job.
@@ -76,8 +91,9 @@ const (
 
 // Result is what a Change answered.
 type Result struct {
-	Err     error
-	Refused bool     // a move refused; Refused jobs were put, nothing else
-	Replies []string // one per move asked; on refusal the refusing one's is the last
-	Held    string   // with ErrTaken: what the Key holds
+	Err      error
+	Refused  bool     // a move refused; Refused jobs were put, nothing else
+	Replies  []string // one per move asked; on refusal the refusing one's is the last
+	Replaced []string // ids of the jobs that gave way, see Room.Key
+	Held     string   // with ErrTaken: what the Key holds
 }

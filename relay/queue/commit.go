@@ -241,6 +241,9 @@ func (it *item) answer(text string) (rest string, err error) {
 		it.res = Result{Err: ErrTaken, Held: strings.Join(replies, "")}
 	case 'R':
 		it.res.Refused = true
+	case 'P': // refused, and behind the replies the ids of those that gave way
+		n := len(replies) - 1
+		it.res = Result{Refused: true, Replies: replies[:n:n], Replaced: strings.Split(replies[n], " ")}
 	case 'E':
 		it.res = Result{Err: fmt.Errorf("%w: %s", ErrRider, strings.Join(replies, ""))}
 	default:
@@ -252,4 +255,4 @@ func (it *item) answer(text string) (rest string, err error) {
 	return rest, nil
 }
 
-var codes = map[byte]error{'X': ErrExists, 'V': ErrStale, 'H': ErrInHand, 'N': ErrNotFound}
+var codes = map[byte]error{'X': ErrExists, 'V': ErrStale, 'H': ErrInHand, 'N': ErrNotFound, 'F': ErrFull}

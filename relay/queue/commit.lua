@@ -3,14 +3,17 @@
 -- ARGV     caller, number of the call, buried_keep_ms, relief ('1': verdicts only, a full Redis takes them), then changes to the end:
 --            shape (bytes: how many ARGV it has, in two; how many of them, at its end, are blobs (bodies and notes), in two;
 --              once, moves, finish (how many ARGV), edit, jobs in two, refused in two, names, key,
---              look: whether the ids exist: 1 not at all (DECISIONS.md 15), 2 also those known beyond their end (DECISIONS.md 17)),
+--              look: whether the ids exist: 1 not at all (DECISIONS.md 15), 2 also those known beyond their end (DECISIONS.md 17),
+--              behind + 2 * room),
 --            prefix,
 --            [where Refused starts: strings, blobs]
 --            [once: name, ms]
 --            [key: the whole key, value, ms, over]
 --            [finish: id, token, lane, serial, verdict, noted, keep_ms, tags, version; but for Done and GiveBack more of it: after_ms, x,
 --             reason, attempts; for GiveBack only: due_us in the place of version]
---            [edit: id, version, to, after_ms, noted]
+--            [edit: id, version, to, after_ms, flags: 1 it has a note, 2 the job's expiry goes]
+--            [behind: name]
+--            [room: park name, id of the job that parks, crowd, most, key, ms the crowd is remembered]
 --            ids of Jobs and Refused
 --            moves: rider and how many args (two bytes), args...
 --            names: name, value, ms
@@ -18,7 +21,7 @@
 --                  [expires_ms], [tags, ms]
 --            the blobs: notes and bodies in the order of the above
 -- Returns  one string: per change a code, the number of replies, then "length:reply" for each. Codes:
---            K done  R refused  T once or key taken (reply: what the key holds)  X a job exists  S not in this hand any more  V other version  H in hand
+--            K done  R refused  P refused, the last reply is the ids that gave way  F no room  T once or key taken (reply: what the key holds)  X a job exists  S not in this hand any more  V other version  H in hand
 --            N not found  E a rider failed (reply: why)  W finished, but what came with it failed (reply: why)
 --            A not finished but given again: an edit that came with it could not be done
 -- The same call again (a lost reply, sent again by the client) is answered from c:<caller> and does nothing.
@@ -115,6 +118,7 @@ local function steer(P, e, note, J)
     return forget(P, id, keep, tags)
   end
   if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
+  if A[e + 4] + 0 > 1 then x = nil; call('HDEL', j, 'x') end
   if to == '0' then return end
   if to == '2' then
     if st == 'ended' then return end
@@ -137,6 +141,41 @@ local function steer(P, e, note, J)
   if to == '1' then wait(P, lane, id, NOW) else wait(P, lane, id, after(A[e + 3], x)) end
 end
 
+-- room tells whether the job of a room (its ARGV start at r) may be parked. Those whose key it has give way to it then: gone
+-- holds what is to be known of them.
+local function room(P, r)
+  local key, crowd, most, gone = A[r + 4], P .. 'k:' .. A[r + 2], tonumber(A[r + 3]), {}
+  if key ~= '' then
+    for _, id in ipairs(call('ZRANGE', P .. 'k:' .. A[r], 0, -1)) do
+      local j = call('HMGET', P .. 'j:' .. id, 'i', 'm', 's')
+      if j[1] == key then gone[#gone + 1] = { id, match(j[2], '^%d+\n([^\n]*)'), j[3] } end
+    end
+  end
+  if #gone > 0 or call('ZCARD', crowd) < most then return gone end
+  for _, id in ipairs(call('ZRANGE', crowd, 0, -1)) do -- who left its park is swept out only here
+    if call('HGET', P .. 'j:' .. id, 'st') ~= 'parked' then call('ZREM', crowd, id) end
+  end
+  return call('ZCARD', crowd) < most and gone or nil
+end
+
+-- settle gives the job of a room its place; returns the ids of those that gave way, if any.
+local function settle(P, r, gone)
+  local id, crowd, key, ids = A[r + 1], P .. 'k:' .. A[r + 2], A[r + 4], {}
+  for i, g in ipairs(gone) do
+    local j = P .. 'j:' .. g[1]
+    leave(P, g[2], g[1], g[3], 'parked', A[r])
+    call('ZREM', crowd, g[1])
+    call('HDEL', j, 'st', 'p', 'i')
+    call('HINCRBY', j, 'v', 1)
+    wait(P, g[2], g[1], NOW)
+    ids[i] = g[1]
+  end
+  if key ~= '' then call('HSET', P .. 'j:' .. id, 'i', key) end
+  call('ZADD', crowd, NOW, id)
+  if call('PTTL', crowd) < tonumber(A[r + 5]) then call('PEXPIRE', crowd, A[r + 5]) end
+  return #ids > 0 and table.concat(ids, ' ') or nil
+end
+
 local held, heldlane -- the job that it finishes, out of the hand and not yet elsewhere
 
 local function finish(P, f, note)
@@ -152,8 +191,9 @@ end
 -- change does the change whose ARGV start at p and end before past; returns code, replies
 local function change(p, past)
   local P = A[p + 1]
-  local _, _, bh, bl, once, moves, fin, ed, jh, jl, rh, rl, names, key, look = byte(A[p], 1, 15)
+  local _, _, bh, bl, once, moves, fin, ed, jh, jl, rh, rl, names, key, look, queue = byte(A[p], 1, 16)
   local jobs, refused = jh * 256 + jl, rh * 256 + rl
+  local behind, r, gone
   local rs, rb, f, fnote, e, enote, J, why
   local taken = false
   held = nil
@@ -205,8 +245,10 @@ local function change(p, past)
       held = nil
       return 'A'
     end
-    if A[e + 4] == '1' then enote = A[b]; b = b + 1 end
+    if A[e + 4] % 2 == 1 then enote = A[b]; b = b + 1 end
   end
+  if queue % 2 == 1 then behind = A[s]; s = s + 1 end
+  if queue > 1 then r = s; s = s + 6 end
   local ids, at = jobs + refused, s
   if fin == 0 and ids > 0 and look ~= 1 then
     local there
@@ -225,21 +267,28 @@ local function change(p, past)
   s = s + ids
   local replies = moves > 0 and {} or nothing
   for i = 1, moves do
-    local r, n = byte(A[s], 1, 2)
+    local rider, n = byte(A[s], 1, 2)
     local o, ok, reply = s, nil, nil
     s = s + 1 + n
-    if fin == 0 then ok, reply = riders[r](P, now_ms, A, o, n)
+    if behind and call('EXISTS', P .. 'k:' .. behind) == 1 then ok, reply = false, 'behind'
+    elseif fin == 0 then ok, reply = riders[rider](P, now_ms, A, o, n)
     else -- the verdict stands whatever becomes of its consequences
       local good
-      good, ok, reply = pcall(riders[r], P, now_ms, A, o, n)
+      good, ok, reply = pcall(riders[rider], P, now_ms, A, o, n)
       if not good then why = text(ok); ok, reply = true, '' end
     end
     replies[i] = tostring(reply or '')
     if not ok then
+      if r then
+        gone = room(P, r)
+        if not gone then undo(); return 'F' end
+      end
       if refused == 0 or fin > 0 then undo() end
       if fin > 0 then finish(P, f, fnote) end
       s, b = rs, rb
       for k = 1, refused do put(P, A[at + jobs + k - 1], replies, fin > 0) end
+      local who = r and settle(P, r, gone)
+      if who then replies[i + 1] = who; return 'P', replies end
       return fin > 0 and 'K' or 'R', replies
     end
   end

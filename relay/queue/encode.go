@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,12 +39,12 @@ type shape struct {
 	size, blobs               uint16 // of its ARGV; how many of them are blobs
 	once, moves, finish, edit byte
 	jobs, refused             uint16
-	names, key, look          byte
+	names, key, look, queue   byte
 }
 
 func (s *shape) String() string {
 	return string([]byte{byte(s.size >> 8), byte(s.size), byte(s.blobs >> 8), byte(s.blobs), s.once, s.moves, s.finish, s.edit,
-		byte(s.jobs >> 8), byte(s.jobs), byte(s.refused >> 8), byte(s.refused), s.names, s.key, s.look})
+		byte(s.jobs >> 8), byte(s.jobs), byte(s.refused >> 8), byte(s.refused), s.names, s.key, s.look, s.queue})
 }
 
 // How commit.lua looks whether the ids of a change exist.
@@ -115,6 +116,16 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 			return err
 		}
 	}
+	if c.Behind != "" {
+		shape.queue = 1
+		it.str(c.Behind)
+	}
+	if c.Room != nil {
+		shape.queue += 2
+		if err := it.room(c, f != nil); err != nil {
+			return err
+		}
+	}
 	fresh, known := true, false
 	for _, jobs := range [2][]Job{c.Jobs, c.Refused} {
 		for i := range jobs {
@@ -181,17 +192,34 @@ func (it *item) edit(q *Queue, shard int, e *Edit) error {
 	if n, err := ShardOf(e.ID); err != nil || n != shard {
 		return fmt.Errorf("%w: id %q in a change of shard %d", ErrID, e.ID, shard)
 	}
-	noted := "0"
+	flags := 0
 	if e.Note != nil {
-		noted = "1"
+		flags = 1
 		it.blob(e.Note)
 	}
-	it.str(e.ID, strconv.FormatInt(e.Version, 10), strconv.Itoa(int(e.To)), ms(e.After), noted)
+	if e.Lasting {
+		flags += 2
+	}
+	it.str(e.ID, strconv.FormatInt(e.Version, 10), strconv.Itoa(int(e.To)), ms(e.After), strconv.Itoa(flags))
 	switch e.To { // whose lane it is the script knows: every group looks
 	case Ready:
 		it.ready = ^uint64(0)
 	case Later:
 		it.wake(^uint64(0), e.After)
+	}
+	return nil
+}
+
+// room writes what the job that Refused parks needs.
+func (it *item) room(c *Change, verdict bool) error {
+	n := slices.IndexFunc(c.Refused, func(j Job) bool { return j.Park != "" })
+	if n < 0 || verdict || c.Room.Crowd == "" || c.Room.Most < 1 {
+		return fmt.Errorf("%w: room %+v needs a refused job that parks, a crowd and how many", ErrID, *c.Room)
+	}
+	j := &c.Refused[n]
+	it.str(j.Park, j.ID, c.Room.Crowd, strconv.Itoa(c.Room.Most), c.Room.Key, strconv.FormatInt(j.listedFor(), 10))
+	if c.Room.Key != "" {
+		it.ready = ^uint64(0) // whose lane it is that those who give way are in, the script knows
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ var (
 	ErrExists      = errors.New("queue: a job of this id exists")
 	ErrStale       = errors.New("queue: the job changed meanwhile")
 	ErrInHand      = errors.New("queue: the job is in a worker's hand")
+	ErrFull        = errors.New("queue: as many wait as may, see Room")
 	ErrNotFound    = errors.New("queue: not found")
 	ErrID          = errors.New("queue: malformed")
 	ErrShards      = errors.New("queue: the number of shards cannot change")
@@ -186,11 +187,13 @@ func (q *Queue) divide(perShard bool) {
 }
 
 // eachShard runs f for every shard at the same time; go-redis spreads them over its connections and nodes.
-func (q *Queue) eachShard(f func(shard int) error) error {
-	errs := make([]error, q.o.Shards)
+func (q *Queue) eachShard(f func(shard int) error) error { return each(q.o.Shards, f) }
+
+func each(n int, f func(i int) error) error {
+	errs := make([]error, n)
 	var wg sync.WaitGroup
-	for n := range q.o.Shards {
-		wg.Go(func() { errs[n] = f(n) })
+	for i := range n {
+		wg.Go(func() { errs[i] = f(i) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
