@@ -50,14 +50,14 @@ func tooManyHeld(rules *Rules) error {
 }
 
 // inTurn commits an acceptance. Between a grant and the release it causes, older messages still wait although there is a
-// credit for each: then they go first, and the new one is asked again.
+// credit for each: then they go first, and the new one is asked again; or it waits behind them, and goes when its turn comes.
 func (r *Relay) inTurn(ctx context.Context, ch queue.Change, now time.Time) queue.Result {
 	for range 3 {
 		res := r.q.Commit(ctx, ch)
-		if !res.Refused || len(ch.Refused) > 0 || len(res.Replies) == 0 || res.Replies[len(res.Replies)-1] != queue.Behind {
+		if !res.Refused || len(res.Replies) == 0 || res.Replies[len(res.Replies)-1] != queue.Behind {
 			return res
 		}
-		if n, err := r.release(ctx, ch.Shard, ch.Behind, now); n == 0 || err != nil {
+		if n, err := r.release(ctx, ch.Shard, ch.Behind, now); n == 0 || err != nil || len(ch.Refused) > 0 {
 			return res
 		}
 	}
