@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/wxrelay/wxrelay/relay/binding"
 	"github.com/wxrelay/wxrelay/relay/ledger"
@@ -425,7 +426,11 @@ type value struct {
 func plainValues(f *faults, where string, data map[string]json.RawMessage) map[string]value {
 	out := make(map[string]value, len(data))
 	for key, raw := range data {
-		var v value
+		v, ok := simpleValue(raw)
+		if ok {
+			out[key] = v
+			continue
+		}
 		var err error
 		if len(raw) > 0 && raw[0] == '"' {
 			err = json.Unmarshal(raw, &v.Value)
@@ -439,6 +444,27 @@ func plainValues(f *faults, where string, data map[string]json.RawMessage) map[s
 		out[key] = v
 	}
 	return out
+}
+
+// simpleValue reads what nearly every value is, text without escapes, alone or as {"value":"..."}: what encoding/json takes two
+// microseconds for. raw is a JSON value already.
+func simpleValue(raw []byte) (v value, ok bool) {
+	if len(raw) > 0 && raw[0] == '{' {
+		rest, named := bytes.CutPrefix(bytes.TrimLeft(raw[1:], " "), []byte(`"value":`))
+		if !named || raw[len(raw)-1] != '}' {
+			return v, false
+		}
+		raw = bytes.Trim(rest[:len(rest)-1], " ")
+	}
+	if len(raw) < 2 || raw[0] != '"' || raw[len(raw)-1] != '"' {
+		return v, false
+	}
+	text := raw[1 : len(raw)-1]
+	if bytes.IndexByte(text, '\\') >= 0 || bytes.IndexByte(text, '"') >= 0 || !utf8.Valid(text) {
+		return v, false
+	}
+	v.Value = string(text)
+	return v, true
 }
 
 // subscribeValues reads and checks the keywords of a subscribe message against its template, where that is known.

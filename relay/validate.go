@@ -16,15 +16,16 @@ import (
 // Characters are counted as UTF-16 code units: a Chinese character is 1, an emoji outside the basic plane 2. WeChat does
 // not say which unit it counts; this is the one that never lets a value pass that another unit would refuse.
 
-var keywordName = regexp.MustCompile(`^([a-z_]+?)_?([0-9]+)$`)
-
-// keywordType is the type of a keyword: thing1 is a thing, character_string2 a character_string.
+// keywordType is the type of a keyword: thing1 is a thing, character_string2 a character_string; "" is none of WeChat's form.
 func keywordType(key string) string {
-	m := keywordName.FindStringSubmatch(key)
-	if m == nil {
+	name := strings.TrimRight(key, "0123456789")
+	if name == "" || name == key || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "" {
 		return ""
 	}
-	return m[1]
+	if len(name) > 1 {
+		name = strings.TrimSuffix(name, "_")
+	}
+	return name
 }
 
 var (
