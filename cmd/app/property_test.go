@@ -30,7 +30,7 @@ func TestRandomDays(t *testing.T) {
 	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()
-			randomDay(t, rand.New(rand.NewPCG(seed, 99)), wish{config: "messages: {unknown_deadline: 10m}"}, append(quickFaults, slowFaults...))
+			randomDay(t, rand.New(rand.NewPCG(seed, 99)), wish{push: ", max_age: 0", config: "messages: {unknown_deadline: 10m}"}, append(quickFaults, slowFaults...))
 		})
 	}
 }
@@ -83,8 +83,8 @@ func (w *world) answers(rng *rand.Rand, openid, session string) int {
 	held := func(path string) {
 		w.sim.Force(wechatsim.Forced{Mood: []wechatsim.Mood{wechatsim.Reorder, wechatsim.Duplicate, wechatsim.SameSecond}[rng.IntN(3)], Path: path, OpenID: openid, Delay: 40 * time.Millisecond})
 	}
-	switch rng.IntN(8) {
-	case 0: // an old line is closed, whatever is still on its way
+	switch rng.IntN(9) {
+	case 0, 8: // an old line is closed, whatever is still on its way
 		held("subscribe_msg_popup_event")
 		w.accept(openid, tOrder)
 		w.ahead.Add(int64(time.Second))
@@ -124,6 +124,7 @@ func randomDay(t *testing.T, rng *rand.Rand, wished wish, faults []wechatsim.For
 	}
 	reports := []wechatsim.Mood{wechatsim.SentFirst, wechatsim.SentFails, wechatsim.Duplicate, wechatsim.Lost, wechatsim.Reorder}
 	failing := 0 // sends that WeChat takes and does not deliver: its report says so, unless it is lost
+	modes := []string{"refuse", "hold", "hold", "try"}[:3+rng.IntN(2)]
 	var sent []sentOnce
 	seen := map[string]bool{}
 	for step := range 60 {
@@ -146,7 +147,7 @@ func randomDay(t *testing.T, rng *rand.Rand, wished wish, faults []wechatsim.For
 			w.start()
 		default:
 			word := fmt.Sprintf("no %d", step)
-			mode := []string{"refuse", "hold", "hold", "try"}[rng.IntN(4)]
+			mode := modes[rng.IntN(len(modes))]
 			tried[openid] = tried[openid] || mode == "try"
 			m := order(openid, map[string]any{"no_credit": mode,
 				"data": map[string]any{"thing1": word, "amount2": "¥18"}})
@@ -165,6 +166,11 @@ func randomDay(t *testing.T, rng *rand.Rand, wished wish, faults []wechatsim.For
 			}
 		}
 	}
+	cancel := func(id string) {
+		if a, err := w.client.Do(w.ctx, "DELETE", "messages/"+id, nil); err != nil || a.Status != 200 && a.Status != 409 {
+			t.Fatalf("%v %+v", err, a)
+		}
+	}
 	w.sim.Calm()
 	w.settled()
 	atRest := map[string]bool{"sent": true, "delivered": true, "failed": true, "refused": true, "cancelled": true, "unknown": true, "expired": true}
@@ -173,9 +179,7 @@ func randomDay(t *testing.T, rng *rand.Rand, wished wish, faults []wechatsim.For
 		for _, m := range sent {
 			switch got := w.message(m.id); {
 			case got.State == "held": // the user will not come again
-				if a, err := w.client.Do(w.ctx, "DELETE", "messages/"+m.id, nil); err != nil || a.Status != 200 && a.Status != 409 {
-					t.Fatalf("%v %+v", err, a)
-				}
+				cancel(m.id)
 				return false
 			case !atRest[got.State], got.State == "unknown" && got.Timeline[len(got.Timeline)-1].Cause != "deadline":
 				return false
@@ -189,6 +193,13 @@ func randomDay(t *testing.T, rng *rand.Rand, wished wish, faults []wechatsim.For
 			}
 		}
 		t.FailNow()
+	}
+	w.settled()
+	w.inStep()
+	for _, openid := range users { // what nobody spends shows what it is worth
+		for range 4 {
+			taps[openid] += w.answers(rng, openid, sessions[openid])
+		}
 	}
 	w.settled()
 	reached, doubted := map[string]int{}, map[string]bool{}
