@@ -20,7 +20,7 @@ import (
 
 // Sink takes a proven push. It returns when the push and all that follows from it is safe; an error makes WeChat push again.
 // A reply that is not empty becomes the passive reply, sealed as the push was. ctx ends with the budget, not with the
-// connection. p is the sink's to keep (see [Push]).
+// connection; what the sink returns after that is too late to be heard. p is the sink's to keep (see [Push]).
 type Sink func(ctx context.Context, p *Push) (reply []byte, err error)
 
 // DoorOptions are the limits of the door and who is told. Zero values get the contract's defaults.
@@ -157,7 +157,7 @@ func (d *Door) push(w http.ResponseWriter, r *http.Request, e *Ear, app string, 
 		return "", refuse(w, err)
 	}
 	event = p.Event.kind()
-	reply, err := d.take(r.Context(), p, began)
+	reply, err := d.take(w, r, p, began)
 	if err == nil && len(reply) == 0 && e.app.Reply == "transfer_customer_service" {
 		reply = TransferCustomerService(p)
 	}
@@ -165,12 +165,12 @@ func (d *Door) push(w http.ResponseWriter, r *http.Request, e *Ear, app string, 
 		reply, err = p.Seal(reply, time.Now())
 	}
 	switch {
+	case errors.Is(err, ErrLate): // and told so
+		d.o.OnError(app, err)
+		return event, ResultLate
 	case err != nil:
 		d.o.OnError(app, err)
 		w.WriteHeader(http.StatusInternalServerError)
-		if errors.Is(err, ErrLate) || errors.Is(err, context.DeadlineExceeded) {
-			return event, ResultLate
-		}
 		return event, ResultFailed
 	case len(reply) == 0:
 		answer(w, textPlain, success)
@@ -251,37 +251,28 @@ const keepBody = 16 << 10
 
 var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
-// take hands the push to the sink and waits for it no longer than the budget. A connection that is gone does not stop the
-// sink: what it stores, WeChat's next delivery finds stored.
-func (d *Door) take(ctx context.Context, p *Push, began time.Time) ([]byte, error) {
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), began.Add(d.o.Budget))
-	type taken struct {
-		reply []byte
-		err   error
-	}
-	done := make(chan taken, 1)
-	go func() {
-		defer cancel()
-		var t taken
-		defer func() {
-			if broken := recover(); broken != nil {
-				t = taken{err: fmt.Errorf("callback: the sink broke down: %v\n%s", broken, debug.Stack())}
-			}
-			done <- t
-		}()
-		t.reply, t.err = d.sink(ctx, p)
-	}()
-	select {
-	case t := <-done:
-		return t.reply, t.err
-	case <-ctx.Done():
-		select {
-		case t := <-done:
-			return t.reply, t.err
-		default:
-			return nil, ErrLate
+// take hands the push to the sink. A connection that is gone does not stop it: what it stores, WeChat's next delivery finds
+// stored. WeChat is told 500 when the budget ends, whether the sink has come back or not: ErrLate, and nothing is left to say.
+func (d *Door) take(w http.ResponseWriter, r *http.Request, p *Push, began time.Time) (reply []byte, err error) {
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(r.Context()), began.Add(d.o.Budget))
+	defer cancel()
+	told := make(chan struct{})
+	inTime := context.AfterFunc(ctx, func() {
+		defer close(told)
+		w.Header()["Content-Length"] = nothing // a whole answer: it need not wait for the handler to return
+		w.WriteHeader(http.StatusInternalServerError)
+		_ = http.NewResponseController(w).Flush()
+	})
+	defer func() {
+		if broken := recover(); broken != nil {
+			reply, err = nil, fmt.Errorf("callback: the sink broke down: %v\n%s", broken, debug.Stack())
 		}
-	}
+		if !inTime() {
+			<-told
+			reply, err = nil, ErrLate
+		}
+	}()
+	return d.sink(ctx, p)
 }
 
 // isProbe says whether this is CheckContainerPath, with which WeChat's cloud hosting asks whether anybody is there. It proves
@@ -299,6 +290,7 @@ func isProbe(q *Query, body []byte) bool {
 
 var (
 	success   = []byte("success")
+	nothing   = []string{"0"}
 	textPlain = []string{"text/plain; charset=utf-8"}
 	textJSON  = []string{"application/json; charset=utf-8"}
 	textXML   = []string{"text/xml; charset=utf-8"}

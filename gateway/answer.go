@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+
+	"github.com/wxrelay/wxrelay/relay"
 )
 
 // sheet is a buffer with its encoder; they are reused.
@@ -26,7 +28,11 @@ var sheets = sync.Pool{New: func() any {
 func encode(v any) *sheet {
 	s := sheets.Get().(*sheet)
 	s.Reset()
-	if v == nil {
+	switch v := v.(type) {
+	case nil:
+		return s
+	case *relay.Message:
+		s.Write(v.AppendJSON(s.AvailableBuffer()))
 		return s
 	}
 	if err := s.enc.Encode(v); err != nil {

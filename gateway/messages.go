@@ -12,13 +12,26 @@ import (
 	"github.com/wxrelay/wxrelay/relay"
 )
 
+// sendMessage accepts a message. The journey remembers the webhook-id in the very change that accepts; a request that is
+// refused is looked up, because it may be one that was accepted before, when things stood otherwise.
 func (g *Gate) sendMessage(ctx context.Context, a *ask) (reply, error) {
 	var req relay.SendRequest
-	if err := decode(a.body, &req, InvalidMessage); err != nil {
-		return reply{}, err
+	var m relay.Message
+	again := false
+	err := decode(a.body, &req, InvalidMessage)
+	if err == nil {
+		m, again, err = g.relay.Send(ctx, a.partner.Name, relay.RequestKey{ID: a.id, Digest: a.digest}, req)
 	}
-	m, err := g.relay.Send(ctx, a.partner.Name, a.id, req)
-	return reply{status: http.StatusAccepted, body: &m}, err
+	if err != nil && translate(err).Status < http.StatusInternalServerError {
+		id, other := g.inbox.Marked(ctx, a.partner.Name, a.id, a.digest)
+		if other != nil {
+			return reply{}, other
+		}
+		if was, gone := g.relay.FirstAnswer(ctx, a.partner.Name, id); id != "" && gone == nil {
+			m, again, err = was, true, nil
+		}
+	}
+	return reply{status: http.StatusAccepted, body: &m, again: again}, err
 }
 
 // batchItem is one result of a batch: a message, or the problem its own POST would have been answered.
@@ -39,7 +52,11 @@ func (g *Gate) sendBatch(ctx context.Context, a *ask) (reply, error) {
 	if err := decode(a.body, &req, InvalidRequest); err != nil {
 		return reply{}, err
 	}
-	results, err := g.relay.SendBatch(ctx, a.partner.Name, a.id, req.Messages)
+	asked := make([]relay.BatchItem, len(req.Messages))
+	for i, raw := range req.Messages {
+		asked[i].Err = decode(raw, &asked[i].Request, InvalidMessage)
+	}
+	results, err := g.relay.SendBatch(ctx, a.partner.Name, relay.RequestKey{ID: a.id, Digest: a.digest}, asked)
 	if err != nil {
 		return reply{}, err
 	}

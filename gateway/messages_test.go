@@ -79,6 +79,11 @@ func TestMessagesThatAreFaulty(t *testing.T) {
 			"unknown inside":    {strings.Replace(right, `"openid"`, `"open_id"`, 1), 422, InvalidMessage, "to.open_id"},
 			"field twice":       {order(openid, `,"app":"shop"`), 422, InvalidMessage, "app"},
 			"field in capitals": {order(openid, `,"Lang":"zh_CN"`), 422, InvalidMessage, "Lang"},
+			"unknown in a part": {order(openid, `,"subscribe":{"bogus":1,"to":{"openid":"x"},"no_credit":"try"}`), 422, InvalidMessage, "subscribe.bogus subscribe.to subscribe.no_credit"},
+			"in the old part":   {order(openid, `,"template":{"bogus":1,"form_id":"x"}`), 422, InvalidMessage, "template.bogus"},
+			"of other channels": {order(openid, `,"msgtype":"text","text":{"content":"x"},"uniform":{},"oa_template":{},"form_id":"1"`), 422, InvalidMessage, "msgtype text oa_template form_id uniform"},
+			"wrong alias":       {strings.Replace(order(openid, `,"template":"none"`), `"template_id":"`+tOrder+`",`, "", 1), 422, InvalidMessage, "template template_id"},
+			"page with a slash": {strings.Replace(right, `"pages/order?id=1"`, `"/pages/order"`, 1), 422, InvalidMessage, "page"},
 			"value too long":    {strings.Replace(right, "apples", strings.Repeat("a", 21), 1), 422, InvalidMessage, "data.thing1"},
 			"no app":            {strings.Replace(right, `"app":"shop",`, "", 1), 422, InvalidMessage, "app"},
 			"unknown template":  {strings.Replace(right, tOrder, "Tnone", 1), 422, InvalidMessage, "template_id"},
@@ -92,6 +97,31 @@ func TestMessagesThatAreFaulty(t *testing.T) {
 			})
 		}
 		w.ask("POST", "/messages", right).got(202, "") // none of them took the credit
+	})
+}
+
+// An item of a batch is read as strictly as a message of its own: every fault, with its path.
+func TestBatchItemsAreReadAsStrictly(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w := newWorld(t, rdb)
+		openid, _ := w.login("ann")
+		bad := strings.Replace(order(openid, `,"Lang":"zh_CN","subscribe":{"bogus":1}`), `"openid"`, `"open_id"`, 1)
+		var out struct{ Results []batchItem }
+		w.ask("POST", "/messages/batch", `{"messages":[`+bad+`,`+order(openid, `,"template":{"bogus":1}`)+`]}`).got(200, "").into(&out)
+		for i, want := range []string{"Lang subscribe.bogus to.open_id", "template.bogus"} {
+			p := out.Results[i].Problem
+			if p == nil || p.Code != InvalidMessage {
+				t.Fatalf("%+v", out.Results[i])
+			}
+			var fields []string
+			for _, f := range p.Errors {
+				fields = append(fields, f.Field)
+			}
+			slices.Sort(fields)
+			if got := strings.Join(fields, " "); got != want {
+				t.Errorf("item %d blames %q, want %q", i, got, want)
+			}
+		}
 	})
 }
 

@@ -17,8 +17,9 @@ import (
 type ask struct {
 	*gin.Context
 	partner relay.Partner
-	id      string // webhook-id
-	body    []byte // borrowed: nothing of it may be kept past the request
+	id      string   // webhook-id
+	digest  [32]byte // SHA-256 of the whole request: method, target and body
+	body    []byte   // borrowed: nothing of it may be kept past the request
 }
 
 // reply is what a route answers.
@@ -26,7 +27,8 @@ type reply struct {
 	status int
 	body   any // encoded as JSON; nil = no body
 	// open has a 2xx answer not remembered for its webhook-id: parts of it may do better next time (decision 3)
-	open bool
+	open  bool
+	again bool // it was given before
 }
 
 // partnerRoute is one row of the partners' route table.
@@ -35,6 +37,7 @@ type partnerRoute struct {
 	right        string // which of partners[].allow it needs
 	raw          bool   // the signature is over the raw body alone, so that any Standard Webhooks sender can call it
 	large        bool   // limits.proxy_body counts, not limits.body
+	keeps        bool   // the journey itself remembers the webhook-id: the inbox is not asked
 	run          func(ctx context.Context, a *ask) (reply, error)
 }
 
@@ -54,7 +57,7 @@ func (g *Gate) serve(route partnerRoute) gin.HandlerFunc {
 		}
 		defer release()
 		a := &ask{Context: c, body: body}
-		seen, err := g.prove(a, route)
+		err = g.prove(a, route)
 		if err == nil {
 			err = g.admit(a, route)
 		}
@@ -62,22 +65,24 @@ func (g *Gate) serve(route partnerRoute) gin.HandlerFunc {
 			g.refuse(c, err)
 			return
 		}
-		if c.Request.Method == http.MethodGet {
-			out, err := route.run(c.Request.Context(), a)
-			if err != nil {
-				g.refuse(c, err)
-				return
-			}
-			writeReply(c.Writer, out)
+		if c.Request.Method != http.MethodGet && !route.keeps {
+			g.once(a, route)
 			return
 		}
-		g.once(a, route, seen)
+		out, err := route.run(c.Request.Context(), a)
+		if err != nil {
+			g.refuse(c, err)
+			return
+		}
+		if out.again {
+			c.Writer.Header()["Idempotent-Replayed"] = yes
+		}
+		writeReply(c.Writer, out)
 	}
 }
 
 // prove checks the signature over the bytes as they came. An unknown partner has no secrets and costs the same work.
-// The digest names the whole request: method, target and body.
-func (g *Gate) prove(a *ask, route partnerRoute) (digest [32]byte, err error) {
+func (g *Gate) prove(a *ask, route partnerRoute) error {
 	r := a.Request
 	partner, known := g.relay.Partner(param(a.Context, "partner"))
 	whole := webhook.TargetPayload(r.Method, r.RequestURI, a.body)
@@ -86,10 +91,10 @@ func (g *Gate) prove(a *ask, route partnerRoute) (digest [32]byte, err error) {
 		payload = a.body
 	}
 	if err := webhook.Verify(partner.Secrets, r.Header, payload, time.Now()); err != nil || !known {
-		return digest, errUnauthorized
+		return errUnauthorized
 	}
-	a.partner, a.id = partner, r.Header.Get("Webhook-Id")
-	return sha256.Sum256(whole), nil
+	a.partner, a.id, a.digest = partner, r.Header.Get("Webhook-Id"), sha256.Sum256(whole)
+	return nil
 }
 
 // admit checks what a proven partner may do, and how often.
@@ -109,9 +114,9 @@ func (g *Gate) admit(a *ask, route partnerRoute) error {
 
 // once answers a request that changes something: the first time by doing it, again by repeating the answer. Only 2xx is
 // remembered. What is remembered fails open: the journeys know the id too, so an answer that could not be kept is given.
-func (g *Gate) once(a *ask, route partnerRoute, digest [32]byte) {
+func (g *Gate) once(a *ask, route partnerRoute) {
 	ctx := a.Request.Context()
-	visit, err := g.inbox.Begin(ctx, a.partner.Name, a.id, digest)
+	visit, err := g.inbox.Begin(ctx, a.partner.Name, a.id, a.digest)
 	if err != nil {
 		g.refuse(a.Context, err)
 		return

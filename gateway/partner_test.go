@@ -179,6 +179,47 @@ func TestIdempotency(t *testing.T) {
 	})
 }
 
+// A repeated request gets the answer it got, whatever has become of the message, the user or the credit since.
+func TestTheFirstAnswerStands(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w := newWorld(t, rdb)
+		ann, session := w.login("ann")
+		bob, _ := w.login("bob")
+		w.accept(session)
+		w.ask("PUT", "/bindings/shop/u1", `{"openid":"`+ann+`"}`).got(200, "")
+		body := strings.Replace(order("x", `,"metadata": { "a" : "<&>" }`), `"openid":"x"`, `"user":"u1"`, 1)
+		first := w.as(asking{id: "A-1"}, "POST", "/messages", body).got(202, "")
+		repeat := func(when string) {
+			t.Helper()
+			again := w.as(asking{id: "A-1"}, "POST", "/messages", body).got(202, "")
+			if diff := cmp.Diff(first.Body.String(), again.Body.String()); diff != "" || again.Header().Get("Idempotent-Replayed") != "true" {
+				t.Errorf("%s: %s %v", when, diff, again.Header())
+			}
+		}
+		repeat("at once")
+		var m struct{ ID string }
+		first.into(&m)
+		w.ask("DELETE", "/messages/"+m.ID, "").got(200, "")
+		repeat("it is cancelled")
+		w.ask("DELETE", "/bindings/shop/u1", "").got(200, "")
+		repeat("its user is not bound any more")
+		w.ask("PUT", "/bindings/shop/u1", `{"openid":"`+bob+`"}`).got(200, "")
+		repeat("its user is another")
+		w.as(asking{id: "A-1"}, "POST", "/messages", body+" ").got(409, IDReused)
+
+		// Nobody remembers an id for longer than a day: then it is another request's, and another message.
+		for _, k := range rdb.Keys(t.Context(), "wx:{in:*").Val() {
+			rdb.Del(t.Context(), k)
+		}
+		w.accept(session)
+		var other struct{ ID string }
+		w.as(asking{id: "A-1"}, "POST", "/messages", order(ann, "")).got(202, "").into(&other)
+		if other.ID == m.ID {
+			t.Error("a new request got an old message")
+		}
+	})
+}
+
 func TestInProgress(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		w := newWorld(t, rdb)

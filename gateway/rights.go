@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"maps"
+	"mime"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,13 +15,15 @@ import (
 func (g *Gate) partnerRoutes() []partnerRoute {
 	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	return []partnerRoute{
-		{method: post, path: "/messages", right: "messages", raw: true, run: g.sendMessage},
+		{method: post, path: "/messages", right: "messages", raw: true, keeps: true, run: g.sendMessage},
 		{method: post, path: "/messages/batch", right: "messages", raw: true, large: true, run: g.sendBatch},
 		{method: get, path: "/messages", right: "messages", run: g.listMessages},
 		{method: get, path: "/messages/:id", right: "messages", run: g.getMessage},
 		{method: del, path: "/messages/:id", right: "messages", run: g.cancelMessage},
 
 		{method: post, path: "/form-ids", right: "messages", run: g.addCredential},
+
+		{method: post, path: "/apps/:app/media", right: "messages", large: true, run: g.uploadMedia},
 
 		{method: get, path: "/subscriptions", right: "subscriptions", run: g.subscriptions},
 
@@ -34,6 +38,27 @@ func (g *Gate) partnerRoutes() []partnerRoute {
 		{method: get, path: "/deliveries", right: "endpoints", run: g.deliveries},
 		{method: post, path: "/deliveries/:id/replay", right: "endpoints", run: g.replayDelivery},
 	}
+}
+
+// images are what WeChat takes as type=image, by Content-Type: the name of the file tells it which.
+var images = map[string]string{"image/jpeg": "image.jpg", "image/png": "image.png", "image/gif": "image.gif", "image/bmp": "image.bmp"}
+
+// uploadMedia takes the file itself as the body; its Content-Type says what it is.
+func (g *Gate) uploadMedia(ctx context.Context, a *ask) (reply, error) {
+	kind, _, err := mime.ParseMediaType(a.Request.Header.Get("Content-Type"))
+	name, ok := images[kind]
+	f := &fault{code: InvalidRequest}
+	if err != nil || !ok {
+		f.fields = append(f.fields, relay.Field{Field: "Content-Type", Reason: "must be one of " + strings.Join(slices.Sorted(maps.Keys(images)), ", ") + ": the body is the image itself"})
+	}
+	if len(a.body) == 0 {
+		f.fields = append(f.fields, relay.Field{Field: "body", Reason: "is empty: it must be the image itself"})
+	}
+	if len(f.fields) > 0 {
+		return reply{}, f
+	}
+	m, err := g.relay.UploadMedia(ctx, a.partner.Name, param(a.Context, "app"), name, kind, a.body)
+	return reply{status: http.StatusOK, body: m}, err
 }
 
 func (g *Gate) subscriptions(ctx context.Context, a *ask) (reply, error) {

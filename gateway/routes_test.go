@@ -26,7 +26,7 @@ func TestTheMapOfThePublicDoor(t *testing.T) {
 		"POST " + p + "/messages", "POST " + p + "/messages/batch", "POST " + p + "/form-ids", "GET " + p + "/messages", "GET " + p + "/messages/:id", "DELETE " + p + "/messages/:id",
 		"GET " + p + "/subscriptions", "POST " + p + "/bindings/tickets", "PUT " + p + "/bindings/:app/:user", "GET " + p + "/bindings/:app/:user",
 		"DELETE " + p + "/bindings/:app/:user", "GET " + p + "/apps/:app/access_token", "POST " + p + "/apps/:app/access_token/report",
-		"GET " + p + "/deliveries", "POST " + p + "/deliveries/:id/replay",
+		"POST " + p + "/apps/:app/media", "GET " + p + "/deliveries", "POST " + p + "/deliveries/:id/replay",
 	}
 	sorted := cmp.Transformer("sorted", func(in []string) map[string]int {
 		out := map[string]int{}

@@ -53,12 +53,11 @@ func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 	}
 	shard := r.q.Shard(p.App, p.Event.OpenID)
 	res := r.q.Commit(ctx, queue.Change{
-		Shard: shard, Once: "p/" + p.Name, OnceFor: app.remembers(),
-		Moves: r.book(rules, p),
-		Jobs:  []queue.Job{{ID: r.q.NewID("psh_", shard), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true}},
+		Shard: shard, Moves: r.book(rules, p),
+		Jobs: []queue.Job{{ID: r.q.IDFor("psh_", shard, p.App+"\x00"+p.Name), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true, Known: app.remembers()}},
 	})
 	switch {
-	case errors.Is(res.Err, queue.ErrTaken):
+	case errors.Is(res.Err, queue.ErrExists):
 		r.observePush(p, "duplicate")
 	case res.Err != nil:
 		r.observePush(p, "not_stored")
@@ -159,7 +158,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			return queue.Snooze(time.Second, c.Note)
 		}
 		for _, s := range ev.Subscribes {
-			if err := r.release(ctx, shard, linePark(ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}), c.Now); err != nil {
+			if _, err := r.release(ctx, shard, linePark(ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}), c.Now); err != nil {
 				return queue.Snooze(time.Second, c.Note)
 			}
 		}
@@ -171,15 +170,15 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			if since == 0 {
 				since = c.Now.UnixMilli()
 			}
-			if waited := c.Now.Sub(time.UnixMilli(since)); err != nil || waited < receiptPatience {
-				return queue.Snooze(receiptPause(c.Now.Sub(time.UnixMilli(since))), encode(pushNote{Told: true, Since: since})).With(queue.Change{Jobs: jobs})
+			if waited := c.Now.Sub(time.UnixMilli(since)); err != nil || waited < r.receiptPatience() {
+				return queue.Snooze(r.receiptPause(c.Now.Sub(time.UnixMilli(since))), encode(pushNote{Told: true, Since: since})).With(queue.Change{Jobs: jobs})
 			}
 			r.log.Info("receipt of a message we did not send", zap.String("app", app), zap.String("openid", ShortID(ev.OpenID)))
 			moves = r.elsewhere(app, &ev, c.ID, foreign, c.Now)
 		}
 	case wxFollow:
 		if a, _ := r.App(app); a.Kind == wechat.KindOfficialAccount {
-			if err := r.meet(ctx, app, ev.OpenID); err != nil && c.Now.Sub(c.Created) < receiptPatience {
+			if err := r.meet(ctx, app, ev.OpenID); err != nil && c.Now.Sub(c.Created) < r.receiptPatience() {
 				return queue.Snooze(5*time.Second, encode(pushNote{Told: true, Since: note.Since})).With(queue.Change{Jobs: jobs})
 			}
 		}
@@ -196,7 +195,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	}
 	known, _ := r.App(app)
 	if _, ok := triggerOf(known, &ev); ok {
-		if err := r.release(ctx, shard, allowancePark(app, ev.OpenID), c.Now); err != nil {
+		if _, err := r.release(ctx, shard, allowancePark(app, ev.OpenID), c.Now); err != nil {
 			return queue.Snooze(time.Second, c.Note)
 		}
 	}

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/wxrelay/wxrelay/relay/binding"
 	"github.com/wxrelay/wxrelay/relay/ledger"
@@ -65,13 +65,12 @@ type SendRequest struct {
 	WeappTemplateMsg json.RawMessage `json:"weapp_template_msg"`
 	MpTemplateMsg    json.RawMessage `json:"mp_template_msg"`
 
-	// With a list of channels: what differs from the fields above.
-	Subscribe       json.RawMessage `json:"subscribe"`
-	CustomerService json.RawMessage `json:"customer_service"`
-	OATemplate      json.RawMessage `json:"oa_template"`
-	Uniform         json.RawMessage `json:"uniform"`
-	// Template is an alias of the config ("order_shipped"), or what differs for the channel of that name.
-	Template json.RawMessage `json:"template"`
+	// With a list of channels: what differs from the fields above. Template may also be an alias of the config ("order_shipped").
+	Subscribe       *subscribePart       `json:"subscribe"`
+	CustomerService *customerServicePart `json:"customer_service"`
+	OATemplate      *oaTemplatePart      `json:"oa_template"`
+	Template        AliasOrPart          `json:"template"`
+	Uniform         *uniformPart         `json:"uniform"`
 }
 
 // To names the user: exactly one of them.
@@ -98,12 +97,6 @@ func (o *OneOrMany) UnmarshalJSON(b []byte) error {
 type Malformed struct{ Detail string }
 
 func (e *Malformed) Error() string { return e.Detail }
-
-// ParseSend reads a request strictly: unknown fields are faults by name, wrong types are [*Malformed].
-func ParseSend(raw []byte) (SendRequest, error) {
-	var req SendRequest
-	return req, decodeStrict(raw, &req, "invalid_message")
-}
 
 // decodeStrict reads one JSON value of known fields; a field that is not known is an *Invalid of that code.
 func decodeStrict(raw []byte, into any, code string) error {
@@ -142,7 +135,7 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	if err != nil {
 		return nil, err
 	}
-	o := &order{Partner: partner, App: req.App, NoCredit: req.NoCredit, Metadata: req.Metadata, Supersede: req.SupersedeKey,
+	o := &order{Partner: partner, App: req.App, NoCredit: req.NoCredit, Supersede: req.SupersedeKey,
 		Retry: req.OnUnknown == "retry", Created: now.UnixMilli(), Channels: req.Channel, Priority: req.Priority}
 	if len(o.Channels) == 0 {
 		o.Channels = []string{ChannelSubscribe}
@@ -150,7 +143,15 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	if o.OpenID, o.User, err = r.addressee(ctx, partner, app, req.To, &f); err != nil {
 		return nil, err
 	}
+	if o.User == "" && o.OpenID != "" && rules.Partners[partner].Allow["bindings"] { // others have no users of their own
+		users, err := r.bindings.UsersOf(ctx, app.Name, o.OpenID)
+		if err != nil {
+			return nil, err
+		}
+		o.User = users[partner]
+	}
 	req.resolveAlias(app, &f)
+	req.checkForeign(&f, o.Channels)
 	oneOf(&f, "no_credit", req.NoCredit, "refuse", "hold", "try")
 	oneOf(&f, "on_unknown", req.OnUnknown, "keep", "retry")
 	oneOf(&f, "priority", req.Priority, "high", "normal", "bulk")
@@ -169,7 +170,7 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 			f.add("expires_at", "is before send_at")
 		}
 	}
-	checkMetadata(&f, req.Metadata)
+	o.Metadata = checkMetadata(&f, req.Metadata)
 	if len(req.SupersedeKey) > 128 {
 		f.add("supersede_key", "at most 128 characters")
 	}
@@ -184,13 +185,14 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 			continue
 		}
 		seen[ch] = true
-		part, err := req.forChannel(ch)
-		if err != nil {
-			return nil, err
+		if app.Kind == wechat.KindOfficialAccount && ch != ChannelOATemplate && ch != ChannelCustomerService {
+			f.add("channel", ch+" is for mini-programs: an official account has oa_template and customer_service")
+			continue
 		}
+		part := req.forChannel(ch)
 		to := o
-		if ch == ChannelOATemplate || part.App != o.App {
-			if to, err = r.byAccount(ctx, &f, where, ch, o, req.To, part.App); err != nil {
+		if ch == ChannelOATemplate {
+			if to, err = r.byAccount(ctx, &f, where, o, req.To, part.App); err != nil {
 				return nil, err
 			}
 		}
@@ -204,7 +206,13 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 		o.Kind = string(r.kind(o.App, o.TemplateID))
 		o.pace(&f, app.Counts[o.TemplateID])
 	}
-	return o, f.err("invalid_message")
+	if err := f.err("invalid_message"); err != nil {
+		return nil, err
+	}
+	if r.retired.all(o.App, o.Channels, now) {
+		return nil, ErrChannelRetired
+	}
+	return o, nil
 }
 
 // Has tells whether the order may go by a channel.
@@ -238,15 +246,21 @@ func oneOf(f *faults, field, v string, allowed ...string) {
 	}
 }
 
-func checkMetadata(f *faults, raw json.RawMessage) {
-	if len(raw) == 0 || string(raw) == "null" {
-		return
-	}
-	if raw[0] != '{' {
+// checkMetadata returns it without white space; nil is {}.
+func checkMetadata(f *faults, raw json.RawMessage) json.RawMessage {
+	switch {
+	case len(raw) == 0 || string(raw) == "null":
+		return nil
+	case raw[0] != '{':
 		f.add("metadata", "must be an object")
-	} else if len(raw) > 4<<10 {
+	case len(raw) > 4<<10:
 		f.add("metadata", fmt.Sprintf("%d bytes, at most 4096", len(raw)))
 	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, raw); err != nil {
+		f.add("metadata", "is not JSON")
+	}
+	return b.Bytes()
 }
 
 // addressee finds the openid of whom a message is to.
@@ -288,15 +302,10 @@ func (r *Relay) addressee(ctx context.Context, partner string, app App, to To, f
 
 // resolveAlias puts the template's id and keywords in place of the alias and the partner's own field names.
 func (q *SendRequest) resolveAlias(app App, f *faults) {
-	if len(q.Template) == 0 || q.Template[0] != '"' {
+	name := q.Template.Alias
+	if name == "" {
 		return
 	}
-	var name string
-	if err := json.Unmarshal(q.Template, &name); err != nil {
-		f.add("template", "is not a string")
-		return
-	}
-	q.Template = nil
 	alias, ok := app.Templates[name]
 	switch {
 	case !ok:
@@ -320,37 +329,16 @@ func (q *SendRequest) resolveAlias(app App, f *faults) {
 	q.Data = data
 }
 
-// forChannel overlays what stands under the channel's name.
-func (q SendRequest) forChannel(ch string) (SendRequest, error) {
-	over := map[string]json.RawMessage{ChannelSubscribe: q.Subscribe, ChannelCustomerService: q.CustomerService,
-		ChannelOATemplate: q.OATemplate, ChannelTemplate: q.Template, ChannelUniform: q.Uniform}[ch]
-	if len(over) == 0 || string(over) == "null" {
-		return q, nil
-	}
-	all := q.Data
-	q.Data = nil // its own keywords stand in their place, not among them
-	err := decodeStrict(over, &q, "invalid_message")
-	if q.Data == nil {
-		q.Data = all
-	}
-	return q, err
-}
-
 // composeChannel makes what WeChat is given on a channel.
 func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string, o *order, q SendRequest) payload {
-	if strings.ContainsFunc(q.Page, unicode.IsControl) || strings.Contains(q.Page, "://") || len(q.Page) > 1024 {
-		f.add(where+"page", "must be a page of the mini-program with its query, like pages/order?id=1")
+	if reason := checkPage(q.Page); reason != "" && (ch == ChannelSubscribe || ch == ChannelTemplate) {
+		f.add(where+"page", reason)
 	}
 	switch ch {
 	case ChannelSubscribe:
 		oneOf(f, where+"lang", q.Lang, "zh_CN", "en_US", "zh_HK", "zh_TW")
 		oneOf(f, where+"miniprogram_state", q.MiniprogramState, "developer", "trial", "formal")
-		m := wechat.SubscribeMessage{ToUser: o.OpenID, TemplateID: q.TemplateID, Page: q.Page, Data: map[string]*wechat.DataItem{},
-			MiniprogramState: orElse(q.MiniprogramState, "formal"), Lang: orElse(q.Lang, "zh_CN")}
-		for k, v := range r.subscribeValues(ctx, f, where, o.App, &q) {
-			m.Data[k] = &wechat.DataItem{Value: v.Value, Color: v.Color}
-		}
-		return encode(m)
+		return subscribeMessage(o.OpenID, &q, r.subscribeValues(ctx, f, where, o.App, &q))
 	case ChannelCustomerService:
 		return r.composeCustomerService(f, where, o, &q)
 	case ChannelOATemplate, ChannelTemplate:
@@ -359,6 +347,19 @@ func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string,
 		}
 		if len(q.Data) == 0 {
 			f.add(where+"data", "is required: an object of keywords")
+		}
+		q.FormID = strings.TrimPrefix(q.FormID, "prepay_id=") // as wx.requestPayment's package has it
+		if q.FormID != "" && !binding.Genuine(q.FormID) {
+			f.add(where+"form_id", "is a mock one of the developer tools: use a real device")
+		}
+		if ch == ChannelOATemplate {
+			q.Page = "" // it leads where url and miniprogram say
+			checkMiniprogram(f, where, q.Miniprogram)
+			webAddress(f, where+"url", q.URL)
+			r.checkKeywords(ctx, f, where, o.App, &q)
+		}
+		if key, ok := strings.CutSuffix(q.EmphasisKeyword, ".DATA"); q.EmphasisKeyword != "" && (!ok || q.Data[key] == nil) {
+			f.add(where+"emphasis_keyword", "must be a keyword of data followed by .DATA, like keyword1.DATA")
 		}
 		return encode(struct {
 			ToUser      string           `json:"touser"`
@@ -370,32 +371,41 @@ func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string,
 			Data        map[string]value `json:"data"`
 			Emphasis    string           `json:"emphasis_keyword,omitempty"`
 			Color       string           `json:"color,omitempty"`
-		}{o.OpenID, q.TemplateID, q.Page, q.URL, present(q.Miniprogram), q.FormID, plainValues(f, where, q.Data), q.EmphasisKeyword, q.Color})
+		}{o.OpenID, q.TemplateID, q.Page, q.URL, plainJSON(f, where+"miniprogram", q.Miniprogram), q.FormID, plainValues(f, where, q.Data), q.EmphasisKeyword, q.Color})
 	case ChannelUniform:
-		if present(q.WeappTemplateMsg) == nil && present(q.MpTemplateMsg) == nil {
-			f.add(where+"mp_template_msg", "weapp_template_msg or mp_template_msg is required")
-		}
+		checkUniform(f, where, &q)
 		return encode(struct {
 			ToUser string          `json:"touser"`
 			Weapp  json.RawMessage `json:"weapp_template_msg,omitempty"`
 			MP     json.RawMessage `json:"mp_template_msg,omitempty"`
-		}{o.OpenID, present(q.WeappTemplateMsg), present(q.MpTemplateMsg)})
+		}{o.OpenID, plainJSON(f, where+"weapp_template_msg", q.WeappTemplateMsg), plainJSON(f, where+"mp_template_msg", q.MpTemplateMsg)})
 	}
 	return nil
 }
 
-func (r *Relay) composeCustomerService(f *faults, where string, o *order, q *SendRequest) payload {
-	parts := map[string]json.RawMessage{"text": q.Text, "image": q.Image, "link": q.Link, "miniprogrampage": q.MiniprogramPage}
-	part, known := parts[q.MsgType]
-	if !known {
-		f.add(where+"msgtype", "must be one of text, image, link, miniprogrampage")
-		return nil
+// subscribeMessage is the body of subscribe/send, in the order WeChat documents.
+// https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/api_sendmessage
+func subscribeMessage(openid string, q *SendRequest, data map[string]value) payload {
+	b := appendText(append(make([]byte, 0, 512), `{"touser":`...), openid)
+	b = appendText(append(b, `,"template_id":`...), q.TemplateID)
+	if q.Page != "" {
+		b = appendText(append(b, `,"page":`...), q.Page)
 	}
-	if len(part) == 0 || part[0] != '{' {
-		f.add(where+q.MsgType, "is required: an object with WeChat's fields")
-		return nil
+	b = append(b, `,"data":{`...)
+	for i, k := range slices.Sorted(maps.Keys(data)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendText(b, k), `:{"value":`...)
+		b = appendText(b, data[k].Value)
+		if c := data[k].Color; c != "" {
+			b = appendText(append(b, `,"color":`...), c)
+		}
+		b = append(b, '}')
 	}
-	return encode(map[string]any{"touser": o.OpenID, "msgtype": q.MsgType, q.MsgType: part})
+	b = appendText(append(b, `},"miniprogram_state":`...), orElse(q.MiniprogramState, "formal"))
+	b = appendText(append(b, `,"lang":`...), orElse(q.Lang, "zh_CN"))
+	return append(b, '}')
 }
 
 func present(raw json.RawMessage) json.RawMessage {
@@ -441,25 +451,10 @@ func (r *Relay) subscribeValues(ctx context.Context, f *faults, where, app strin
 		return nil
 	}
 	vals := plainValues(f, where, q.Data)
-	var enums map[string][]string
-	if q.TemplateID != "" {
-		tpl, ok, known := r.templates.get(ctx, app, q.TemplateID)
-		switch {
-		case ok:
-			enums = tpl.Enums
-			for _, k := range tpl.Keywords {
-				if _, given := q.Data[k]; !given {
-					f.add(where+"data."+k, "is missing: the template has this keyword")
-				}
-			}
-			for k := range q.Data {
-				if !slices.Contains(tpl.Keywords, k) {
-					f.add(where+"data."+k, "is not a keyword of the template: it has "+strings.Join(tpl.Keywords, ", "))
-					delete(vals, k)
-				}
-			}
-		case known:
-			f.add(where+"template_id", "is not a template of this app: see the template list at WeChat")
+	tpl := r.checkKeywords(ctx, f, where, app, q)
+	for k := range vals {
+		if len(tpl.Keywords) > 0 && !slices.Contains(tpl.Keywords, k) {
+			delete(vals, k) // told already
 		}
 	}
 	keys := make([]string, 0, len(vals))
@@ -473,11 +468,36 @@ func (r *Relay) subscribeValues(ctx context.Context, f *faults, where, app strin
 			v.Value = shorten(k, v.Value)
 			vals[k] = v
 		}
-		if reason := checkValue(k, v.Value, enums[k]); reason != "" {
+		if reason := checkValue(k, v.Value, tpl.Enums[k]); reason != "" {
 			f.add(where+"data."+k, reason)
 		}
 	}
 	return vals
+}
+
+// checkKeywords compares a message with its template, where the account's list is known.
+func (r *Relay) checkKeywords(ctx context.Context, f *faults, where, app string, q *SendRequest) (tpl wechat.Template) {
+	if q.TemplateID == "" || len(q.Data) == 0 {
+		return tpl
+	}
+	tpl, ok, known := r.templates.get(ctx, app, q.TemplateID)
+	if !ok {
+		if known {
+			f.add(where+"template_id", "is not a template of this app: see the template list at WeChat")
+		}
+		return tpl
+	}
+	for _, k := range tpl.Keywords {
+		if _, given := q.Data[k]; !given {
+			f.add(where+"data."+k, "is missing: the template has this keyword")
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(q.Data)) {
+		if !slices.Contains(tpl.Keywords, k) {
+			f.add(where+"data."+k, "is not a keyword of the template: it has "+strings.Join(tpl.Keywords, ", "))
+		}
+	}
+	return tpl
 }
 
 func orElse(v, def string) string {

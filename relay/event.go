@@ -109,16 +109,22 @@ func (r *Relay) tell(t telling) []queue.Job {
 			}
 			if body == nil {
 				id = r.q.NewID("evt_", t.shard)
-				body = encode(struct {
-					Type      string    `json:"type"`
-					Timestamp time.Time `json:"timestamp"`
-					Data      any       `json:"data"`
-				}{t.typ, t.at.UTC(), t.data})
+				body = t.payload()
 			}
 			jobs = append(jobs, r.delivery(t.shard, e, envelope{ID: id, Type: t.typ, App: t.app}, body))
 		}
 	}
 	return jobs
+}
+
+// payload is what is posted: {"type","timestamp","data"}.
+func (t *telling) payload() []byte {
+	b := appendText(append(make([]byte, 0, 1024), `{"type":`...), t.typ)
+	b = append(appendTime(append(b, `,"timestamp":`...), t.at.UTC()), `,"data":`...)
+	if m, ok := t.data.(*Message); ok {
+		return append(m.AppendJSON(b), '}')
+	}
+	return append(append(b, encode(t.data)...), '}')
 }
 
 // envelope is what a delivery job knows besides the payload.
@@ -152,5 +158,5 @@ func openEnvelope(body []byte) (env envelope, payload []byte, err error) {
 
 // tellMessage is a message.* event for the message's own partner.
 func (r *Relay) tellMessage(shard int, m Message, partner string, at time.Time) []queue.Job {
-	return r.tell(telling{shard: shard, partner: partner, typ: "message." + m.State, at: at, data: m})
+	return r.tell(telling{shard: shard, partner: partner, typ: "message." + m.State, at: at, data: &m})
 }

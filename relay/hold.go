@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/wxrelay/wxrelay/relay/ledger"
@@ -12,50 +13,163 @@ import (
 // Held messages wait for the user's next accept (or next word, for customer service), in the order they came, one for each
 // credit.
 
-// waiting returns the held messages of a park name, the oldest first; there are never more than a user may have waiting.
+// waiting returns the jobs parked under a name, the oldest first.
 func (r *Relay) waiting(ctx context.Context, shard int, park string) ([]queue.Record, error) {
 	recs, _, err := r.q.Parked(ctx, shard, park, "", 1000)
 	return recs, err
 }
 
-// release lets the messages held under a park name go, each with its own credit, until the credits are used up. Reserve and
-// release are one change, so two replicas at it release nothing twice. One that is to be sent later keeps its time.
-func (r *Relay) release(ctx context.Context, shard int, park string, now time.Time) error {
-	held, err := r.waiting(ctx, shard, park)
-	if err != nil {
-		return err
+// behind is the park name whose messages come before a new one on channel n; "" = none do. Rate-limited lines have no queue:
+// what makes one of their messages wait does not concern the others.
+func (o *order) behind(n int) string {
+	if o.NoCredit == "try" || !needs(o.Channels[n]) || o.Channels[n] == ChannelSubscribe && o.Kind == string(ledger.RateLimited) {
+		return ""
 	}
-	for _, rec := range held {
-		o, s, err := read(rec.Body, rec.Note)
-		if err != nil || s.State != StateHeld {
+	return o.parkName(n)
+}
+
+// room is what a message takes that waits: of one user so many may, and of one supersede_key the newest.
+func (o *order) room(rules *Rules) *queue.Room {
+	room := &queue.Room{Crowd: "h/" + o.App + "/" + o.OpenID, Most: rules.HeldPerUser}
+	if o.Supersede != "" {
+		room.Key = o.Partner + "\x00" + o.Supersede
+	}
+	return room
+}
+
+// freed asks for a release where a message gives its credit back: the next that waits is to have it, and not who comes next.
+func (r *Relay) freed(shard int, o *order, s *story) []queue.Job {
+	if !needs(o.Channels[s.Channel]) || s.Booked != s.Channel+1 {
+		return nil
+	}
+	return []queue.Job{{ID: r.q.NewID("rel_", shard), Lane: laneRelease + ":" + o.App, Body: encode(wordsOrder{Park: o.parkName(s.Channel)})}}
+}
+
+func tooManyHeld(rules *Rules) error {
+	return &Invalid{Code: "invalid_message", Fields: []Field{{"no_credit", fmt.Sprintf("%d messages already wait for this user: cancel some or use supersede_key", rules.HeldPerUser)}}}
+}
+
+// inTurn commits an acceptance. Between a grant and the release it causes, older messages still wait although there is a
+// credit for each: then they go first, and the new one is asked again.
+func (r *Relay) inTurn(ctx context.Context, ch queue.Change, now time.Time) queue.Result {
+	for range 3 {
+		res := r.q.Commit(ctx, ch)
+		if !res.Refused || len(ch.Refused) > 0 || len(res.Replies) == 0 || res.Replies[len(res.Replies)-1] != queue.Behind {
+			return res
+		}
+		if n, err := r.release(ctx, ch.Shard, ch.Behind, now); n == 0 || err != nil {
+			return res
+		}
+	}
+	return r.q.Commit(ctx, ch)
+}
+
+// superseded ends the messages that a newer one of their key replaces. Those that gave way when it was parked left their park
+// then: should we die here, they are due, and a worker
+// ends them: only who gave way comes into its hands as held.
+func (r *Relay) superseded(ctx context.Context, shard int, ids []string) {
+	for _, id := range ids {
+		rec, err := r.q.Get(ctx, id)
+		if err != nil {
 			continue
 		}
-		s.Booked = s.Channel + 1
-		edit := &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Ready}
-		if wait := time.UnixMilli(o.Due).Sub(now); o.Due != 0 && wait > 0 {
-			edit.To, edit.After = queue.Later, wait
-			s.to(StateScheduled, "credit", now, nil)
-		} else {
-			s.to(StateQueued, "credit", now, nil)
-		}
-		edit.Note = s.note()
-		res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: edit, Moves: o.reserve(s.Channel, rec.ID)})
-		switch {
-		case errors.Is(res.Err, queue.ErrStale), errors.Is(res.Err, queue.ErrNotFound), errors.Is(res.Err, queue.ErrInHand):
-			continue // cancelled, expired or released by another
-		case res.Err != nil:
-			return res.Err
-		case res.Refused:
-			reason, wait := refusalOf(res)
-			if reason != ledger.TooSoon {
-				return nil // no credit left
-			}
-			if err := r.postpone(ctx, shard, rec, now, wait); err != nil {
-				return err
-			}
+		o, s, err := read(rec.Body, rec.Note)
+		if err == nil && s.State == StateHeld && (rec.State == "ready" || rec.State == "parked") {
+			_, _ = r.end(ctx, shard, rec, &o, &s, StateCancelled, "superseded")
 		}
 	}
-	return nil
+}
+
+// release lets the messages held under a park name go, each with its own credit, until the credits are used up or nobody
+// waits; it tells how many went. Reserve and release are one change, so two replicas at it release nothing twice. One that is
+// to be sent later keeps its time.
+//
+// Who comes while others wait is parked behind them ([queue.Change] Behind). So it looks again until the ledger refuses:
+// what was parked meanwhile would have nobody else to release it.
+func (r *Relay) release(ctx context.Context, shard int, park string, now time.Time) (gone int, err error) {
+	for {
+		held, err := r.waiting(ctx, shard, park)
+		if err != nil {
+			return gone, err
+		}
+		moved := false
+		newest := newestOf(held)
+		for _, rec := range held {
+			if newest[rec.ID] != "" {
+				r.superseded(ctx, shard, []string{rec.ID})
+				continue
+			}
+			res, ok := r.releaseOne(ctx, shard, rec, now)
+			switch {
+			case !ok:
+				continue
+			case errors.Is(res.Err, queue.ErrStale), errors.Is(res.Err, queue.ErrNotFound), errors.Is(res.Err, queue.ErrInHand):
+				moved = true // cancelled, expired or released by another
+			case res.Err != nil:
+				return gone, res.Err
+			case res.Refused:
+				reason, wait := refusalOf(res)
+				if reason != ledger.TooSoon {
+					return gone, nil // no credit left
+				}
+				if err := r.postpone(ctx, shard, rec, now, wait); err != nil {
+					return gone, err
+				}
+				moved = true
+			default:
+				moved = true
+				gone++
+			}
+		}
+		if !moved {
+			return gone, nil
+		}
+	}
+}
+
+// newestOf names, for each message that a newer one of its supersede_key has overtaken, that newer one. They meet when the
+// older one had left for WeChat already and came back (43101).
+func newestOf(held []queue.Record) map[string]string {
+	type key struct{ partner, key string }
+	type seat struct {
+		id      string
+		created int64
+	}
+	first, out := map[key]seat{}, map[string]string{}
+	for _, rec := range held {
+		o, _, err := read(rec.Body, rec.Note)
+		if err != nil || o.Supersede == "" {
+			continue
+		}
+		k := key{o.Partner, o.Supersede}
+		switch was, ok := first[k]; {
+		case ok && was.created > o.Created:
+			out[rec.ID] = was.id
+		case ok:
+			out[was.id] = rec.ID
+			fallthrough
+		default:
+			first[k] = seat{rec.ID, o.Created}
+		}
+	}
+	return out
+}
+
+func (r *Relay) releaseOne(ctx context.Context, shard int, rec queue.Record, now time.Time) (res queue.Result, ok bool) {
+	o, s, err := read(rec.Body, rec.Note)
+	if err != nil || s.State != StateHeld {
+		return res, false
+	}
+	s.Booked = s.Channel + 1
+	edit := &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Ready, Lasting: o.Expires == 0}
+	if wait := time.UnixMilli(o.Due).Sub(now); o.Due != 0 && wait > 0 {
+		edit.To, edit.After = queue.Later, wait
+		s.to(StateScheduled, "credit", now, nil)
+	} else {
+		s.to(StateQueued, "credit", now, nil)
+	}
+	edit.Note = s.note()
+	return r.q.Commit(ctx, queue.Change{Shard: shard, Edit: edit, Moves: o.reserve(s.Channel, rec.ID)}), true
 }
 
 // postpone has a held message go when its line's period is over: the user has accepted, and will not be asked again. It then

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"regexp"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,13 +28,7 @@ const (
 // withFormID puts in the credential the message carries, or else the user's oldest one of the pool. The same message takes
 // the same credential again, so a crash here spends none.
 func (w *sending) withFormID(ctx context.Context, raw json.RawMessage) (json.RawMessage, error) {
-	var has struct {
-		FormID string `json:"form_id"`
-	}
-	if err := json.Unmarshal(raw, &has); err != nil {
-		return nil, err
-	}
-	if has.FormID != "" {
+	if w.ownFormID() != "" {
 		return raw, nil
 	}
 	cred, err := w.r.bindings.Take(ctx, w.o.App, w.o.OpenID, "", w.c.ID)
@@ -44,10 +39,25 @@ func (w *sending) withFormID(ctx context.Context, raw json.RawMessage) (json.Raw
 	return with(raw, "form_id", cred.ID)
 }
 
+// prepayForm is how a prepay_id of WeChat Pay begins: wx and the time of the order. A form_id does not.
+var prepayForm = regexp.MustCompile(`^wx[0-9]{14}`)
+
+// ownFormID is what the message itself carries.
+func (w *sending) ownFormID() string {
+	var has struct {
+		FormID string `json:"form_id"`
+	}
+	_ = json.Unmarshal(w.o.Payloads[w.s.Channel], &has) // ours
+	return has.FormID
+}
+
 // formIDRefused: 41028 soon after a payment passes with time; otherwise the credential is bad, and the next one is taken.
 func (w *sending) formIDRefused(api *wechat.APIError) queue.Verdict {
-	if w.s.Cred == "" { // the message brought its own
-		return w.refusedFor(StateFailed, "wechat", api)
+	if w.s.Cred == "" { // the message brought its own; what it is, its form tells
+		if api.Code == 41028 && prepayForm.MatchString(w.ownFormID()) && w.c.Now.Sub(time.UnixMilli(w.o.Created)) < prepaySettles {
+			return queue.Retry(prepayPause<<min(w.c.Attempts, 4), w.s.note(), "prepay_id not settled")
+		}
+		return w.refusedFor(StateFailed, "wechat")
 	}
 	added := time.UnixMilli(w.s.CredUntil).Add(-credentialLife)
 	if api.Code == 41028 && w.s.Cred == string(binding.PrepayID) && w.c.Now.Sub(added) < prepaySettles {

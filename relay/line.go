@@ -292,12 +292,14 @@ func (r *Relay) bookWords(ctx context.Context, app, openid string, ids []string,
 	return r.Asks(ctx, app, openid, ids)
 }
 
-// wordsOrder asks a worker for the second half of a client's report: tell partners, release held messages.
+// wordsOrder asks a worker for the second half of a client's report: tell partners, release held messages. With Park it is
+// only the latter, where a credit came back.
 type wordsOrder struct {
 	App    string   `json:"a"`
 	OpenID string   `json:"o"`
 	IDs    []string `json:"t"`
 	Words  []string `json:"w"`
+	Park   string   `json:"p,omitempty"`
 }
 
 // wordEvent names what a client's word means to partners: an answer of the popup as WeChat's event would, what the settings
@@ -323,6 +325,12 @@ func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict
 	if err != nil {
 		return queue.Bury("malformed", c.Note)
 	}
+	if o.Park != "" {
+		if _, err := r.release(ctx, shard, o.Park, c.Now); err != nil {
+			return queue.Snooze(time.Second, nil)
+		}
+		return queue.Done(nil)
+	}
 	var jobs []queue.Job
 	users := r.usersOf(ctx, o.App, o.OpenID)
 	for i, reply := range strings.Split(string(c.Note), "\n") {
@@ -340,7 +348,7 @@ func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict
 		}
 		jobs = append(jobs, told...)
 		if rep.Delta > 0 || rep.LongTerm {
-			if err := r.release(ctx, shard, linePark(l), c.Now); err != nil {
+			if _, err := r.release(ctx, shard, linePark(l), c.Now); err != nil {
 				return queue.Snooze(time.Second, c.Note)
 			}
 		}

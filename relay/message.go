@@ -52,58 +52,59 @@ type Step struct {
 	Errcode *int      `json:"errcode"`
 }
 
-// order is what the queue carries of a message and never changes: the Body of its job.
+// order is what the queue carries of a message and never changes: the Body of its job (pack.go has its form).
 type order struct {
-	Partner    string          `json:"p"`
-	App        string          `json:"a"`
-	OpenID     string          `json:"o"`
-	User       string          `json:"u,omitempty"`
-	Channels   []string        `json:"c"`
-	TemplateID string          `json:"t,omitempty"`
-	Kind       string          `json:"k,omitempty"` // of the template, as known at acceptance
-	Every      int64           `json:"e,omitempty"` // rate-limited template: one message in so many milliseconds
-	Keyword    string          `json:"j,omitempty"` // for each value of this keyword
-	Value      string          `json:"v,omitempty"` // which is this
-	Payloads   []payload       `json:"w"`           // one per channel: what WeChat is given
-	NoCredit   string          `json:"n,omitempty"`
-	Retry      bool            `json:"r,omitempty"` // on_unknown: retry
-	Expires    int64           `json:"x,omitempty"` // Unix milliseconds, 0 = never
-	Metadata   json.RawMessage `json:"m,omitempty"`
-	Supersede  string          `json:"s,omitempty"`
-	Audience   string          `json:"g,omitempty"`
-	Account    string          `json:"f,omitempty"` // official account that oa_template goes by, when it is not App
-	Created    int64           `json:"z"`           // Unix milliseconds
-	Due        int64           `json:"d,omitempty"` // send_at, Unix milliseconds, 0 = at once
-	Priority   string          `json:"q,omitempty"`
+	Partner    string
+	App        string
+	OpenID     string
+	User       string
+	Channels   []string
+	TemplateID string
+	Kind       string    // of the template, as known at acceptance
+	Every      int64     // rate-limited template: one message in so many milliseconds
+	Keyword    string    // for each value of this keyword
+	Value      string    // which is this
+	Payloads   []payload // one per channel: what WeChat is given
+	NoCredit   string
+	Retry      bool            // on_unknown: retry
+	Expires    int64           // Unix milliseconds, 0 = never
+	Metadata   json.RawMessage // compact
+	Supersede  string
+	Audience   string
+	Account    string // official account that oa_template goes by, when it is not App
+	Created    int64  // Unix milliseconds
+	Due        int64  // send_at, Unix milliseconds, 0 = at once
+	Priority   string
+	First      int // index into Channels: by which it was accepted
 }
 
 type payload = json.RawMessage
 
-// story is what changes about a message: the Note of its job.
+// story is what changes about a message: the Note of its job (pack.go has its form).
 type story struct {
-	State    string `json:"s"`
-	Channel  int    `json:"c,omitempty"` // index into order.Channels: where in the chain it stands
-	Booked   int    `json:"b,omitempty"` // 1 + index of the channel whose credit was asked for; 0 = none
-	First    int64  `json:"w,omitempty"` // when the present channel was first called, Unix milliseconds
-	MsgID    string `json:"i,omitempty"`
-	Errcode  *int   `json:"e,omitempty"`
-	Errmsg   string `json:"m,omitempty"`
-	RID      string `json:"r,omitempty"`
-	Attempts int    `json:"a,omitempty"` // calls that left for WeChat
-	Lapses   int    `json:"l,omitempty"` // reclaims already reckoned with
-	Resent   bool   `json:"x,omitempty"` // an unknown send was repeated, once, on the partner's word
-	At       int64  `json:"t"`           // last change, Unix milliseconds
-	Steps    []step `json:"h"`
+	State    string
+	Channel  int   // index into order.Channels: where in the chain it stands
+	Booked   int   // 1 + index of the channel whose credit was asked for; 0 = none
+	Open     int64 // since when a call may be with WeChat whose outcome is not known, Unix milliseconds; 0 = none
+	MsgID    string
+	Errcode  *int
+	Errmsg   string
+	RID      string
+	Attempts int   // calls that left for WeChat
+	Lapses   int   // reclaims already reckoned with
+	Resent   int64 // when the partner's word to repeat an open call was taken, Unix milliseconds; 0 = not yet
+	At       int64 // last change, Unix milliseconds
+	Steps    []step
 	// Legacy template messages: the kind of credential in use, and when it ends (Unix milliseconds).
-	Cred      string `json:"f,omitempty"`
-	CredUntil int64  `json:"fu,omitempty"`
+	Cred      string
+	CredUntil int64
 }
 
 type step struct {
-	At      int64  `json:"t"`
-	State   string `json:"s"`
-	Cause   string `json:"c"`
-	Errcode *int   `json:"e,omitempty"`
+	At      int64
+	State   string
+	Cause   string
+	Errcode *int
 }
 
 // maxSteps bounds a timeline: the first ones tell how it began, the last ones how it stands.
@@ -118,12 +119,27 @@ func (s *story) to(state, cause string, at time.Time, errcode *int) {
 	s.Steps = append(s.Steps, step{At: at.UnixMilli(), State: state, Cause: cause, Errcode: errcode})
 }
 
+// open tells whether the user may have the message although no answer says so (R-2): then it is not cancelled, does not
+// expire, wait for another credit or go by another channel, and no refusal of a repeat ends it.
+func (s *story) open() bool { return s.Open != 0 || s.State == StateUnknown }
+
+// waits writes down why a message waits, once for each cause since it was queued.
+func (s *story) waits(cause string, at time.Time, errcode *int) {
+	for i := len(s.Steps) - 1; i >= 0 && s.Steps[i].State == StateQueued; i-- {
+		if s.Steps[i].Cause == cause {
+			return
+		}
+	}
+	s.to(StateQueued, cause, at, errcode)
+}
+
+// silent: no words came with the last call.
+func (s *story) silent() { s.Errcode, s.Errmsg, s.RID = nil, "", "" }
+
 // answered keeps WeChat's words.
 func (s *story) answered(code int, msg, rid string) {
 	s.Errcode, s.Errmsg, s.RID = &code, msg, rid
 }
-
-func (s *story) note() []byte { return encode(s) }
 
 // encode is JSON without the escaping of HTML: WeChat refuses \u0026 (errcode 40033), partners get what was meant.
 func encode(v any) []byte {
@@ -134,16 +150,6 @@ func encode(v any) []byte {
 		panic("relay: a type of ours does not encode: " + err.Error())
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-}
-
-// read takes a message out of its job.
-func read(body, note []byte) (order, story, error) {
-	var o order
-	var s story
-	if err := json.Unmarshal(body, &o); err != nil {
-		return o, s, err
-	}
-	return o, s, json.Unmarshal(note, &s)
 }
 
 // view shows a message to its partner.
@@ -164,7 +170,8 @@ func view(id string, o *order, s *story) Message {
 	return m
 }
 
-// viewRecord shows a stored message; one in a worker's hands is `sending`, a scheduled one that fell due is `queued`.
+// viewRecord shows a stored message; one in a worker's hands or on its way is `sending`, a scheduled one that fell due is
+// `queued`.
 func viewRecord(rec queue.Record) (Message, *order, error) {
 	o, s, err := read(rec.Body, rec.Note)
 	if err != nil {
@@ -172,7 +179,8 @@ func viewRecord(rec queue.Record) (Message, *order, error) {
 	}
 	m := view(rec.ID, &o, &s)
 	switch {
-	case rec.State == "leased" && (s.State == StateQueued || s.State == StateScheduled || s.State == StateHeld):
+	case rec.State == "leased" && (s.State == StateQueued || s.State == StateScheduled || s.State == StateHeld),
+		s.open() && s.State == StateQueued:
 		m.State = StateSending
 	case rec.State == "ready" && s.State == StateScheduled:
 		m.State = StateQueued

@@ -27,11 +27,7 @@ func (o *order) sender(n int) string {
 
 // byAccount is the order as the official account sees it: app and openid are the account's. The order itself stays with
 // the mini-program's user, for whom the other channels are.
-func (r *Relay) byAccount(ctx context.Context, f *faults, where, ch string, o *order, to To, name string) (*order, error) {
-	if ch != ChannelOATemplate {
-		f.add(where+"app", "only oa_template may go by another app")
-		return o, nil
-	}
+func (r *Relay) byAccount(ctx context.Context, f *faults, where string, o *order, to To, name string) (*order, error) {
 	account, err := r.appOf(o.Partner, name)
 	if err != nil {
 		return o, err

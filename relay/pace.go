@@ -5,23 +5,42 @@ import (
 	"time"
 )
 
-// paces slow each app's sends to what WeChat takes in a minute, which it does not publish but tells by refusing (45011).
-// A refusal sets the limit to four fifths of what had passed; every minute without one raises it by a tenth. Each process
-// paces itself: with several replicas each meets its own refusals.
+// paces slow sends to what WeChat takes in a minute, which it does not publish but tells by refusing (45011). A minute with a
+// refusal sets the limit to four fifths of what passed in it, or in the one before if that was more (WeChat's minute need not
+// begin with ours); one without raises it by a tenth. Each process paces itself: with several replicas each meets its own
+// refusals.
 //
-// They also rest an app that WeChat refuses whole (a quota, a fault of its config). When a rest is over, one message goes
-// ahead as a probe; the others follow when WeChat's answer to it shows that the app works again.
+// They also rest what WeChat refuses whole: an app at fault in its config, or one API of it (a quota, a right it was not
+// given). When a rest is over, one message goes ahead as a probe; the others follow when WeChat's answer to it shows that it
+// works again.
 type paces struct {
-	mu  sync.Mutex
-	app map[string]*pace
+	mu sync.Mutex
+	at map[path]*pace
 }
 
+// path is a way to WeChat: a channel of an app, or with channel "" whatever the app does.
+type path struct{ app, channel string }
+
+func (p path) whole() path { return path{app: p.app} }
+
 type pace struct {
-	minute int64 // Unix minute that sent counts
-	sent   int
-	limit  float64 // sends a minute; 0 = none known
-	rest   time.Time
-	probe  time.Time // when the probe left; zero = none is out
+	minute  int64 // Unix minute that these count
+	sent    int
+	passed  int     // of them, those WeChat did not refuse for their number
+	last    int     // that passed in the minute before
+	refused bool    // it refused one
+	full    bool    // no more go, and somebody was told
+	limit   float64 // sends a minute; 0 = none known
+	rest    time.Time
+	why     string
+	probe   time.Time // when the probe left; zero = none is out
+}
+
+// stay says how long a send has to wait and why; begins tells the first one, so that the lanes can rest too.
+type stay struct {
+	wait   time.Duration
+	why    string
+	begins bool
 }
 
 const (
@@ -29,74 +48,98 @@ const (
 	probePause    = 500 * time.Millisecond // how long others wait for it
 )
 
-func (p *paces) of(app string, now time.Time) *pace {
-	if p.app == nil {
-		p.app = map[string]*pace{}
+func (p *paces) of(at path, now time.Time) *pace {
+	if p.at == nil {
+		p.at = map[path]*pace{}
 	}
-	a := p.app[app]
+	a := p.at[at]
 	if a == nil {
 		a = &pace{minute: now.Unix() / 60}
-		p.app[app] = a
+		p.at[at] = a
 	}
 	if m := now.Unix() / 60; m > a.minute {
-		if a.limit > 0 {
-			a.limit += max(a.limit/10, 1)
-		}
-		a.minute, a.sent = m, 0
+		a.turn(m)
 	}
 	return a
 }
 
+// turn begins another minute.
+func (a *pace) turn(minute int64) {
+	if a.refused {
+		a.limit = max(float64(max(a.passed, a.last))*4/5, 1)
+	} else if a.limit > 0 {
+		a.limit += max(a.limit/10, 1)
+	}
+	a.minute, a.last = minute, a.passed
+	a.sent, a.passed, a.refused, a.full = 0, 0, false, false
+}
+
 // admit counts one send, or says how long it has to wait.
-func (p *paces) admit(app string, now time.Time) time.Duration {
+func (p *paces) admit(at path, now time.Time) stay {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a := p.of(app, now)
-	if !a.rest.IsZero() {
-		if wait := a.rest.Sub(now); wait > 0 {
-			return wait
+	app, api := p.of(at.whole(), now), p.of(at, now)
+	for _, a := range []*pace{app, api} {
+		if wait := a.resting(now); wait > 0 {
+			return stay{wait: wait, why: a.why}
 		}
-		if !a.probe.IsZero() && now.Sub(a.probe) < probePatience {
-			return probePause
+	}
+	if api.refused || api.limit > 0 && float64(api.sent) >= api.limit {
+		begins := !api.full
+		api.full = true
+		return stay{untilNext(now, time.Minute), "no more than WeChat takes in a minute", begins}
+	}
+	for _, a := range []*pace{app, api} {
+		if !a.rest.IsZero() {
+			a.probe = now
 		}
-		a.probe = now
 	}
-	if a.limit > 0 && float64(a.sent) >= a.limit {
-		a.probe = time.Time{}
-		return untilNext(now, time.Minute)
+	api.sent++
+	return stay{}
+}
+
+// resting is how long the rest lasts, or the probe at its end should be waited for.
+func (a *pace) resting(now time.Time) time.Duration {
+	if a.rest.IsZero() {
+		return 0
 	}
-	a.sent++
+	if wait := a.rest.Sub(now); wait > 0 {
+		return wait
+	}
+	if !a.probe.IsZero() && now.Sub(a.probe) < probePatience {
+		return probePause
+	}
 	return 0
 }
 
 // refused learns from WeChat's 45011.
-func (p *paces) refused(app string, now time.Time) {
+func (p *paces) refused(at path, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a := p.of(app, now)
-	if limit := max(float64(a.sent)*4/5, 1); a.limit == 0 || limit < a.limit {
-		a.limit = limit
-	}
+	p.of(at, now).refused = true
 }
 
-// rested lets the app rest for d; begins tells whether it did not rest already.
-func (p *paces) rested(app string, d time.Duration, now time.Time) (begins bool) {
+// rested lets an app or an API of it rest for d; begins tells whether it did not rest already.
+func (p *paces) rested(at path, d time.Duration, why string, now time.Time) (begins bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a := p.of(app, now)
+	a := p.of(at, now)
 	a.probe = time.Time{}
 	if a.rest.After(now) {
 		return false
 	}
-	a.rest = now.Add(d)
+	a.rest, a.why = now.Add(d), why
 	return true
 }
 
-// works: WeChat answered about a message, not about the app.
-func (p *paces) works(app string, now time.Time) {
+// works: WeChat answered about the message, not about the app.
+func (p *paces) works(at path, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if a := p.of(app, now); !now.Before(a.rest) { // one that was under way when the rest began proves nothing
-		a.rest, a.probe = time.Time{}, time.Time{}
+	p.of(at, now).passed++
+	for _, a := range []*pace{p.of(at.whole(), now), p.of(at, now)} {
+		if !now.Before(a.rest) { // one that was under way when the rest began proves nothing
+			a.rest, a.probe = time.Time{}, time.Time{}
+		}
 	}
 }

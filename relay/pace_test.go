@@ -7,30 +7,77 @@ import (
 
 func TestPaceLearnsFromRefusalsAndRecovers(t *testing.T) {
 	var p paces
+	shop := path{"shop", ChannelSubscribe}
 	at := time.Date(2026, 1, 1, 12, 0, 10, 0, time.UTC)
-	for range 100 {
-		if d := p.admit("shop", at); d != 0 {
+	for range 120 {
+		if d := p.admit(shop, at).wait; d != 0 {
 			t.Fatal("an app nobody refused is slowed")
 		}
 	}
-	p.refused("shop", at)
-	if d := p.admit("shop", at); d < 50*time.Second || d > 52*time.Second {
-		t.Fatalf("after a refusal: wait %v, want the rest of the minute", d)
+	for range 100 { // the other 20 are refused, or have no answer yet
+		p.works(shop, at)
 	}
-	if d := p.admit("other", at); d != 0 {
-		t.Fatal("one app's refusal slows another")
+	p.refused(shop, at)
+	got := p.admit(shop, at)
+	if got.wait < 50*time.Second || got.wait > 52*time.Second || !got.begins || got.why == "" {
+		t.Fatalf("after a refusal: %+v, want the rest of the minute", got)
+	}
+	if p.admit(shop, at).begins {
+		t.Fatal("the lanes are put to rest twice")
+	}
+	for _, other := range []path{{"other", ChannelSubscribe}, {"shop", ChannelCustomerService}} {
+		if d := p.admit(other, at).wait; d != 0 {
+			t.Fatalf("a refusal slows %v", other)
+		}
 	}
 	sent := func(minute int) (n int) {
 		at := at.Add(time.Duration(minute) * time.Minute)
-		for p.admit("shop", at) == 0 {
+		for p.admit(shop, at).wait == 0 {
 			n++
+			p.works(shop, at)
 		}
 		return n
 	}
-	if n := sent(1); n != 88 {
-		t.Errorf("the minute after takes %d, want 88: four fifths of 100, and a tenth more", n)
+	for minute, want := range []int{1: 80, 2: 88, 3: 97} {
+		if minute > 0 {
+			if n := sent(minute); n != want {
+				t.Errorf("minute %d takes %d, want %d", minute, n, want)
+			}
+		}
 	}
-	if n := sent(2); n <= 88 || n > 100 {
-		t.Errorf("the next takes %d, want some more", n)
+	p.refused(shop, at.Add(4*time.Minute)) // at once: WeChat's minute began before ours
+	if n := sent(5); n != 78 {
+		t.Errorf("after a refusal at once %d, want four fifths of the 97 that passed before: 78", n)
+	}
+}
+
+// A rest of the app holds whatever it does, one of a channel only that; at its end one probe goes, and its answer frees the
+// others.
+func TestPaceRestsAndProbes(t *testing.T) {
+	at := time.Date(2026, 1, 1, 12, 0, 10, 0, time.UTC)
+	shop, kf := path{"shop", ChannelSubscribe}, path{"shop", ChannelCustomerService}
+	for name, c := range map[string]struct {
+		rest  path
+		other bool // customer service waits too
+	}{"app": {shop.whole(), true}, "channel": {shop, false}} {
+		var p paces
+		if !p.rested(c.rest, time.Minute, "why", at) || p.rested(c.rest, time.Minute, "why", at) {
+			t.Errorf("%s: a rest begins once", name)
+		}
+		if got := p.admit(shop, at); got.wait != time.Minute || got.why != "why" {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if got := p.admit(kf, at).wait != 0; got != c.other {
+			t.Errorf("%s: customer service waits: %v", name, got)
+		}
+		p.works(shop, at) // was under way
+		over := at.Add(time.Minute)
+		if p.admit(shop, over).wait != 0 || p.admit(shop, over).wait != probePause {
+			t.Errorf("%s: one probe, and the others wait", name)
+		}
+		p.works(shop, over)
+		if p.admit(shop, over).wait != 0 || p.admit(kf, over).wait != 0 {
+			t.Errorf("%s: not free after the probe", name)
+		}
 	}
 }

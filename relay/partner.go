@@ -37,6 +37,22 @@ func (r *Relay) ReportToken(ctx context.Context, partner, app, token string, err
 	return err
 }
 
+// Media is an image at WeChat, as customer service messages name it.
+type Media struct {
+	MediaID   string `json:"media_id"` // good for three days
+	Type      string `json:"type"`
+	CreatedAt int64  `json:"created_at"` // Unix seconds, as WeChat has it
+}
+
+// UploadMedia hands an image to WeChat for the app's customer service messages.
+func (r *Relay) UploadMedia(ctx context.Context, partner, app, filename, contentType string, content []byte) (Media, error) {
+	if _, err := r.appOf(partner, app); err != nil {
+		return Media{}, err
+	}
+	m, err := r.wechat.Upload(ctx, app, filename, contentType, content)
+	return Media{MediaID: m.ID, Type: m.Type, CreatedAt: m.CreatedAt}, err
+}
+
 // Delivery is one event on its way to one endpoint.
 type Delivery struct {
 	ID        string            `json:"id"`
@@ -104,7 +120,7 @@ func (r *Relay) Deliveries(ctx context.Context, partner, endpoint, state, cursor
 	for range 20 {
 		recs, next, err := r.q.List(ctx, deliveryTag(partner, endpoint), -1, cursor, limit-len(page.Items))
 		if err != nil {
-			return page, err
+			return page, badCursor(err)
 		}
 		for _, rec := range recs {
 			if d, _, err := viewDelivery(rec); err == nil && (state == "" || d.State == state) {

@@ -55,21 +55,9 @@ type MessageQuery struct {
 // may be short and still have a next one.
 func (r *Relay) Messages(ctx context.Context, partner string, q MessageQuery) (Page[Message], error) {
 	page := Page[Message]{Items: []Message{}}
-	tag, shard := partnerTag(partner), -1
-	if q.App != "" {
-		if _, err := r.appOf(partner, q.App); err != nil {
-			return page, err
-		}
-	}
-	if q.User != "" || q.OpenID != "" {
-		if q.App == "" {
-			return page, &Invalid{Code: "invalid_request", Fields: []Field{{"app", "is required with openid or user"}}}
-		}
-		openid, err := r.openidOf(ctx, partner, q.App, q.OpenID, q.User)
-		if err != nil {
-			return page, err
-		}
-		tag, shard = userTag(q.App, openid), r.q.Shard(q.App, openid)
+	of, err := r.listed(ctx, partner, q)
+	if err != nil || len(of) == 0 {
+		return page, err
 	}
 	limit := min(q.Limit, 200)
 	if limit <= 0 {
@@ -77,9 +65,9 @@ func (r *Relay) Messages(ctx context.Context, partner string, q MessageQuery) (P
 	}
 	cursor := q.Cursor
 	for range 20 {
-		recs, next, err := r.q.List(ctx, tag, shard, cursor, limit-len(page.Items))
+		recs, next, err := r.q.ListAny(ctx, of, cursor, limit-len(page.Items))
 		if err != nil {
-			return page, err
+			return page, badCursor(err)
 		}
 		for _, rec := range recs {
 			m, o, err := viewRecord(rec)
@@ -94,4 +82,38 @@ func (r *Relay) Messages(ctx context.Context, partner string, q MessageQuery) (P
 	}
 	page.NextCursor = some(cursor)
 	return page, nil
+}
+
+// listed is where the messages of a query stand. Without an app a user is looked for in each that the partner is given: an
+// openid is of one app only, the partner's own user may have one in several. Nobody bound is nothing listed.
+func (r *Relay) listed(ctx context.Context, partner string, q MessageQuery) ([]queue.Listed, error) {
+	apps := []string{q.App}
+	if q.App == "" {
+		apps = r.rules.Load().Partners[partner].Apps
+	} else if _, err := r.appOf(partner, q.App); err != nil {
+		return nil, err
+	}
+	if q.User == "" && q.OpenID == "" {
+		return []queue.Listed{{Tag: partnerTag(partner), Shard: -1}}, nil
+	}
+	var of []queue.Listed
+	for _, app := range apps {
+		openid, err := r.openidOf(ctx, partner, app, q.OpenID, q.User)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		of = append(of, queue.Listed{Tag: userTag(app, openid), Shard: r.q.Shard(app, openid)})
+	}
+	return of, nil
+}
+
+// badCursor says what is wrong when a list could not read its cursor.
+func badCursor(err error) error {
+	if errors.Is(err, queue.ErrID) {
+		return &Invalid{Code: "invalid_request", Fields: []Field{{"cursor", "is not a next_cursor of this list: leave it out to begin"}}}
+	}
+	return err
 }

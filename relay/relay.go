@@ -125,6 +125,7 @@ type Relay struct {
 	templates templates
 	alerts    alerts
 	paces     paces
+	retired   retired
 }
 
 // New joins the rooms under the rules. Call Register before the queue runs.
@@ -162,17 +163,21 @@ func (r *Relay) SetRules(rules Rules) {
 // Register puts the journeys' second halves on the queue. The lease is the queue's own (its Options).
 func (r *Relay) Register() {
 	r.q.Handle(lanePush, queue.Group{Concurrency: 64, PerLane: 64}, r.followPush)
-	r.q.Handle(laneSend, queue.Group{Concurrency: 256, PerLane: 128}, r.sendOne)
+	for _, group := range []string{laneSendHigh, laneSend, laneSendBulk} {
+		r.q.Handle(group, queue.Group{Concurrency: 256, PerLane: 128}, r.sendOne)
+	}
 	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: 10}, r.deliverOne)
 	r.q.Handle(laneRelease, queue.Group{Concurrency: 32, PerLane: 32}, r.releaseHeld)
 }
 
 // Groups of lanes: the text before a lane's first colon.
 const (
-	lanePush    = "push"
-	laneSend    = "send"
-	laneDeliver = "deliver"
-	laneRelease = "release"
+	lanePush     = "push"
+	laneSend     = "send" // of normal priority
+	laneSendHigh = "sendhigh"
+	laneSendBulk = "sendbulk"
+	laneDeliver  = "deliver"
+	laneRelease  = "release"
 )
 
 // Partner returns a partner by its name.

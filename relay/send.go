@@ -2,14 +2,16 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
 // Tags under which a message is listed.
@@ -17,23 +19,41 @@ func userTag(app, openid string) string  { return "m/" + app + "/" + openid }
 func partnerTag(partner string) string   { return "m/" + partner }
 func serialOf(app, openid string) string { return "o/" + app + "/" + openid }
 
-// Send accepts one message of a partner: validated, its credit reserved and its job stored in one change (R-1, R-3), so
-// that a 202 is never taken back and "no credit" is known at once. key names the request (its webhook-id, and the place in
-// a batch): the same key gives the same message, whatever happened in between.
-func (r *Relay) Send(ctx context.Context, partner, key string, req SendRequest) (Message, error) {
+// RequestKey names what a partner asked: the same key is the same message, whatever happened in between.
+type RequestKey struct {
+	ID     string   // webhook-id
+	Digest [32]byte // SHA-256 of all that makes the request what it is
+	Item   int      // place in a batch, from 1 on, whose own answer is remembered; 0 = the message is the request
+}
+
+// seed is what a message's id is made of. The digest is in it: should an id be used again when it is long forgotten, for
+// something else, that is another message.
+func (k RequestKey) seed(partner string) string {
+	b := make([]byte, 0, len(partner)+len(k.ID)+len(k.Digest)+24)
+	b = append(append(append(append(b, partner...), 0), k.ID...), k.Digest[:]...)
+	return string(strconv.AppendInt(b, int64(k.Item), 10))
+}
+
+// Send accepts one message of a partner: validated, its credit reserved, its job stored and its webhook-id remembered in one
+// change (R-1, R-3), so that a 202 is never taken back, "no credit" is known at once, and a request that comes twice is never
+// in two hands. again: it was accepted before, and this is the answer it got. webhook.ErrReused: the id is another request's.
+func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req SendRequest) (m Message, again bool, err error) {
 	rules := r.rules.Load()
 	now := time.Now()
 	o, err := r.compose(ctx, rules, partner, &req, now)
 	if err != nil {
-		return Message{}, err
+		return Message{}, false, err
 	}
 	shard := r.q.Shard(o.App, o.OpenID)
-	id := r.q.IDFor("msg_", shard, partner+"\x00"+key)
-	if err := r.prepareHold(ctx, rules, shard, id, o); err != nil {
-		return Message{}, err
+	id := r.q.IDFor("msg_", shard, key.seed(partner))
+	var mark *queue.Key
+	if key.Item == 0 {
+		mark = &queue.Key{For: webhook.Remembered}
+		mark.Name, mark.Value = webhook.Mark(partner, key.ID, key.Digest, id)
 	}
 	refused, wait := "", time.Duration(0)
-	for n := range o.Channels { // a channel the user gives no credit for cannot reach them: the next one is asked
+	for n := 0; n < len(o.Channels); n++ { // a channel the user gives no credit for cannot reach them: the next one is asked
+		o.First = n
 		s := &story{Channel: n, Booked: n + 1}
 		cause := "accepted"
 		if n > 0 {
@@ -43,42 +63,73 @@ func (r *Relay) Send(ctx context.Context, partner, key string, req SendRequest) 
 		if o.Due != 0 {
 			s.State, s.Steps[0].State = StateScheduled, StateScheduled
 		}
-		ch := queue.Change{Shard: shard, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Moves: o.reserve(n, id)}
+		ch := queue.Change{Shard: shard, Key: mark, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Moves: o.reserve(n, id), Behind: o.behind(n)}
 		held := &story{Channel: n}
 		waits := func() {
 			held.to(StateHeld, "no_credit", now, nil)
 			ch.Refused = append(r.tellMessage(shard, view(id, o, held), partner, now), r.messageJob(rules, id, o, held))
+			ch.Room = o.room(rules)
 		}
 		if o.waitsOn() == n && o.Every == 0 {
 			waits()
 		}
-		res := r.q.Commit(ctx, ch)
+		res := r.inTurn(ctx, ch, now)
 		if reason, _ := refusalOf(res); o.waitsOn() == n && o.Every != 0 && reason == ledger.NoCredit {
 			waits() // no accept ends a period: who is too soon is told so, and only who has no credit waits for one
-			res = r.q.Commit(ctx, ch)
+			res = r.inTurn(ctx, ch, now)
 		}
 		switch {
-		case errors.Is(res.Err, queue.ErrExists): // this very request was accepted before
-			return r.message(ctx, partner, id)
+		case errors.Is(res.Err, queue.ErrExists):
+			m, err := r.FirstAnswer(ctx, partner, id)
+			return m, true, err
+		case errors.Is(res.Err, queue.ErrTaken): // the same request, when `to` meant somebody else; or another one
+			was, err := webhook.ReadMark(res.Held, key.Digest)
+			if err != nil {
+				return Message{}, false, err
+			}
+			m, err := r.FirstAnswer(ctx, partner, was)
+			if errors.Is(err, ErrNotFound) && mark.Over != res.Held { // marked, and never done (see queue.Key)
+				mark.Over = res.Held
+				n--
+				continue
+			}
+			return m, true, err
+		case errors.Is(res.Err, queue.ErrFull):
+			return Message{}, false, tooManyHeld(rules)
 		case res.Err != nil:
-			return Message{}, res.Err
+			return Message{}, false, res.Err
 		case res.Refused && len(ch.Refused) > 0:
 			s = held
+			r.superseded(ctx, shard, res.Replaced)
 		case res.Refused:
 			refused, wait = refusalOf(res)
 			continue
 		}
 		m := view(id, o, s)
 		r.observeMessage(&m, 0, "accepted")
-		return m, nil
+		return m, false, nil
 	}
 	switch refused {
 	case ledger.NoAllowance:
-		return Message{}, ErrNoAllowance
+		return Message{}, false, ErrNoAllowance
 	case ledger.TooSoon:
-		return Message{}, &TooSoon{TemplateID: o.TemplateID, Keyword: o.Keyword, Value: o.Value, Every: time.Duration(o.Every) * time.Millisecond, Wait: wait}
+		return Message{}, false, &TooSoon{TemplateID: o.TemplateID, Keyword: o.Keyword, Value: o.Value, Every: time.Duration(o.Every) * time.Millisecond, Wait: wait}
 	}
-	return Message{}, ErrNoCredit
+	return Message{}, false, ErrNoCredit
+}
+
+// FirstAnswer is what a partner was told when a message was accepted, whatever has become of it since.
+func (r *Relay) FirstAnswer(ctx context.Context, partner, id string) (Message, error) {
+	rec, o, err := r.record(ctx, partner, id)
+	if err != nil {
+		return Message{}, err
+	}
+	_, s, err := read(rec.Body, rec.Note)
+	if err != nil || len(s.Steps) == 0 {
+		return Message{}, ErrNotFound
+	}
+	began := s.Steps[0]
+	return view(id, o, &story{Channel: o.First, State: began.State, At: began.At, Steps: []step{began}}), nil
 }
 
 // refusalOf is why a rider refused, "" when it did not: no_credit, too_soon and for how long, no_allowance.
@@ -86,19 +137,15 @@ func refusalOf(res queue.Result) (reason string, wait time.Duration) {
 	switch n := len(res.Replies); {
 	case !res.Refused:
 		return "", 0
-	case n > 0:
+	case n > 0 && res.Replies[n-1] != queue.Behind: // who waits behind others has no credit either
 		return ledger.ParseRefusal(res.Replies[n-1])
 	}
 	return ledger.NoCredit, 0
 }
 
 func (r *Relay) messageJob(rules *Rules, id string, o *order, s *story) queue.Job {
-	priority := o.Priority
-	if priority == "" {
-		priority = "normal"
-	}
-	job := queue.Job{ID: id, Lane: sendLane(o.App, priority), Serial: serialOf(o.App, o.OpenID), Body: encode(o), Note: s.note(),
-		Tags: []string{partnerTag(o.Partner), userTag(o.App, o.OpenID)}, Keep: rules.KeepMessages}
+	job := queue.Job{ID: id, Lane: sendLane(o.App, o.Channels[s.Channel], o.Priority), Serial: serialOf(o.App, o.OpenID), Body: o.pack(), Note: s.note(),
+		Tags: []string{partnerTag(o.Partner), userTag(o.App, o.OpenID)}, Keep: max(rules.KeepMessages, webhook.Remembered)}
 	if o.Due != 0 {
 		job.Due = time.UnixMilli(o.Due)
 	}
@@ -117,44 +164,24 @@ func (o *order) heldUntil(rules *Rules) time.Time {
 	if o.Expires != 0 {
 		return time.UnixMilli(o.Expires)
 	}
-	return time.UnixMilli(o.Created).Add(rules.KeepMessages)
+	return time.UnixMilli(max(o.Created, o.Due)).Add(rules.KeepMessages)
 }
 
-func sendLane(app, priority string) string { return laneSend + ":" + app + ":" + priority }
+// sendLane is where messages of an app wait that set out by a channel. Each priority is a group of its own, so that the
+// slots bulk fills are not those high needs; each channel a lane, so that one can rest alone. (Lanes named send:<app>:<priority>,
+// of older versions, are still worked on, by the group of normal.)
+func sendLane(app, channel, priority string) string {
+	group := laneSend
+	switch priority {
+	case "high":
+		group = laneSendHigh
+	case "bulk":
+		group = laneSendBulk
+	}
+	return group + ":" + app + ":" + channel
+}
 
 var priorities = []string{"high", "normal", "bulk"}
-
-// prepareHold keeps what one user may have waiting within bounds, and cancels what the new message supersedes. Superseded
-// ones go first: should we die before the new one is stored, its partner has no 202 and asks again.
-func (r *Relay) prepareHold(ctx context.Context, rules *Rules, shard int, id string, o *order) error {
-	n := o.waitsOn()
-	if n < 0 {
-		return nil
-	}
-	held, err := r.waiting(ctx, shard, o.parkName(n))
-	if err != nil {
-		return err
-	}
-	left := 0
-	for _, rec := range held {
-		old, s, err := read(rec.Body, rec.Note)
-		if err != nil || rec.ID == id {
-			continue
-		}
-		if o.Supersede == "" || old.Partner != o.Partner || old.Supersede != o.Supersede {
-			left++
-			continue
-		}
-		if _, err := r.end(ctx, shard, rec, &old, &s, StateCancelled, "superseded"); err != nil &&
-			!errors.Is(err, queue.ErrStale) && !errors.Is(err, queue.ErrInHand) && !errors.Is(err, queue.ErrNotFound) {
-			return err
-		}
-	}
-	if left >= rules.HeldPerUser {
-		return &Invalid{Code: "invalid_message", Fields: []Field{{"no_credit", fmt.Sprintf("%d messages already wait for this user: cancel some or use supersede_key", left)}}}
-	}
-	return nil
-}
 
 // end brings a waiting message to its end: its credit returns, its partner is told, in one change.
 func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, o *order, s *story, state, cause string) (Message, error) {
@@ -162,7 +189,7 @@ func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, o *order, 
 	s.to(state, cause, now, nil)
 	m := view(rec.ID, o, s)
 	res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.note(), To: queue.End},
-		Moves: o.giveBack(s, rec.ID), Jobs: r.tellMessage(shard, m, o.Partner, now)})
+		Moves: o.giveBack(s, rec.ID), Jobs: append(r.tellMessage(shard, m, o.Partner, now), r.freed(shard, o, s)...)})
 	if res.Err == nil {
 		r.observeMessage(&m, 0, cause)
 		r.returnFormID(o, s, rec.ID)
@@ -181,7 +208,7 @@ func (r *Relay) Cancel(ctx context.Context, partner, id string) (Message, error)
 		if err != nil {
 			return Message{}, err
 		}
-		if rec.State == "leased" || s.State != StateScheduled && s.State != StateHeld && s.State != StateQueued {
+		if rec.State == "leased" || s.open() || s.State != StateScheduled && s.State != StateHeld && s.State != StateQueued {
 			return Message{}, ErrTooLate
 		}
 		shard, err := queue.ShardOf(id)
@@ -208,25 +235,45 @@ type BatchResult struct {
 	Err     error
 }
 
-// SendBatch accepts each message for itself, side by side; results stand in the order asked.
-func (r *Relay) SendBatch(ctx context.Context, partner, key string, raws []json.RawMessage) ([]BatchResult, error) {
-	if most := r.rules.Load().BatchLimit; len(raws) > most {
-		return nil, &TooLarge{fmt.Sprintf("%d messages, at most %d in one batch", len(raws), most)}
+// BatchItem is one message of a batch, or why it cannot be read.
+type BatchItem struct {
+	Request SendRequest
+	Err     error
+}
+
+// batchUser is whom a message of a batch is to, as the partner names them.
+type batchUser struct {
+	app string
+	to  To
+}
+
+// SendBatch accepts each message for itself; results stand in the order asked. Those to one user are taken one after the
+// other, so that the first has the credit and is sent first; those to different users side by side.
+func (r *Relay) SendBatch(ctx context.Context, partner string, key RequestKey, items []BatchItem) ([]BatchResult, error) {
+	if most := r.rules.Load().BatchLimit; len(items) > most {
+		return nil, &TooLarge{fmt.Sprintf("%d messages, at most %d in one batch", len(items), most)}
 	}
-	if len(raws) == 0 {
+	if len(items) == 0 {
 		return nil, &Invalid{Code: "invalid_request", Fields: []Field{{"messages", "is required: a list of messages"}}}
 	}
-	out := make([]BatchResult, len(raws))
-	parallel(len(raws), 64, func(i int) {
-		req, err := ParseSend(raws[i])
-		if err == nil {
-			var m Message
-			if m, err = r.Send(ctx, partner, key+"#"+strconv.Itoa(i), req); err == nil {
+	out := make([]BatchResult, len(items))
+	users := make(map[batchUser][]int, len(items))
+	for i := range items {
+		if out[i].Err = items[i].Err; out[i].Err == nil {
+			u := batchUser{items[i].Request.App, items[i].Request.To}
+			users[u] = append(users[u], i)
+		}
+	}
+	lines := slices.Collect(maps.Values(users))
+	parallel(len(lines), 64, func(n int) {
+		for _, i := range lines[n] {
+			item := key
+			item.Item = i + 1
+			m, _, err := r.Send(ctx, partner, item, items[i].Request)
+			if out[i].Err = err; err == nil {
 				out[i].Message = &m
-				return
 			}
 		}
-		out[i].Err = err
 	})
 	return out, nil
 }

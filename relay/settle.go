@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,18 +14,20 @@ import (
 	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
-// A receipt may come before the answer to its own send. It then waits for the message to learn its msgid; past this
-// patience it belongs to a send that was not ours.
-const receiptPatience = 3 * time.Minute
+// receiptPatience is how long a receipt looks for its message; past it, it belongs to a send that was not ours. It may come
+// before the answer to its own send, and after a sender's death the message is not open before the lease has lapsed and
+// somebody has looked.
+func (r *Relay) receiptPatience() time.Duration { return max(3*time.Minute, 2*r.q.Lease()) }
 
-func receiptPause(waited time.Duration) time.Duration {
+// receiptPause is how long a receipt waits before it looks again: often enough to find an open send before its deadline.
+func (r *Relay) receiptPause(waited time.Duration) time.Duration {
 	switch {
 	case waited < 2*time.Second:
 		return 100 * time.Millisecond
 	case waited < 10*time.Second:
-		return time.Second
+		return min(time.Second, r.rules.Load().UnknownDeadline/3)
 	}
-	return 10 * time.Second
+	return min(10*time.Second, r.rules.Load().UnknownDeadline/3)
 }
 
 // receipt is WeChat's report about one send.
@@ -33,6 +36,7 @@ type receipt struct {
 	template, msgid string
 	ok              bool
 	status          string
+	code            *int // WeChat's ErrorCode of a failure, where it gives one
 }
 
 func receiptsOf(ev *callback.Event) []receipt {
@@ -41,8 +45,12 @@ func receiptsOf(ev *callback.Event) []receipt {
 	}
 	out := make([]receipt, 0, len(ev.Subscribes))
 	for _, s := range ev.Subscribes {
-		out = append(out, receipt{channel: ChannelSubscribe, template: s.TemplateID, msgid: s.MsgID, status: s.ErrorStatus,
-			ok: (s.ErrorCode == "" || s.ErrorCode == "0") && !strings.HasPrefix(strings.ToLower(s.ErrorStatus), "fail")})
+		rc := receipt{channel: ChannelSubscribe, template: s.TemplateID, msgid: s.MsgID, status: s.ErrorStatus,
+			ok: (s.ErrorCode == "" || s.ErrorCode == "0") && !strings.HasPrefix(strings.ToLower(s.ErrorStatus), "fail")}
+		if code, err := strconv.Atoi(s.ErrorCode); err == nil && code != 0 {
+			rc.code = &code
+		}
+		out = append(out, rc)
 	}
 	return out
 }
@@ -114,40 +122,36 @@ func (r *Relay) unnamed(ctx context.Context, shard int, app, openid string, rc r
 // openPark is where the messages of a user wait whose send has no answer: for a receipt, or their deadline.
 func openPark(app, openid string) string { return "u/" + app + "/" + openid }
 
-// openSend finds the message of a receipt whose msgid we never learned: the only send of that line without an answer. While
-// another one of the line is in a worker's hand, the receipt may be that one's, come before its answer.
+// openSend finds the message of a receipt whose msgid we never learned: the only open send of that line, parked as unknown or
+// about to be repeated. While another one of the line is in a worker's hand, the receipt may be that one's, come before its
+// answer. ours: as unnamed has it.
 func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc receipt) (id string, ours bool, err error) {
-	same := func(rec queue.Record) (s story, ok bool) {
-		o, s, err := read(rec.Body, rec.Note)
-		return s, err == nil && o.sender(s.Channel) == app && o.Channels[s.Channel] == rc.channel && (rc.template == "" || o.TemplateID == rc.template)
-	}
-	recent, more, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
+	all, more, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
 	if err != nil {
 		return "", true, err
 	}
 	ours = more != ""
-	for _, rec := range recent {
-		s, ok := same(rec)
-		if ok && rec.State == "leased" {
-			return "", true, nil
-		}
-		// one that WeChat took without telling a msgid, or that closed before its report
-		ours = ours || ok && s.MsgID == "" && (s.State == StateSent || s.State == StateUnknown)
-	}
-	open, err := r.waiting(ctx, shard, openPark(app, openid))
+	parked, err := r.waiting(ctx, shard, openPark(app, openid))
 	if err != nil {
 		return "", true, err
 	}
 	found := ""
-	for _, rec := range open {
-		s, ok := same(rec)
-		if !ok || s.State != StateUnknown || s.MsgID != "" {
+	for _, rec := range append(all, parked...) {
+		o, s, err := read(rec.Body, rec.Note)
+		if err != nil || o.sender(s.Channel) != app || o.Channels[s.Channel] != rc.channel || rc.template != "" && o.TemplateID != rc.template {
 			continue
 		}
-		if found != "" {
+		// one that WeChat took without telling a msgid, or that closed before its report
+		ours = ours || s.MsgID == "" && (s.State == StateSent || s.State == StateUnknown)
+		switch {
+		case rec.State == "leased":
+			return "", true, nil
+		case !s.open() || s.MsgID != "" || rec.State == "ended" || rec.ID == found:
+		case found != "":
 			return "", true, nil // two of them: which one it was cannot be known
+		default:
+			found = rec.ID
 		}
-		found = rec.ID
 	}
 	return found, ours || found != "", nil
 }
@@ -173,17 +177,20 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 		if err != nil {
 			return err
 		}
-		unknown := s.State == StateUnknown
+		open := s.open()
 		state, cause := StateDelivered, "wechat_report"
 		if !rc.ok {
 			state, cause = StateFailed, "wechat_report: "+rc.status
+			s.Errcode, s.Errmsg, s.RID = rc.code, rc.status, ""
+		} else if open { // it was taken, whatever was said to a repeat
+			s.silent()
 		}
-		s.MsgID = rc.msgid
-		s.to(state, cause, now, nil)
+		s.MsgID, s.Open = rc.msgid, 0
+		s.to(state, cause, now, rc.code)
 		m := view(id, &o, &s)
 		ch := queue.Change{Shard: shard, Edit: &queue.Edit{ID: id, Version: rec.Version, Note: s.note(), To: queue.Stay},
 			Jobs: r.tellMessage(shard, m, o.Partner, now)}
-		if unknown { // the report proves that WeChat took it: the credit is spent
+		if open { // the report proves that WeChat took it: the credit is spent
 			ch.Edit.To = queue.End
 			if rc.msgid != "" { // should this worker die now, the next one finds the message by its name
 				ch.Names = []queue.Name{{Name: msgidName(app, rc.msgid), Value: id, For: r.rules.Load().KeepMessages}}
@@ -195,7 +202,7 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 			continue
 		}
 		if err == nil {
-			r.observeMessage(&m, 0, cause)
+			r.observeMessage(&m, code(&s), cause)
 		}
 		if errors.Is(err, queue.ErrNotFound) {
 			return nil

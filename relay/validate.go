@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf16"
@@ -27,16 +28,68 @@ func keywordType(key string) string {
 }
 
 var (
-	numberForm = regexp.MustCompile(`^[-+]?[0-9]+(\.[0-9]+)?$`)
-	lettersAll = regexp.MustCompile(`^[A-Za-z]+$`)
-	phoneForm  = regexp.MustCompile(`^[0-9+\-() *#,.]+$`)
-	amountForm = regexp.MustCompile(`^[^0-9\s]?[^0-9\s]?[^0-9\s]?[0-9]+(,[0-9]{3})*(\.[0-9]+)?元?$`)
+	numberForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
+	amountForm = regexp.MustCompile(`^\p{Sc}?[0-9]+(\.[0-9]+)?元?$`)
 	carForm    = regexp.MustCompile(`^[A-Za-z0-9\p{Han}]([A-Za-z0-9]*[A-Za-z0-9\p{Han}])?$`)
-	clock      = `([01]?[0-9]|2[0-4]):[0-5][0-9](:[0-5][0-9])?`
-	day        = `([0-9]{4}(年[0-9]{1,2}月([0-9]{1,2}日)?|[-/.][0-9]{1,2}([-/.][0-9]{1,2})?)|[0-9]{1,2}月[0-9]{1,2}日|[0-9]{1,2}[-/.][0-9]{1,2})`
-	timeForm   = regexp.MustCompile(`^(` + day + ` ?)?` + clock + `$`)
-	dateForm   = regexp.MustCompile(`^` + day + `( ?` + clock + `)?$`)
+	clockForm  = regexp.MustCompile(`^([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$`)
+	// A day: its month in the first group that is there, the day of the month in the second.
+	dayForms = []*regexp.Regexp{
+		regexp.MustCompile(`^[0-9]{4}年([0-9]{1,2})月(?:([0-9]{1,2})日)?$`),
+		regexp.MustCompile(`^([0-9]{1,2})月([0-9]{1,2})日$`),
+		regexp.MustCompile(`^[0-9]{4}-([0-9]{1,2})(?:-([0-9]{1,2}))?$`),
+		regexp.MustCompile(`^[0-9]{4}/([0-9]{1,2})(?:/([0-9]{1,2}))?$`),
+		regexp.MustCompile(`^[0-9]{4}\.([0-9]{1,2})(?:\.([0-9]{1,2}))?$`),
+		regexp.MustCompile(`^([0-9]{1,2})[-/.]([0-9]{1,2})$`),
+	}
+	pageForm = regexp.MustCompile(`^[0-9A-Za-z_\-./]+$`)
 )
+
+func isDay(s string) bool {
+	for _, form := range dayForms {
+		m := form.FindStringSubmatch(s)
+		if m == nil {
+			continue
+		}
+		month, _ := strconv.Atoi(m[1])
+		day, _ := strconv.Atoi(m[2])
+		if month >= 1 && month <= 12 && (m[2] == "" || day >= 1 && day <= 31) {
+			return true
+		}
+	}
+	return false
+}
+
+// isMoment is a day and a clock with a blank between.
+func isMoment(s string) bool {
+	day, clock, ok := strings.Cut(s, " ")
+	return ok && isDay(day) && clockForm.MatchString(clock)
+}
+
+func isLetter(c rune) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+func isDigit(c rune) bool  { return c >= '0' && c <= '9' }
+func isSymbol(c rune) bool { return unicode.IsPunct(c) || unicode.IsSymbol(c) }
+func isHan(c rune) bool    { return unicode.Is(unicode.Han, c) }
+
+// only tells whether a value is made of such characters alone.
+func only(v string, is func(rune) bool) bool {
+	return !strings.ContainsFunc(v, func(c rune) bool { return !is(c) })
+}
+
+// checkPage says what WeChat would refuse (41030) about a page of a mini-program, "" when nothing.
+func checkPage(page string) string {
+	path, _, _ := strings.Cut(page, "?")
+	switch {
+	case page == "":
+		return ""
+	case strings.HasPrefix(path, "/"):
+		return "begins with a /: WeChat wants it without, like pages/order?id=1"
+	case !pageForm.MatchString(path) || strings.ContainsFunc(page, unicode.IsControl):
+		return "must be a page of the mini-program with its query, like pages/order?id=1"
+	case len(page) > 1024:
+		return fmt.Sprintf("%d bytes, at most 1024", len(page))
+	}
+	return ""
+}
 
 func units(s string) int {
 	n := 0
@@ -56,12 +109,16 @@ func digits(s string) int {
 	return n
 }
 
-// tooLong is the reason when a value has more than most units.
+// tooLong is the reason when a value has more than most units. It says how they are counted where one could count otherwise.
 func tooLong(v string, most int) string {
-	if n := units(v); n > most {
-		return fmt.Sprintf("%d characters, at most %d", n, most)
+	n := units(v)
+	switch {
+	case n <= most:
+		return ""
+	case n != utf8.RuneCountInString(v):
+		return fmt.Sprintf("%d characters, at most %d (counted in UTF-16 units: an emoji is 2 or more)", n, most)
 	}
-	return ""
+	return fmt.Sprintf("%d characters, at most %d", n, most)
 }
 
 // checkValue says what WeChat would refuse about a keyword's value, "" when nothing. enums are the values of an enum
@@ -73,7 +130,7 @@ func checkValue(key, v string, enums []string) string {
 	if !utf8.ValidString(v) {
 		return "is not UTF-8"
 	}
-	if strings.ContainsFunc(v, unicode.IsControl) {
+	if strings.ContainsFunc(v, func(c rune) bool { return unicode.IsControl(c) || c == '\u2028' || c == '\u2029' }) {
 		return "has a line break or control character: remove it"
 	}
 	switch keywordType(key) {
@@ -81,28 +138,30 @@ func checkValue(key, v string, enums []string) string {
 		return tooLong(v, 20)
 	case "number":
 		if !numberForm.MatchString(v) {
-			return "must be digits, decimals allowed"
+			return "must be digits, decimals allowed, no sign"
 		}
 		return tooLong(v, 32)
 	case "letter":
-		if !lettersAll.MatchString(v) {
+		if !only(v, isLetter) {
 			return "must be letters only"
 		}
 		return tooLong(v, 32)
 	case "symbol":
-		if strings.ContainsFunc(v, func(c rune) bool { return unicode.IsLetter(c) || unicode.IsDigit(c) }) {
+		if !only(v, isSymbol) {
 			return "must be symbols only"
 		}
 		return tooLong(v, 5)
 	case "character_string":
-		if strings.ContainsFunc(v, func(c rune) bool { return unicode.Is(unicode.Han, c) }) {
+		if !only(v, func(c rune) bool { return isDigit(c) || isLetter(c) || isSymbol(c) || c == ' ' }) {
 			return "may have digits, letters and symbols, no Chinese characters"
 		}
 		return tooLong(v, 32)
 	case "time":
-		return checkRange(v, timeForm.MatchString, "must be a time like 15:01, 2019年10月1日 15:01, or two joined by ~")
+		return checkRange(v, func(s string) bool { return clockForm.MatchString(s) || isMoment(s) },
+			"must be a time like 15:01, 2019年10月1日 15:01, or two joined by ~")
 	case "date":
-		return checkRange(v, dateForm.MatchString, "must be a date like 2019年10月1日, 2019-10-01, or two joined by ~")
+		return checkRange(v, func(s string) bool { return isDay(s) || isMoment(s) },
+			"must be a date like 2019年10月1日, 2019-10-01, or two joined by ~")
 	case "amount":
 		if !amountForm.MatchString(v) {
 			return "must be at most one currency symbol and digits, like ¥100.5 or 100元"
@@ -111,7 +170,7 @@ func checkValue(key, v string, enums []string) string {
 			return fmt.Sprintf("%d digits, at most 10", n)
 		}
 	case "phone_number":
-		if !phoneForm.MatchString(v) {
+		if !only(v, func(c rune) bool { return isDigit(c) || isSymbol(c) }) {
 			return "must be digits and symbols, like +86-0766-66888866"
 		}
 		return tooLong(v, 17)
@@ -121,12 +180,15 @@ func checkValue(key, v string, enums []string) string {
 		}
 		return tooLong(v, 8)
 	case "name":
-		if strings.ContainsFunc(v, func(c rune) bool { return unicode.Is(unicode.Han, c) }) {
+		if !only(v, func(c rune) bool { return isHan(c) || isLetter(c) || isSymbol(c) || c == ' ' }) {
+			return "must be Chinese characters, or letters and symbols, no digits"
+		}
+		if strings.ContainsFunc(v, isHan) {
 			return tooLong(v, 10)
 		}
 		return tooLong(v, 20)
 	case "phrase":
-		if strings.ContainsFunc(v, func(c rune) bool { return !unicode.Is(unicode.Han, c) }) {
+		if !only(v, isHan) {
 			return "must be Chinese characters only"
 		}
 		return tooLong(v, 5)
@@ -153,7 +215,10 @@ func checkRange(v string, fits func(string) bool, reason string) string {
 		return reason
 	}
 	for _, p := range parts {
-		if !fits(strings.TrimSpace(p)) {
+		if len(parts) == 2 {
+			p = strings.TrimSpace(p)
+		}
+		if !fits(p) {
 			return reason
 		}
 	}

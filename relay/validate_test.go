@@ -15,20 +15,23 @@ func TestCheckValue(t *testing.T) {
 		{"thing1", "二十个汉字二十个汉字二十个汉字二十个汉字多三个", "23 characters, at most 20"},
 		{"thing1", "twenty characters ok", ""},
 		{"thing1", "😀😀😀😀😀😀😀😀😀😀", ""},
-		{"thing1", "😀😀😀😀😀😀😀😀😀😀a", "21 characters"},
+		{"thing1", "😀😀😀😀😀😀😀😀😀😀a", "21 characters, at most 20 (counted in UTF-16 units"},
 		{"thing1", "", "empty"},
 		{"thing1", "  ", "empty"},
 		{"thing1", "a\nb", "line break"},
 		{"thing1", "a\x00b", "control character"},
+		{"thing1", "a\u2028b", "line break"},
 		{"thing1", "\xff", "UTF-8"},
 		{"number2", "3.14", ""},
-		{"number2", "-3", ""},
+		{"number2", "-3", "no sign"},
+		{"number2", "+3", "no sign"},
 		{"number2", "three", "digits"},
 		{"number2", strings.Repeat("1", 33), "33 characters"},
 		{"letter3", "abcXYZ", ""},
 		{"letter3", "abc1", "letters only"},
 		{"symbol4", "!@#", ""},
 		{"symbol4", "!a", "symbols only"},
+		{"symbol4", "! !", "symbols only"},
 		{"symbol4", "!!!!!!", "6 characters"},
 		{"character_string5", "A-2019/11", ""},
 		{"character_string5", "单号1", "no Chinese"},
@@ -40,6 +43,12 @@ func TestCheckValue(t *testing.T) {
 		{"time6", "09:00~10:00", ""},
 		{"time6", "09:00～10:00", "full-width"},
 		{"time6", "25:00", "must be a time"},
+		{"time6", "24:30", "must be a time"},
+		{"time6", "24:00", "must be a time"},
+		{"time6", "2019-10-0115:01", "must be a time"},
+		{"time6", "2019年10月1日15:01", "must be a time"},
+		{"time6", "2019-13-01 15:01", "must be a time"},
+		{"time6", "09:00~10:00~11:00", "must be a time"},
 		{"time6", "tomorrow", "must be a time"},
 		{"date7", "2019年10月1日", ""},
 		{"date7", "2019年10月", ""},
@@ -50,13 +59,24 @@ func TestCheckValue(t *testing.T) {
 		{"date7", "2019.10.01 15:01", ""},
 		{"date7", "2019-10-01~2019-10-07", ""},
 		{"date7", "Oct 1st", "must be a date"},
+		{"date7", "2019-13-45", "must be a date"},
+		{"date7", "2019-10/01", "must be a date"},
+		{"date7", "13月1日", "must be a date"},
+		{"date7", "2019年10月32日", "must be a date"},
+		{"date7", "2019.10.01 24:30", "must be a date"},
 		{"amount8", "¥100", ""},
 		{"amount8", "100.5元", ""},
-		{"amount8", "$1,000.00", ""},
+		{"amount8", "￥1000.00元", ""},
+		{"amount8", "1000", ""},
+		{"amount8", "$1,000.00", "currency"},
+		{"amount8", "abc100", "currency"},
+		{"amount8", "¥¥100", "currency"},
+		{"amount8", "¥ 100", "currency"},
 		{"amount8", "100元整", "currency"},
 		{"amount8", "¥12345678901", "11 digits, at most 10"},
 		{"phone_number9", "+86-0766-66888866", ""},
 		{"phone_number9", "call me", "digits and symbols"},
+		{"phone_number9", "0766 66888866", "digits and symbols"},
 		{"phone_number9", "123456789012345678", "18 characters"},
 		{"car_number10", "粤A8Z888挂", ""},
 		{"car_number10", "A粤8Z888", "first and last"},
@@ -64,6 +84,7 @@ func TestCheckValue(t *testing.T) {
 		{"name11", "张三", ""},
 		{"name11", "张三丰张三丰张三丰张三", "11 characters, at most 10"},
 		{"name11", "John Ronald Reuel T.", ""},
+		{"name11", "张3", "no digits"},
 		{"name11", "John Ronald Reuel Tol", "21 characters, at most 20"},
 		{"phrase12", "审核通过", ""},
 		{"phrase12", "审核通过啦啦", "6 characters"},
@@ -103,5 +124,26 @@ func TestShortenCutsOnlyWhereItIsSafe(t *testing.T) {
 	}
 	if got := shorten("thing1", "fits"); got != "fits" {
 		t.Error(got)
+	}
+}
+
+func TestCheckPage(t *testing.T) {
+	for page, reason := range map[string]string{
+		"":                               "",
+		"pages/order":                    "",
+		"pages/order-list/index_2?id=订单": "",
+		"index":                          "",
+		"/pages/order":                   "begins with a /",
+		"pages order":                    "must be a page",
+		"pages/订单":                       "must be a page",
+		"?id=1":                          "must be a page",
+		"https://example.com":            "must be a page",
+		"pages/order?a=\n":               "must be a page",
+		"p?" + strings.Repeat("x", 1024): "1026 bytes",
+	} {
+		got := checkPage(page)
+		if reason == "" && got != "" || reason != "" && !strings.Contains(got, reason) {
+			t.Errorf("%q: %q, want %q", page, got, reason)
+		}
 	}
 }

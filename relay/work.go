@@ -20,13 +20,13 @@ const (
 	configPause  = 30 * time.Second // how long a misconfigured app rests before a message probes it
 	quotaPause   = time.Minute      // how long one rests whose day is used up; an operator may clear the quota any time
 	sameForWords = 9 * time.Minute  // WeChat knows a client_msg_id again for 10 minutes: a repeat is safe until then
-	alertSilence = time.Hour        // the same fault of the same app is told once in this time
 )
 
 // sendOne makes one call to WeChat for one message, and turns its answer into a verdict that carries every consequence.
 //
 // the claim itself is the mark that the call may have left. A lapsed lease therefore means the same as a call without
-// an answer: unknown, not sent again unless the partner asked for it.
+// an answer: open, not sent again unless that is safe or the partner asked for it. What is open stays so until WeChat takes a
+// repeat, reports, or the deadline comes: a repeat that is refused says nothing about the call before it (DECISIONS 6).
 func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	o, s, err := read(c.Body, c.Note)
 	if err != nil {
@@ -40,15 +40,23 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	switch {
 	case s.State == StateUnknown: // the deadline: nothing settled it
 		return w.close()
-	case c.Reclaims > s.Lapses:
+	case s.State == StateHeld && !c.Expired: // it gave way to a newer one of its supersede_key
+		return w.finish(StateCancelled, "superseded", nil)
+	case c.Reclaims > s.Lapses && s.State != StateHeld: // what is held is not in hand to be sent
 		s.Lapses = c.Reclaims
 		s.Attempts++
-		if !w.repeatable() {
-			return w.unknown("the sender died with the call in hand")
-		}
-	case c.Expired, o.Expires != 0 && c.Now.UnixMilli() >= o.Expires:
+		return w.unanswered("the sender died with the call in hand", time.UnixMilli(s.At)) // not before its story's last step
+	case w.expired() && s.open():
+		return w.unknown("expires_at")
+	case w.expired():
 		r.returnFormID(&o, &s, c.ID)
-		return w.finish(StateExpired, "expires_at", o.giveBack(&s, c.ID))
+		cause := "expires_at"
+		if o.Expires == 0 {
+			cause = "retention" // it was held as long as anything waits
+		}
+		return w.finish(StateExpired, cause, o.giveBack(&s, c.ID), r.freed(shard, &o, &s)...)
+	case s.open() && !w.repeatable() && !w.granted():
+		return w.unknown("too late to send it again")
 	}
 	return w.call(ctx)
 }
@@ -64,30 +72,42 @@ type sending struct {
 
 func (w *sending) channel() string { return w.o.Channels[w.s.Channel] }
 
-// repeatable tells whether a call without an answer may be made again: oa_template carries a client_msg_id, of which
-// WeChat takes the same one once within 10 minutes.
-func (w *sending) repeatable() bool {
-	return w.channel() == ChannelOATemplate && (w.s.First == 0 || w.c.Now.Sub(time.UnixMilli(w.s.First)) < sameForWords)
+func (w *sending) expired() bool {
+	return w.c.Expired || w.o.Expires != 0 && w.c.Now.UnixMilli() >= w.o.Expires
 }
 
+// repeatable tells whether an open call may be made again without harm: oa_template carries a client_msg_id, of which
+// WeChat takes the same one once within 10 minutes.
+func (w *sending) repeatable() bool {
+	return w.channel() == ChannelOATemplate && w.openFor() < sameForWords
+}
+
+// granted tells whether an open call may be made again on the partner's word, taken not too long ago.
+func (w *sending) granted() bool {
+	return w.s.Resent != 0 && w.c.Now.Sub(time.UnixMilli(w.s.Resent)) < w.r.rules.Load().UnknownDeadline
+}
+
+func (w *sending) openFor() time.Duration { return w.c.Now.Sub(time.UnixMilli(w.s.Open)) }
+
 func (w *sending) call(ctx context.Context) queue.Verdict {
-	if wait := w.r.paces.admit(w.sender(), w.c.Now); wait > 0 {
-		return queue.Snooze(wait, w.s.note())
+	if stay := w.r.paces.admit(w.path(), w.c.Now); stay.wait > 0 {
+		w.s.waits(stay.why, w.c.Now, w.s.Errcode)
+		if stay.begins {
+			w.pause(w.path(), stay.wait)
+		}
+		return queue.Snooze(stay.wait, w.s.note())
 	}
 	if why, err := w.book(ctx); err != nil {
 		return queue.Snooze(time.Second, w.s.note())
 	} else if why != "" {
-		return w.refusedFor(StateRefused, why, nil)
+		return w.refusedFor(StateRefused, why)
 	}
 	body, err := w.body(ctx)
 	switch {
 	case errors.Is(err, binding.ErrEmpty):
-		return w.refusedFor(StateFailed, "no_form_id", nil)
+		return w.refusedFor(StateFailed, "no_form_id")
 	case err != nil:
 		return queue.Snooze(time.Second, w.s.note())
-	}
-	if w.s.First == 0 {
-		w.s.First = w.c.Now.UnixMilli()
 	}
 	start := time.Now()
 	got, err := w.r.wechat.Send(ctx, w.sender(), wechat.Channel(w.channel()), body)
@@ -95,7 +115,7 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	switch {
 	case err == nil:
 		w.s.Attempts++
-		w.r.paces.works(w.sender(), w.c.Now)
+		w.r.paces.works(w.path(), w.c.Now)
 		return w.sent(got, time.Since(start))
 	case errors.Is(err, wechat.ErrNotLeft):
 		return w.notLeft(ctx, err)
@@ -104,14 +124,12 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 		return w.answered(api)
 	case errors.Is(err, wechat.ErrNoAnswer):
 		w.s.Attempts++
-		if w.repeatable() {
-			return queue.Retry(backoff(w.c.Attempts), w.s.note(), "no_answer")
-		}
-		return w.unknown("no_answer")
+		w.s.silent()
+		return w.unanswered("no_answer", w.c.Now)
 	}
 	// The app left the config, or the body cannot be sent as it is: nothing left, and it never will.
 	w.r.log.Error("send not possible", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Error(err))
-	return w.refusedFor(StateFailed, "not_possible", nil)
+	return w.refusedFor(StateFailed, "not_possible")
 }
 
 // notLeft: WeChat cannot have it, so it is tried again. When there is no token because the operator must act, the app's
@@ -122,11 +140,13 @@ func (w *sending) notLeft(ctx context.Context, err error) queue.Verdict {
 	}
 	var api *wechat.APIError
 	if errors.As(err, &api) {
-		return w.rest(configPause, api)
+		w.s.answered(api.Code, api.Msg, api.RID)
+		return w.rest(w.path().whole(), configPause, "no_token", api)
 	}
 	if w.c.Attempts >= maxNotLeft {
-		return w.refusedFor(StateFailed, "wechat_unreachable", nil)
+		return w.refusedFor(StateFailed, "wechat_unreachable")
 	}
+	w.s.waits("not_left", w.c.Now, w.s.Errcode)
 	return queue.Retry(backoff(w.c.Attempts), w.s.note(), "not_left")
 }
 
@@ -150,6 +170,12 @@ func (w *sending) book(ctx context.Context) (why string, err error) {
 
 // sender is the app whose token is used.
 func (w *sending) sender() string { return w.o.sender(w.s.Channel) }
+
+func (w *sending) path() path { return path{w.sender(), w.channel()} }
+
+// ofOneAPI are the faults of an app that say nothing of its other APIs. The quotas (45009, 45011) are so too.
+// https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getapiquota
+var ofOneAPI = map[int]bool{48001: true, 43104: true}
 
 // body is what WeChat is given, with what only the moment of sending knows.
 func (w *sending) body(ctx context.Context) (json.RawMessage, error) {
@@ -175,7 +201,7 @@ func with(raw json.RawMessage, member, value string) (json.RawMessage, error) {
 
 // sent: WeChat took it. The credit is spent, the msgid will name the receipt.
 func (w *sending) sent(got wechat.Receipt, took time.Duration) queue.Verdict {
-	w.s.MsgID = got.MsgID
+	w.s.MsgID, w.s.Open = got.MsgID, 0
 	w.s.answered(0, "ok", "")
 	code := 0
 	w.s.to(StateSent, "wechat", w.c.Now.Add(took), &code)
@@ -194,21 +220,33 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	}
 	switch api.Reaction() {
 	case wechat.ReactionRetry: // -1: nobody knows whether it was taken
-		if w.repeatable() {
-			return queue.Retry(backoff(w.c.Attempts), w.s.note(), "system_busy")
-		}
-		return w.unknown("wechat_busy")
+		return w.unanswered("wechat_busy", w.c.Now)
 	case wechat.ReactionSerial: // 43108: another send to this openid is under way somewhere else
+		w.s.waits("another send to this user is under way", w.c.Now, &api.Code)
 		return queue.Snooze(300*time.Millisecond+rand.N(700*time.Millisecond), w.s.note())
 	case wechat.ReactionQuotaMinute:
-		w.r.paces.refused(w.sender(), w.c.Now)
-		return w.rest(untilNext(w.c.Now, time.Minute), nil)
+		w.r.paces.refused(w.path(), w.c.Now)
+		return w.rest(w.path(), untilNext(w.c.Now, time.Minute), "WeChat takes no more this minute", nil)
 	case wechat.ReactionQuotaDay:
-		return w.rest(quotaPause, api)
+		return w.rest(w.path(), quotaPause, "WeChat takes no more today", api)
 	case wechat.ReactionConfig, wechat.ReactionToken, wechat.ReactionWait:
-		return w.rest(configPause, api)
+		at := w.path().whole()
+		if ofOneAPI[api.Code] {
+			at = w.path()
+		}
+		return w.rest(at, configPause, "the app needs its operator", api)
 	}
-	w.r.paces.works(w.sender(), w.c.Now)
+	w.r.paces.works(w.path(), w.c.Now)
+	if api.Code == 40037 {
+		w.r.templates.doubt(w.sender())
+	}
+	if api.Reaction() == wechat.ReactionUnknown {
+		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
+		w.r.alert(w.sender(), api, w.c.Now)
+	}
+	if w.s.open() {
+		return w.unknown("refused when sent again")
+	}
 	switch api.Reaction() {
 	case wechat.ReactionLedger:
 		return w.noCredit(api)
@@ -217,12 +255,10 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	case wechat.ReactionFormID:
 		return w.formIDRefused(api)
 	case wechat.ReactionRetired:
-		return w.refusedFor(StateFailed, "channel_retired", api)
+		w.r.retired.note(w.o.App, w.channel(), time.Now())
+		return w.refusedFor(StateFailed, "channel_retired")
 	}
-	if api.Code == 40037 {
-		w.r.templates.doubt(w.sender())
-	}
-	return w.refusedFor(StateFailed, "wechat", api)
+	return w.refusedFor(StateFailed, "wechat")
 }
 
 // noCredit: 43101. The line's free credits are worth nothing; a message that may wait goes back to waiting.
@@ -230,7 +266,7 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 	cause := strconv.Itoa(api.Code)
 	void := w.o.void(w.s, w.c.ID, cause)
 	if w.o.waitsOn() == w.s.Channel && (w.o.Expires == 0 || w.c.Now.UnixMilli() < w.o.Expires) {
-		w.s.Booked, w.s.First = 0, 0
+		w.s.Booked = 0
 		w.s.to(StateHeld, "wechat "+cause, w.c.Now, &api.Code)
 		m := view(w.c.ID, w.o, w.s)
 		return queue.ParkAgain(w.o.parkName(w.s.Channel), w.o.heldUntil(w.r.rules.Load()), w.s.note()).
@@ -248,7 +284,8 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 // banned: 43107. The template or the account may not send: nobody's next accept helps, so the message does not wait, and what
 // the line held is worth nothing. The app's other templates go on.
 func (w *sending) banned(api *wechat.APIError) queue.Verdict {
-	ch := queue.Change{Moves: w.o.void(w.s, w.c.ID, strconv.Itoa(api.Code)), Jobs: w.r.alert(w.shard, w.sender(), api, w.c.Now)}
+	w.r.alert(w.sender(), api, w.c.Now)
+	ch := queue.Change{Moves: w.o.void(w.s, w.c.ID, strconv.Itoa(api.Code))}
 	if w.next() {
 		return queue.Snooze(0, w.s.note()).With(ch)
 	}
@@ -257,19 +294,18 @@ func (w *sending) banned(api *wechat.APIError) queue.Verdict {
 }
 
 // refusedFor ends a message that is known not to have reached the user, unless another channel is left.
-func (w *sending) refusedFor(state, cause string, api *wechat.APIError) queue.Verdict {
+func (w *sending) refusedFor(state, cause string) queue.Verdict {
+	if w.s.open() { // not known: an earlier call may have
+		return w.unknown(cause)
+	}
 	back := w.o.giveBack(w.s, w.c.ID)
 	w.r.returnFormID(w.o, w.s, w.c.ID)
-	var loud []queue.Job
-	if api != nil && wechat.Lookup(api.Code).Reaction == wechat.ReactionUnknown {
-		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
-		loud = w.r.alert(w.shard, w.sender(), api, w.c.Now)
-	}
+	freed := w.r.freed(w.shard, w.o, w.s)
 	if w.next() {
-		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back, Jobs: loud})
+		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back, Jobs: freed})
 	}
 	w.s.to(state, cause, w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Moves: back, Jobs: loud}, code(w.s))
+	return w.done(queue.Change{Moves: back, Jobs: freed}, code(w.s))
 }
 
 // next steps to the next channel of the chain.
@@ -279,18 +315,32 @@ func (w *sending) next() bool {
 	}
 	was := w.channel()
 	w.s.Channel++
-	w.s.First, w.s.Cred, w.s.CredUntil = 0, "", 0
+	w.s.Cred, w.s.CredUntil = "", 0
 	w.s.to(StateQueued, was+" did not reach the user", w.c.Now, w.s.Errcode)
 	return true
 }
 
-// unknown: the call left and no answer came. The credit stays reserved until WeChat's report or the deadline.
-func (w *sending) unknown(cause string) queue.Verdict {
-	if w.o.Retry && !w.s.Resent {
-		w.s.Resent = true
-		w.s.to(StateQueued, cause+", sent again as on_unknown asks", w.c.Now, w.s.Errcode)
+// unanswered: a call left, not before since, and what became of it is not known. It is made again where that is safe, or once
+// on the partner's word.
+func (w *sending) unanswered(cause string, since time.Time) queue.Verdict {
+	if w.s.Open == 0 {
+		w.s.Open = since.UnixMilli()
+	}
+	switch {
+	case w.expired():
+	case w.repeatable():
+		w.s.waits(cause+", sent again under the same client_msg_id", w.c.Now, w.s.Errcode)
+		return queue.Retry(backoff(w.c.Attempts), w.s.note(), cause)
+	case w.o.Retry && w.s.Resent == 0:
+		w.s.Resent = w.c.Now.UnixMilli()
+		w.s.waits(cause+", sent again as on_unknown asks", w.c.Now, w.s.Errcode)
 		return queue.Snooze(time.Second, w.s.note())
 	}
+	return w.unknown(cause)
+}
+
+// unknown: whether the user has the message is not known. The credit stays reserved until WeChat's report or the deadline.
+func (w *sending) unknown(cause string) queue.Verdict {
 	w.s.to(StateUnknown, cause, w.c.Now, w.s.Errcode)
 	m := view(w.c.ID, w.o, w.s)
 	w.r.observeMessage(&m, code(w.s), cause)
@@ -305,9 +355,9 @@ func (w *sending) close() queue.Verdict {
 	return w.done(queue.Change{Moves: w.o.spend(w.s, w.c.ID)}, code(w.s))
 }
 
-func (w *sending) finish(state, cause string, moves []queue.Move) queue.Verdict {
+func (w *sending) finish(state, cause string, moves []queue.Move, jobs ...queue.Job) queue.Verdict {
 	w.s.to(state, cause, w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Moves: moves}, code(w.s))
+	return w.done(queue.Change{Moves: moves, Jobs: jobs}, code(w.s))
 }
 
 func (w *sending) done(ch queue.Change, errcode int) queue.Verdict {
@@ -324,39 +374,37 @@ func code(s *story) int {
 	return *s.Errcode
 }
 
-// rest lets every lane of the message's app rest, since WeChat refuses the app and not the message; api is told to the
-// operator. The message waits and goes again: each end of a rest is a probe.
-func (w *sending) rest(d time.Duration, api *wechat.APIError) queue.Verdict {
-	if w.r.paces.rested(w.sender(), d, w.c.Now) && w.sender() == w.o.App { // an account that is at fault does not stop the mini-program
-		w.pause(d)
+// rest lets the lanes of an app, or of one channel of it, rest, since WeChat refuses all that goes there and not the message;
+// api is told to the operator. The message waits and goes again: each end of a rest is a probe.
+func (w *sending) rest(at path, d time.Duration, why string, api *wechat.APIError) queue.Verdict {
+	w.s.waits(why, w.c.Now, w.s.Errcode)
+	if w.r.paces.rested(at, d, why, w.c.Now) {
+		w.pause(at, d)
 	}
-	v := queue.Snooze(d, w.s.note())
 	if api != nil {
-		v = v.With(queue.Change{Jobs: w.r.alert(w.shard, w.sender(), api, w.c.Now)})
+		w.r.alert(w.sender(), api, w.c.Now)
 	}
-	return v
+	return queue.Snooze(d, w.s.note())
 }
 
-func (w *sending) pause(d time.Duration) {
+// pause keeps the lanes of a path from being claimed. An account that is at fault does not stop the mini-program for which it
+// sends, nor does a channel those that stand in another one's lane.
+func (w *sending) pause(at path, d time.Duration) {
+	if at.app != w.o.App {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	for _, p := range priorities {
-		if err := w.r.q.Pause(ctx, sendLane(w.o.App, p), d); err != nil {
-			w.r.log.Warn("lane not paused", zap.String("app", w.o.App), zap.Error(err))
+		for _, ch := range channels {
+			if at.channel != "" && at.channel != ch {
+				continue
+			}
+			if err := w.r.q.Pause(ctx, sendLane(at.app, ch, p), d); err != nil {
+				w.r.log.Warn("lane not paused", zap.String("app", at.app), zap.Error(err))
+			}
 		}
 	}
-}
-
-// alert tells an app's partners and the log what its operator must do; deliveries of the same alert share a name, so that
-// replicas and retries tell it once in alertSilence.
-func (r *Relay) alert(shard int, app string, api *wechat.APIError, now time.Time) []queue.Job {
-	if !r.alerts.first(app, api.Code, now) {
-		return nil
-	}
-	e := wechat.Lookup(api.Code)
-	r.log.Error("app needs its operator", zap.String("app", app), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID), zap.String("cure", api.Cure()))
-	return r.tell(telling{shard: shard, app: app, typ: EventAlert, at: now, data: Alert{App: app, Errcode: &api.Code, Errmsg: some(api.Msg),
-		RID: some(api.RID), Meaning: e.Meaning, MeaningZH: e.MeaningZH, Cure: api.Cure(), CureZH: api.CureZH()}})
 }
 
 func backoff(attempts int) time.Duration {

@@ -72,8 +72,14 @@ func newWorld(t *testing.T, w wish) *world {
 		w.sim(&so)
 	}
 	world := &world{t: t, ctx: ctx}
-	so.Clock = func() time.Time { return time.Now().Add(time.Duration(world.ahead.Load())) }
+	if so.Clock == nil {
+		so.Clock = func() time.Time { return time.Now().Add(time.Duration(world.ahead.Load())) }
+	}
+	so.Seed, so.Calm = temperOf(t, so.Seed)
 	sim := wechatsim.New(so)
+	if moods := tempers[temper(t)]; !so.Calm {
+		sim.SetMoods(moods)
+	}
 	t.Cleanup(sim.Close)
 	wx := httptest.NewServer(sim)
 	t.Cleanup(wx.Close)
@@ -164,6 +170,7 @@ type dial struct {
 	mu    sync.Mutex
 	redis *miniredis.Miniredis
 	ahead time.Duration
+	still bool
 }
 
 func turn(t *testing.T, mr *miniredis.Miniredis) *dial {
@@ -180,7 +187,7 @@ func turn(t *testing.T, mr *miniredis.Miniredis) *dial {
 				return
 			case <-tick.C:
 				d.mu.Lock()
-				moved := d.ahead != 0 // until then it is on the system's clock, to the microsecond
+				moved := d.ahead != 0 && !d.still // until then it is on the system's clock, to the microsecond
 				d.mu.Unlock()
 				if moved {
 					d.set(0)
@@ -196,7 +203,23 @@ func (d *dial) set(more time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ahead += more
+	d.still = false
 	d.redis.SetTime(time.Now().Add(d.ahead))
+}
+
+// now is the time by Redis' clock, unless it stands.
+func (d *dial) now() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Now().Add(d.ahead)
+}
+
+// stand stops Redis' clock until it is moved.
+func (d *dial) stand() {
+	d.set(time.Millisecond)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.still = true
 }
 
 // later moves Redis' clock, and with it everything that waits. A real one takes its time.
@@ -356,6 +379,22 @@ func (w *world) until(so func() bool) error {
 		}
 	}
 	return nil
+}
+
+// patient keeps what is in hand in hand while a journey moves the clock about: a lease lapses by Redis' clock.
+const patient = "queue: {lease: 10m}"
+
+// overRests moves the clock on by one rest of an app, and again each second, until it is so: another rest may have begun after
+// the last look at the clock.
+func (w *world) overRests(so func() bool) error {
+	var moved time.Time
+	return w.until(func() bool {
+		if time.Since(moved) > time.Second {
+			w.later(31 * time.Second)
+			moved = time.Now()
+		}
+		return so()
+	})
 }
 
 // settled waits until every push the platform made had its end.

@@ -2,8 +2,11 @@ package app_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -113,11 +116,11 @@ func TestOfficialAccountRepeatsSafely(t *testing.T) {
 		w := newsWorld(t)
 		w.sim.Force(wechatsim.Forced{Mood: wechatsim.CutBefore, Path: "template/send", Times: -1})
 		m := w.send(202, news(map[string]any{"openid": w.sim.User("news", "ann")}, nil)).Message()
-		if err := w.until(func() bool {
-			w.later(time.Minute)
-			return w.message(m.ID).State == "unknown"
-		}); err != nil {
-			t.Fatalf("%+v", w.message(m.ID))
+		for n := 1; w.message(m.ID).State != "unknown"; n++ {
+			if err := w.until(func() bool { got := w.message(m.ID); return got.Attempts >= n || got.State == "unknown" }); err != nil {
+				t.Fatalf("%+v", w.message(m.ID))
+			}
+			w.later(90 * time.Second)
 		}
 		tries := len(w.sim.Sends())
 		w.toldOf(m.ID, "message.unknown")
@@ -154,5 +157,70 @@ func TestAChainEndsAtTheOfficialAccount(t *testing.T) {
 	m["oa_template"].(map[string]any)["app"] = "shop"
 	if a := w.send(422, m); a.Code() != "invalid_message" {
 		t.Errorf("%s", a.Body)
+	}
+}
+
+// One of the partner's users may have an openid in each of its apps: without an app all their messages are listed, in order.
+func TestAUsersMessagesOfAllApps(t *testing.T) {
+	w := newsWorld(t)
+	for app, openid := range map[string]string{"shop": w.sim.User("shop", "ann"), "news": w.sim.User("news", "ann")} {
+		if a, err := w.client.Do(w.ctx, "PUT", "bindings/"+app+"/u-1", map[string]any{"openid": openid}); err != nil || a.Status != 200 {
+			t.Fatalf("%v %+v", err, a)
+		}
+	}
+	to := map[string]any{"user": "u-1"}
+	var want []string
+	for range 4 {
+		want = append(want, w.send(202, news(to, nil)).Message().ID, w.send(202, order("", map[string]any{"to": to, "no_credit": "hold"})).Message().ID)
+	}
+	slices.Reverse(want)
+	var got []string
+	for q := (url.Values{"user": {"u-1"}, "limit": {"3"}}); ; {
+		items, next := w.list(q)
+		for _, m := range items {
+			got = append(got, m.ID)
+		}
+		if next == "" {
+			break
+		}
+		q.Set("cursor", next)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// The uniform message of 2018: the mini-program's half when there is one, spending its form_id, else the account's.
+func TestUniformMessagesOf2018(t *testing.T) {
+	w := newsWorld(t)
+	w.sim.SetApp("shop", func(a *wechatsim.App) {
+		a.Templates = append(a.Templates, wechatsim.Template{ID: tLegacy, Title: "Old", Content: "a:{{keyword1.DATA}}\n", Legacy: true})
+	})
+	w.sim.SetEra(wechatsim.Era2018)
+	shop, acc := w.sim.User("shop", "ann"), w.sim.User("news", "ann")
+	form := w.sim.SubmitForm(shop)
+	weapp := map[string]any{"template_id": tLegacy, "page": "pages/order?id=1", "form_id": form, "emphasis_keyword": "keyword1.DATA",
+		"data": map[string]any{"keyword1": map[string]any{"value": "339208499"}}}
+	mp := map[string]any{"appid": w.sim.App("news").AppID, "template_id": tNews, "url": "https://example.com/?a=1&b=2",
+		"miniprogram": map[string]any{"appid": w.sim.App("shop").AppID, "pagepath": "pages/order"}, "data": map[string]any{"first": map[string]any{"value": "hello"}}}
+	uniform := func(halves map[string]any) map[string]any {
+		m := map[string]any{"app": "shop", "to": map[string]any{"openid": shop}, "channel": "uniform"}
+		maps.Copy(m, halves)
+		return m
+	}
+	w.toldOf(w.send(202, uniform(map[string]any{"weapp_template_msg": weapp, "mp_template_msg": mp})).Message().ID, "message.sent")
+	if in := w.sim.Inbox(shop); len(in) != 1 || in[0].Values["keyword1"] != "339208499" || in[0].Page != "pages/order?id=1" || w.sim.FormUses(shop, form) != 0 {
+		t.Errorf("%+v", in)
+	}
+	if n := len(w.sim.Inbox(acc)); n != 0 {
+		t.Errorf("the account's half went too: %d", n)
+	}
+	w.toldOf(w.send(202, uniform(map[string]any{"mp_template_msg": mp})).Message().ID, "message.sent")
+	if in := w.sim.Inbox(acc); len(in) != 1 || in[0].Values["first"] != "hello" || in[0].Page != "pages/order" || in[0].Channel != "uniform" {
+		t.Errorf("%+v", in)
+	}
+	got := w.toldOf(w.send(202, uniform(map[string]any{"weapp_template_msg": weapp})).Message().ID, "message.failed")
+	if got.Errcode == nil || *got.Errcode != 41029 || got.Attempts != 1 {
+		t.Errorf("a form_id that is used up: %+v", got)
 	}
 }

@@ -78,7 +78,7 @@ func TestAMisconfiguredAppRestsAndResumes(t *testing.T) {
 	for _, code := range []int{40013, 40125, 40164, 48001, 50002, 45009} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, wish{})
+			w := newWorld(t, wish{config: patient})
 			const users = 12
 			var ids []string
 			lift := w.refuse(code, -1)
@@ -101,8 +101,7 @@ func TestAMisconfiguredAppRestsAndResumes(t *testing.T) {
 				}
 			}
 			lift()
-			if err := w.until(func() bool {
-				w.later(31 * time.Second) // a rest may have begun after the last look at the clock
+			if err := w.overRests(func() bool {
 				return len(w.sim.Inbox(w.sim.User("shop", "u"+strconv.Itoa(users-1)))) == 1 && w.message(ids[0]).State == "delivered"
 			}); err != nil {
 				t.Fatalf("it does not go on: %+v", w.message(ids[0]))
@@ -150,7 +149,7 @@ func TestABannedTemplate(t *testing.T) {
 
 // When a rest is over, one message tries for all.
 func TestOneProbeForAll(t *testing.T) {
-	w := newWorld(t, wish{})
+	w := newWorld(t, wish{config: patient})
 	const users = 20
 	lift := w.refuse(48001, -1)
 	w.send(202, order(w.granted("first", 1), nil))
@@ -158,21 +157,20 @@ func TestOneProbeForAll(t *testing.T) {
 	for i := range users {
 		w.send(202, order(w.granted("u"+strconv.Itoa(i), 1), nil))
 	}
-	before, rests := w.sim.Count("call:"+sendPath), w.redis.HGet("wx:{s00}:p", "send:shop:normal")
+	before, rests := w.sim.Count("call:"+sendPath), w.redis.HGet("wx:{s00}:p", "send:shop:subscribe")
 	w.later(31 * time.Second)
 	if err := w.until(func() bool { return w.sim.Count("call:"+sendPath) > before }); err != nil {
 		t.Fatal("no probe")
 	}
 	// The probe was refused, so the lanes rest again; whatever had been claimed with it waits.
-	if err := w.until(func() bool { return w.redis.HGet("wx:{s00}:p", "send:shop:normal") != rests }); err != nil {
+	if err := w.until(func() bool { return w.redis.HGet("wx:{s00}:p", "send:shop:subscribe") != rests }); err != nil {
 		t.Fatal("the lane does not rest")
 	}
 	if n := w.sim.Count("call:"+sendPath) - before; n > 2 {
 		t.Errorf("%d messages probed, want one", n)
 	}
 	lift()
-	if err := w.until(func() bool {
-		w.later(31 * time.Second) // a rest may have begun after the last look at the clock
+	if err := w.overRests(func() bool {
 		for i := range users {
 			if len(w.sim.Inbox(w.sim.User("shop", "u"+strconv.Itoa(i)))) != 1 {
 				return false

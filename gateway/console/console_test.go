@@ -90,7 +90,7 @@ func TestPages(t *testing.T) {
 	for name, c := range map[string]struct{ en, zh []string }{
 		"overview": {[]string{`<span class="tag big bad" id="ready">Not ready</span>`, `<meta http-equiv="refresh" content="5">`, `<strong>redis</strong>`, `has not turned for 40 s`,
 			`<strong>shop</strong></td><td class="code">wx0123456789abcdef`, `orders, crm`, `20 min ago</td><td>in 1 h 40 min`, `none held by this process`,
-			`send:shop:normal</td><td class="n">120</td><td class="n">12</td><td class="n">3</td><td class="n">0</td><td class="n">0</td><td class="n">400 ms`,
+			`send:shop:subscribe</td><td class="n">120</td><td class="n">12</td><td class="n">3</td><td class="n">0</td><td class="n">0</td><td class="n">400 ms`,
 			`<td class="n hot">2</td>`, `href="/messages/msg_07sample1"`, `<span class="tag bad">refused</span>`},
 			[]string{`<html lang="zh-CN">`, `未就绪`, `20 min前`, `1 h 40 min后`}},
 		"user": {[]string{`id="line-tmpl-shipped"`, `<span class="tag good">accepted</span>`, `<dd class="figure">2 <small class="soft">1 unproven</small></dd>`, `<td class="n">&#43;1</td><td class="n">2</td>`, `popup_accept`,

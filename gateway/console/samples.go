@@ -32,7 +32,7 @@ func samples() []page {
 	return []page{
 		&Overview{Ready: false, Live: true, Checks: []Check{{Name: "redis", OK: true, Detail: "1 ms"}, {Name: "queue", OK: false, Detail: "has not turned for 40 s"}},
 			Apps:  []AppRow{{Name: "shop", AppID: "wx0123456789abcdef", Kind: "miniprogram", Partners: []string{"orders", "crm"}, Fetched: &fetched, Expires: &expires}, {Name: "news", AppID: "wxfedcba9876543210", Kind: "official_account"}},
-			Lanes: []Lane{{Name: "send:shop:normal", Ready: 120, InHand: 12, Later: 3, Oldest: 400 * time.Millisecond}, {Name: "deliver:orders/main", Ready: 4, Buried: 2, Oldest: 3 * time.Second}}, Recent: messages},
+			Lanes: []Lane{{Name: "send:shop:subscribe", Ready: 120, InHand: 12, Later: 3, Oldest: 400 * time.Millisecond}, {Name: "deliver:orders/main", Ready: 4, Buried: 2, Oldest: 3 * time.Second}}, Recent: messages},
 		&User{Apps: []string{"shop", "news"}, App: "shop", OpenID: bad.OpenID, Asked: true, Lines: []relay.Line{line}, Messages: messages},
 		&Messages{Apps: []string{"shop", "news"}, App: "shop", State: "refused", All: messageStates, Items: messages},
 		&Message{Message: bad, Known: &wechat.Errcode{Code: 43101, Meaning: "the user has not subscribed", MeaningZH: "用户未订阅", Reaction: wechat.ReactionLedger, Cure: "ask the user again", CureZH: "请再次征得用户同意"}},

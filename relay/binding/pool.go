@@ -45,7 +45,7 @@ type Credential struct {
 // form_id's place.
 func (b *Book) AddCredential(ctx context.Context, app, openid string, c Credential) (added bool, err error) {
 	id := strings.TrimPrefix(c.ID, "prepay_id=") // as wx.requestPayment's package has it
-	if c.Kind != FormID && c.Kind != PrepayID || !genuine(id) {
+	if c.Kind != FormID && c.Kind != PrepayID || !Genuine(id) {
 		return false, ErrMock
 	}
 	at := openidTag(app, openid)
@@ -53,9 +53,9 @@ func (b *Book) AddCredential(ctx context.Context, app, openid string, c Credenti
 	return v == int64(1), err
 }
 
-// genuine: WeChat's are one word of printable ASCII. In their place come "the formId is a mock one" (developer tools),
+// Genuine tells a form_id or prepay_id from what stands in its place. WeChat's are one word of printable ASCII. In their place come "the formId is a mock one" (developer tools),
 // "the formId is no longer available in develop or trial version", "requestFormId:fail ..." and scripts' undefined.
-func genuine(id string) bool {
+func Genuine(id string) bool {
 	if id == "" || len(id) > 128 || id == "undefined" || id == "null" || strings.HasPrefix(id, "requestFormId:") {
 		return false
 	}

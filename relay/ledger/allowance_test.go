@@ -11,9 +11,7 @@ import (
 var allowanceScript = redis.NewScript(`
 local rider = (function() ` + AllowanceLua + `
 end)()
-local args = {}
-for i = 2, #ARGV do args[i - 1] = ARGV[i] end
-local ok, reply = rider(KEYS[1], ARGV[1], args)
+local ok, reply = rider(KEYS[1], ARGV[1], ARGV, 1, #ARGV - 1)
 return (ok and '1' or '0') .. reply`)
 
 // desk is an allowance under test, at a time the test says.

@@ -95,8 +95,8 @@ if ARGV[2] ~= '' then
   return out
 end
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-  local c = tonumber(field)
-  if c % 2 == 0 then
+  local c = tonumber(field) -- nil: a reservation
+  if c and c % 2 == 0 then
     local id = redis.call('HGET', ARGV[1] .. 'lt:id', c / 2)
     if id then
       local near, far = pair(c / 2)

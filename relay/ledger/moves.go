@@ -2,6 +2,7 @@ package ledger
 
 import (
 	_ "embed"
+	"encoding/binary"
 	"strconv"
 	"strings"
 	"time"
@@ -46,11 +47,7 @@ func Answer(l Line, p Policy, status, scene, cause string, at int64) []string {
 	case status == "reject":
 		what = causePopupReject
 	}
-	args := []string{head('a', l, what, p.PopupReject == "clear"), l.user(), l.TemplateID, hash4(cause), strconv.FormatInt(max(at, 0), 10), p.window()}
-	if p.Trust == "client" {
-		return append(args, "1")
-	}
-	return args
+	return []string{head('a', l, what, p.flags(), cause, max(at, 0), p.window()), l.user(), l.TemplateID}
 }
 
 // Report books what a client said wx.requestSubscribeMessage returned for the template. It may grant an unproven credit;
@@ -93,7 +90,11 @@ func Reserve(l Line, messageID string, try bool) []string {
 	if l.Value != "" {
 		value = strconv.FormatUint(hash8(l.Value), 36)
 	}
-	return []string{head('r', l, 0, try), l.user(), l.TemplateID, hash4(messageID), messageID, l.every(), value}
+	flags := byte(0)
+	if try {
+		flags = 1
+	}
+	return []string{head('r', l, 0, flags, messageID, l.every()), l.user(), l.TemplateID, messageID, value}
 }
 
 // Spend ends a reservation: WeChat took the message. It never refuses; without an open reservation nothing moves.
@@ -119,16 +120,16 @@ func SpentElsewhere(l Line, cause string) []string { return end('x', l, causeSen
 
 // Forget deletes every line and the allowance of a user; the reply lists the template ids, read by ParseForgotten.
 func Forget(app, openid string) []string {
-	return []string{"f-@0", Line{App: app, OpenID: openid}.user()}
+	return []string{head('f', Line{}, 0, 0, ""), Line{App: app, OpenID: openid}.user()}
 }
 
 // SetKind books only what is known about a template; it moves no credit.
 func SetKind(l Line) []string {
-	return []string{head('k', l, 0, false), l.user(), l.TemplateID, "", "", l.every()}
+	return []string{head('k', l, 0, 0, "", l.every()), l.user(), l.TemplateID}
 }
 
 func end(move byte, l Line, what cause, messageID string) []string {
-	return []string{head(move, l, what, false), l.user(), l.TemplateID, hash4(messageID), messageID}
+	return []string{head(move, l, what, 0, messageID), l.user(), l.TemplateID, messageID}
 }
 
 // word is what a client said.
@@ -137,40 +138,50 @@ func (p Policy) word(l Line, what cause, name string) []string {
 	if allowed == 0 {
 		allowed = 3
 	}
-	args := []string{head('c', l, what, p.PopupReject == "clear"), l.user(), l.TemplateID, hash4(name), "0", p.window(), strconv.Itoa(min(max(allowed, 0), 255))}
 	if p.Trust == "client" {
-		args[6] = "255"
-		return append(args, "1")
+		allowed = 255
 	}
-	return args
+	return []string{head('c', l, what, p.flags(), name, 0, p.window(), int64(min(max(allowed, 0), 255))), l.user(), l.TemplateID}
 }
 
-// window is the pairing window in seconds; -1 says that clients are not believed.
-func (p Policy) window() string {
+func (p Policy) flags() (f byte) {
+	if p.PopupReject == "clear" {
+		f = 1
+	}
+	if p.Trust == "client" {
+		f += 2
+	}
+	return f
+}
+
+// window is 1 + the pairing window in seconds; 0 says that clients are not believed.
+func (p Policy) window() int64 {
 	switch {
 	case p.Trust == "event":
-		return "-1"
+		return 0
 	case p.PairingWindow == 0:
-		return "60"
+		return 61
 	}
-	return strconv.FormatInt(int64(max(p.PairingWindow, 0)/time.Second), 10)
+	return 1 + int64(max(p.PairingWindow, 0)/time.Second)
 }
 
 func (l Line) user() string { return l.App + ":" + l.OpenID }
 
-func (l Line) every() string {
-	return strconv.FormatInt(min(int64(max(l.Every, 0)/time.Second), 1<<31), 10)
-}
+func (l Line) every() int64 { return min(int64(max(l.Every, 0)/time.Second), 1<<31) }
 
-func head(move byte, l Line, what cause, flag bool) string {
-	b := [4]byte{move, '-', 64 + byte(what), '0'}
+// head is the first argument of a move: what it is and all of its numbers, as the rider reads them.
+func head(move byte, l Line, what cause, flags byte, name string, numbers ...int64) string {
+	var room [20]byte
+	kind := byte('-')
 	if k := kindNumber(l.Kind); k > 0 {
-		b[1] = '0' + k
+		kind = '0' + k
 	}
-	if flag {
-		b[3] = '1'
+	b := append(room[:0], move, kind, 64+byte(what), '0'+flags)
+	b = binary.BigEndian.AppendUint32(b, uint32(hash8(name)))
+	for _, n := range numbers {
+		b = binary.BigEndian.AppendUint32(b, uint32(n))
 	}
-	return string(b[:])
+	return string(b)
 }
 
 // hash8 is FNV-1a with a finish that lets every bit of the name touch every bit of the hash.
@@ -182,10 +193,4 @@ func hash8(s string) uint64 {
 	h = (h ^ h>>33) * 0xff51afd7ed558ccd
 	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
 	return h ^ h>>33
-}
-
-// hash4 is a name as the records of a line keep it.
-func hash4(s string) string {
-	h := hash8(s)
-	return string([]byte{byte(h >> 24), byte(h >> 16), byte(h >> 8), byte(h)})
 }

@@ -1,22 +1,22 @@
 -- The rider: one movement of the account of consent, run inside a script of the queue (Redis only; keys of one shard).
 --
 -- KEYS     none of its own: `prefix` ("wx:{s07}:") carries the shard's tag, and every key below begins with it:
---            l:<app>:<openid>   hash, a user's lines. Field 2c: state + records, field 2c+1: the oldest record when there is no room (see pack.go)
---            lr:<app>:<openid>  hash, open reservations. Field "<c>:<message id>": mark, 4 bytes grant's time, 4 bytes
---                               closing known then, 4 bytes grant's name, rate key
+--            l:<app>:<openid>   hash, a user's lines. Field 2c: state + records, field 2c+1: the oldest record when there is no room (see
+--                               pack.go). Field "<c>:<message id>", an open reservation: mark, 4 bytes grant's time, 4 bytes closing
+--                               known then, 4 bytes grant's name, rate key
 --            lv:<app>:<openid>  hash of rate-limited lines. Field "<c>:<value>": until when (ms) ":" the message that used it;
 --                               expires with the longest period
 --            lt:code, lt:id     hashes, template id -> c and c -> template id: a shard's short codes
--- ARGV     args[1] the head: letter of the move, kind ("-" keep), cause (one byte, 64 + its number), flag ("1" / "0")
---          args[2] "<app>:<openid>"   args[3] template id   args[4] 4-byte hash of the cause's name or of the message id
---          a answer   flag: rejects clear.            args[5] CreateTime or 0, args[6] pairing window in s (-1: trust event),
---                     args[7] set: trust client, an accept proves and notes only
---          c client   flag: rejects clear.            args[5] 0, args[6] as above, args[7] unproven credits allowed, args[8] as
---                     args[7] of a
---          k kind     args[5] "", args[6] period in s or 0
---          r reserve  flag: without a credit too.     args[5] message id, args[6] period in s or 0, args[7] value's hash or ""
---          s spend, b give back, v void: args[5] message id
---          x a send that was not ours used a credit      f forget: args[2] only
+-- ARGV     A[o + 1] the head: letter of the move, kind ("-" keep), cause (64 + its number), flags (48 + ...), 4-byte hash of the
+--                   cause's name or of the message id; of some moves 4-byte numbers more
+--          A[o + 2] "<app>:<openid>"   A[o + 3] template id
+--          a answer   flags: 1 rejects clear, 2 trust client: an accept proves and notes only.   Numbers: CreateTime or 0, 1 + pairing
+--                     window in s (0: trust event)
+--          c client   flags as above.               Numbers: 0, as above, unproven credits allowed
+--          k kind                                   Numbers: period in s or 0
+--          r reserve  flags: 1 without a credit too. Numbers: period in s or 0.   A[o + 4] message id, A[o + 5] value's hash or ""
+--          s spend, b give back, v void: A[o + 4] message id
+--          x a send that was not ours used a credit      f forget: A[o + 2] only
 -- Returns  ok, reply. Refused (nothing written): false, "no_credit" | "too_soon <ms left>". Else true and
 --          "delta credits reserved status kind changed cause"; forget: a JSON list of template ids.
 --
@@ -60,12 +60,20 @@ local function begin()
     return c
   end
 
-  local function load(P, user, template)
+  -- load reads a line, and the message's reservation where there is one to ask for.
+  local function load(P, user, template, message)
     local c, key = code_of(P, template), P .. 'l:' .. user
     local L = {c = c, template = template, key = key, kind = 0, status = 0, credits = 0, unproven = 0, status_at = 0,
       closed = 0, reserved = 0, doubted = 0, every = 0, ring = ''}
     if not c then return L end
-    local v = call('HMGET', key, c[1], c[2])
+    local v
+    if message then
+      L.field = c[3] .. ':' .. message
+      v = call('HMGET', key, c[1], c[2], L.field)
+      L.held = v[3]
+    else
+      v = call('HMGET', key, c[1], c[2])
+    end
     local s = v[1]
     if not s then return L end
     L.found = true
@@ -98,7 +106,8 @@ local function begin()
     return L.c
   end
 
-  local function save(P, L)
+  -- save writes a line, and in the same command the reservation that was made of it, if any.
+  local function save(P, L, held)
     local c = code_for(P, L)
     local f, tail = L.kind + 8 * L.status, ''
     if L.closed > 0 then f, tail = f + 32, four(L.closed) end
@@ -107,7 +116,11 @@ local function begin()
     local n, at, ring = L.credits, L.status_at, L.ring
     local s = char(f, floor(n / 256), n % 256, L.unproven, floor(at / 16777216), floor(at / 65536) % 256, floor(at / 256) % 256, at % 256)
     if #ring > NEAR and (L.far or tail ~= '') then
-      call('HSET', L.key, c[1], s .. tail .. sub(ring, -NEAR), c[2], sub(ring, 1, -NEAR - 1))
+      local far = sub(ring, 1, -NEAR - 1)
+      if held then call('HSET', L.key, c[1], s .. tail .. sub(ring, -NEAR), c[2], far, L.field, held)
+      else call('HSET', L.key, c[1], s .. tail .. sub(ring, -NEAR), c[2], far) end
+    elseif held then
+      call('HSET', L.key, c[1], s .. tail .. ring, L.field, held)
     else
       call('HSET', L.key, c[1], s .. tail .. ring)
     end
@@ -258,26 +271,27 @@ local function begin()
     return math.max(at, L.status_at)
   end
 
-  local function told(P, now, args, L, cause, clear)
-    local hash, at, window = args[4], tonumber(args[5]), tonumber(args[6])
-    local client = byte(args[1], 1) == 99
+  local function told(P, now, A, o, L, cause, clear, only)
+    local head = A[o + 1]
+    local hash, at, window = sub(head, 5, 8), number4(head, 9), number4(head, 13) - 1
+    local client = byte(head, 1) == 99
     local when = at
     if at == 0 or at > now + 300 then at, when = now, false end -- no time of its own, or none that can be believed
     if seen(L, cause, hash, when) then return answer(L, 0, false, cause) end
     local delta, counts, status = 0, true, byte(SAYS, cause)
     if cause == POPUP_ACCEPT then
       local before = L.status
-      delta = accept(L, at, hash, window, args[7])
-      counts = not args[7] and says(L, status, at) or before ~= L.status
+      delta = accept(L, at, hash, window, only)
+      counts = not only and says(L, status, at) or before ~= L.status
       save(P, L)
       return answer(L, delta, delta ~= 0 or counts, cause)
     elseif cause == CLIENT_ACCEPT then
-      delta, counts = claim(L, at, hash, window, tonumber(args[7]), args[8])
+      delta, counts = claim(L, at, hash, window, number4(head, 17), only)
     else
       if client and status > 0 and status < 3 then at = after_all(L, at) end
       if client and window < 0 and cause ~= SETTINGS_OFF then counts = false end -- trust event: a client is only noted
       -- a kept choice tells nothing new of a line that is known, and no more than a report would where clients open nothing
-      if cause == 11 and (L.status ~= 0 or tonumber(args[7]) == 0) then counts = false end
+      if cause == 11 and (L.status ~= 0 or number4(head, 17) == 0) then counts = false end
       local gone = 0
       if counts and (cause == 3 or cause == SETTINGS_OFF or status == 1 and clear) then gone = close(L, at) end
       if gone > 0 then
@@ -326,20 +340,16 @@ local function begin()
       if call('PTTL', key) < period then call('PEXPIRE', key, string.format('%.0f', period)) end
     end
 
-    local function reserve(P, ms, args, L, try)
-      local message = args[5]
-      local held = P .. 'lr:' .. args[2]
-      if L.c then
-        if seen(L, SENT, args[4], false) then return answer(L, 0, false, 0) end
-        if call('HEXISTS', held, L.c[3] .. ':' .. message) == 1 then return answer(L, 0, false, 0) end
-      end
-      local every = tonumber(args[6])
+    local function reserve(P, ms, A, o, L, try)
+      local message = A[o + 4]
+      if L.held or seen(L, SENT, L.hash, false) then return answer(L, 0, false, 0) end
+      local every = number4(A[o + 1], 9)
       if every > 0 and every ~= L.every then L.every, L.dirty = every, true end
       local rate = ''
-      if L.kind == 3 and L.every > 0 and args[7] ~= '' then
-        rate = args[7]
+      if L.kind == 3 and L.every > 0 and A[o + 5] ~= '' then
+        rate = A[o + 5]
         if L.c then
-          local till, by = used(P, args[2], L.c[3] .. ':' .. rate)
+          local till, by = used(P, A[o + 2], L.c[3] .. ':' .. rate)
           if till > ms and by ~= message then return false, string.format('too_soon %.0f', till - ms) end
         end
       end
@@ -359,19 +369,18 @@ local function begin()
         return false, 'no_credit'
       end
       local c = code_for(P, L)
-      if rate ~= '' then use(P, ms, args[2], c[3] .. ':' .. rate, L.every, message) end
-      call('HSET', held, c[3] .. ':' .. message, mark .. four(at) .. four(L.closed) .. grant .. rate)
-      if mark ~= 'o' or L.dirty then save(P, L) end
+      if rate ~= '' then use(P, ms, A[o + 2], c[3] .. ':' .. rate, L.every, message) end
+      L.field = c[3] .. ':' .. message
+      local held = mark .. four(at) .. four(L.closed) .. grant .. rate
+      if mark ~= 'o' or L.dirty then save(P, L, held) else call('HSET', L.key, L.field, held) end
       return answer(L, 0, mark ~= 'o', 0)
     end
 
     -- reservation ends the message's one; nil when there is none open.
-    local function reservation(P, args, L)
-      if not L.c then return nil end
-      local field = L.c[3] .. ':' .. args[5]
-      local held = call('HGET', P .. 'lr:' .. args[2], field)
+    local function reservation(L)
+      local held = L.held
       if not held then return nil end
-      call('HDEL', P .. 'lr:' .. args[2], field)
+      call('HDEL', L.key, L.field)
       local mark = sub(held, 1, 1)
       if mark ~= 'o' then
         L.reserved = L.reserved - 1
@@ -381,24 +390,24 @@ local function begin()
       return mark, held, rate ~= '' and L.c[3] .. ':' .. rate
     end
 
-    local function unrate(P, args, rate)
-      if rate and select(2, used(P, args[2], rate)) == args[5] then call('HDEL', P .. 'lv:' .. args[2], rate) end
+    local function unrate(P, A, o, rate)
+      if rate and select(2, used(P, A[o + 2], rate)) == A[o + 4] then call('HDEL', P .. 'lv:' .. A[o + 2], rate) end
     end
 
-    local function spend(P, ms, now, args, L)
-      local mark, _, rate = reservation(P, args, L)
+    local function spend(P, ms, now, A, o, L)
+      local mark, _, rate = reservation(L)
       if not mark then return answer(L, 0, false, 0) end
       local paid = mark ~= 'o'
-      if rate and L.every > 0 then use(P, ms, args[2], rate, L.every, args[5]) end
-      record(L, now, paid and SENT + MOVED or SENT, args[4])
+      if rate and L.every > 0 then use(P, ms, A[o + 2], rate, L.every, A[o + 4]) end
+      record(L, now, paid and SENT + MOVED or SENT, L.hash)
       save(P, L)
       return answer(L, paid and -1 or 0, paid, SENT)
     end
 
-    local function giveback(P, now, args, L)
-      local mark, held, rate = reservation(P, args, L)
+    local function giveback(P, now, A, o, L)
+      local mark, held, rate = reservation(L)
       if not mark then return answer(L, 0, false, 0) end
-      unrate(P, args, rate)
+      unrate(P, A, o, rate)
       if mark == 'o' then return answer(L, 0, false, RETURNED) end
       local at, closed, grant = number4(held, 2), number4(held, 6), sub(held, 10, 13)
       local r, b
@@ -411,22 +420,22 @@ local function begin()
         end
       end
       if L.closed > closed and at <= L.closed then -- the user closed the line since: the credit is worth nothing
-        record(L, now, RETURNED + MOVED, args[4])
+        record(L, now, RETURNED + MOVED, L.hash)
         save(P, L)
         return answer(L, -1, true, RETURNED)
       end
       L.credits = L.credits + 1
       if mark == 'u' and not (b and b >= PAIRED) then L.unproven = L.unproven + 1 end
       if r and floor(b / FREE) % 2 == 0 then remark(L, r, b + FREE) end
-      record(L, now, RETURNED, args[4])
+      record(L, now, RETURNED, L.hash)
       save(P, L)
       return answer(L, 0, true, RETURNED)
     end
 
-    local function void(P, now, args, L, cause)
-      local mark, _, rate = reservation(P, args, L)
+    local function void(P, now, A, o, L, cause)
+      local mark, _, rate = reservation(L)
       if not mark then return answer(L, 0, false, 0) end
-      unrate(P, args, rate)
+      unrate(P, A, o, rate)
       local gone = L.credits + (mark ~= 'o' and 1 or 0)
       for r = 1, #L.ring, RECORD do
         local b = byte(L.ring, r + 4)
@@ -436,22 +445,22 @@ local function begin()
       L.credits, L.unproven = 0, 0
       if before == 3 then L.status = 0 end
       if gone > 0 then
-        record(L, now, cause + MOVED, char(floor(gone / 256) % 256, gone % 256) .. sub(args[4], 3, 4))
+        record(L, now, cause + MOVED, char(floor(gone / 256) % 256, gone % 256) .. sub(L.hash, 3, 4))
       else
-        record(L, now, cause, args[4])
+        record(L, now, cause, L.hash)
       end
       save(P, L)
       return answer(L, -gone, gone > 0 or before ~= L.status, cause)
     end
 
-    local function elsewhere(P, now, args, L, cause)
-      if L.credits == 0 or seen(L, cause, args[4], false) then return answer(L, 0, false, cause) end
+    local function elsewhere(P, now, A, o, L, cause)
+      if L.credits == 0 or seen(L, cause, L.hash, false) then return answer(L, 0, false, cause) end
       local proven = L.credits > L.unproven
       local r = newest(L, proven)
       if r then remark(L, r, byte(L.ring, r + 4) - FREE) end
       L.credits = L.credits - 1
       if not proven then L.unproven = L.unproven - 1 end
-      record(L, now, cause + MOVED, args[4])
+      record(L, now, cause + MOVED, L.hash)
       save(P, L)
       return answer(L, -1, true, cause)
     end
@@ -459,13 +468,13 @@ local function begin()
     local function forget(P, user)
       local ids = {}
       for _, field in ipairs(call('HKEYS', P .. 'l:' .. user)) do
-        local c = tonumber(field)
-        if c % 2 == 0 then
+        local c = tonumber(field) -- nil: a reservation
+        if c and c % 2 == 0 then
           local id = call('HGET', P .. 'lt:id', c / 2)
           if id then ids[#ids + 1] = id end
         end
       end
-      call('DEL', P .. 'l:' .. user, P .. 'lr:' .. user, P .. 'lv:' .. user, P .. 'la:' .. user) -- the last is the allowance rider's
+      call('DEL', P .. 'l:' .. user, P .. 'lv:' .. user, P .. 'la:' .. user) -- the last is the allowance rider's
       if #ids == 0 then return true, '[]' end
       return true, cjson.encode(ids)
     end
@@ -474,28 +483,29 @@ local function begin()
   end
 
   local moves
-  return function(P, now_ms, args)
-    local op, kind, cause, flag = byte(args[1], 1, 4)
+  return function(P, now_ms, A, o)
+    local op, kind, cause, flag = byte(A[o + 1], 1, 4)
     if op ~= 97 and not moves then moves = messages() end
-    if op == 102 then return moves[5](P, args[2]) end
+    if op == 102 then return moves[5](P, A[o + 2]) end
     local now = floor(tonumber(now_ms) / 1000)
-    local L = load(P, args[2], args[3])
+    local L = load(P, A[o + 2], A[o + 3], op ~= 97 and op ~= 99 and op ~= 107 and A[o + 4]) -- of no use to x, and harmless
     if kind ~= 45 and L.kind ~= kind - 48 then L.kind, L.dirty = kind - 48, true end
     cause = cause - 64
-    if op == 97 then return told(P, now, args, L, cause, flag == 49) end
+    if op == 97 then return told(P, now, A, o, L, cause, flag % 2 == 1, flag >= 50) end
     if op == 99 then
       -- a client can name any template: its word opens no line beyond these bounds
       if not L.found and (call('HLEN', L.key) >= 128 or not L.c and call('HLEN', P .. 'lt:code') >= 4096) then
         return answer(L, 0, false, 0)
       end
-      return told(P, now, args, L, cause, flag == 49)
+      return told(P, now, A, o, L, cause, flag % 2 == 1, flag >= 50)
     end
-    if op == 114 then return moves[1](P, tonumber(now_ms), args, L, flag == 49) end
-    if op == 115 then return moves[2](P, tonumber(now_ms), now, args, L) end
-    if op == 98 then return moves[3](P, now, args, L) end
-    if op == 118 then return moves[4](P, now, args, L, cause) end
-    if op == 120 then return moves[6](P, now, args, L, cause) end
-    local every = tonumber(args[6])
+    L.hash = sub(A[o + 1], 5, 8)
+    if op == 114 then return moves[1](P, tonumber(now_ms), A, o, L, flag == 49) end
+    if op == 115 then return moves[2](P, tonumber(now_ms), now, A, o, L) end
+    if op == 98 then return moves[3](P, now, A, o, L) end
+    if op == 118 then return moves[4](P, now, A, o, L, cause) end
+    if op == 120 then return moves[6](P, now, A, o, L, cause) end
+    local every = number4(A[o + 1], 9)
     if every > 0 and every ~= L.every then L.every, L.dirty = every, true end
     if L.dirty then save(P, L) end
     return answer(L, 0, false, 0)
@@ -503,7 +513,7 @@ local function begin()
 end
 
 local account
-return function(prefix, now_ms, args)
+return function(prefix, now_ms, A, o)
   if not account then account = begin() end
-  return account(prefix, now_ms, args)
+  return account(prefix, now_ms, A, o)
 end

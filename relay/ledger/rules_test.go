@@ -266,12 +266,12 @@ func TestStatementSpeaksOfEveryMovement(t *testing.T) {
 // A line remembers which messages it sent by the whole hash of their ids: another message that shares half of it with one of
 // them takes a credit of its own.
 func TestHalfANameIsNoName(t *testing.T) {
-	half := map[string]string{}
+	half := map[uint16]string{}
 	first, second := "", ""
 	for i := 0; second == ""; i++ {
 		id := "msg_" + strconv.Itoa(i)
-		h := hash4(id)[2:]
-		if other, ok := half[h]; ok && hash4(other) != hash4(id) {
+		h := uint16(hash8(id))
+		if other, ok := half[h]; ok && uint32(hash8(other)) != uint32(hash8(id)) {
 			first, second = other, id
 		}
 		half[h] = id

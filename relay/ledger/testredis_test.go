@@ -55,10 +55,8 @@ end)()
 local out, i = {}, 2
 while ARGV[i] do
   local n = tonumber(ARGV[i])
-  local args = {}
-  for j = 1, n do args[j] = ARGV[i + j] end
+  local ok, reply = rider(KEYS[1], ARGV[1], ARGV, i, n)
   i = i + n + 1
-  local ok, reply = rider(KEYS[1], ARGV[1], args)
   out[#out + 1] = (ok and '1' or '0') .. reply
 end
 return out`

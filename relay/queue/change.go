@@ -7,17 +7,42 @@ type Change struct {
 	Shard   int
 	Once    string        // name taken already: nothing happens, ErrTaken
 	OnceFor time.Duration // how long the name stays taken, default 24 h
+	Key     *Key          // taken with the change; it holds something else: nothing happens, ErrTaken. Not for verdicts
+	Behind  string        // while a job is parked under this name the moves are not asked and count as refused; the reply is Behind
 	Moves   []Move        // riders, in order; the first refusal stops the change
 	Jobs    []Job         // put
 	Refused []Job         // put instead of Jobs when a move refused
 	Names   []Name
 	Edit    *Edit // steers one job that is not in hand
+	Room    *Room // of the one job that Refused parks; not with a verdict
+}
+
+// Behind is the reply of a change that was refused because others wait before it.
+const Behind = "behind"
+
+// Room bounds who waits. It is looked at when Refused jobs are put, before anything is.
+type Room struct {
+	Crowd string // the job is counted under this name, over all park names
+	Most  int    // so many of the crowd may be parked; with the job more: nothing happens, ErrFull
+	// Key: jobs parked under the same name with the same key give way. They are due at once, with the note they were parked
+	// with, and named in Result.Replaced. "" = none.
+	Key string
 }
 
 // Move asks a rider.
 type Move struct {
 	Rider string
 	Args  []string
+}
+
+// Key is a key of another room's, wherever it lives, that a change takes for itself: it holds Value then, for a time. One that
+// holds Value already does not stand in the way: an earlier try of the same change took it, and the ids of its jobs say
+// whether it happened. On a cluster, where the key may live on another node, it is taken just before the change, and a crash
+// in between leaves it taken with nothing done. So whoever finds it held looks whether what it stands for is there, and if
+// not names in Over what it holds: such a key is taken over.
+type Key struct {
+	Name, Value, Over string
+	For               time.Duration
 }
 
 // Name is a small look-up kept for a time.
@@ -40,6 +65,7 @@ type Job struct {
 	Replies bool          // the Note is the moves' replies, joined by "\n"
 	Tags    []string      // listed under these, newest first
 	Keep    time.Duration // readable that long after its end; 0 = forgotten at its end
+	Known   time.Duration // instead of Keep: forgotten at its end, but its ID exists that much longer
 }
 
 // Edit steers one job that is not in hand.
@@ -49,6 +75,7 @@ type Edit struct {
 	Note    []byte // nil = keep
 	To      To
 	After   time.Duration // for Later
+	Lasting bool          // Job.Expires no longer holds: it was how long to wait, and the wait is over
 }
 
 // To is where an Edit takes a job.
@@ -64,7 +91,9 @@ const (
 
 // Result is what a Change answered.
 type Result struct {
-	Err     error
-	Refused bool     // a move refused; Refused jobs were put, nothing else
-	Replies []string // one per move asked; on refusal the refusing one's is the last
+	Err      error
+	Refused  bool     // a move refused; Refused jobs were put, nothing else
+	Replies  []string // one per move asked; on refusal the refusing one's is the last
+	Replaced []string // ids of the jobs that gave way, see Room.Key
+	Held     string   // with ErrTaken: what the Key holds
 }

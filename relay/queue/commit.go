@@ -30,6 +30,9 @@ func (q *Queue) Commit(ctx context.Context, c Change) Result {
 	if err := ctx.Err(); err != nil {
 		return Result{Err: err}
 	}
+	if c.Key != nil && q.apart {
+		return q.commitKeyed(ctx, c)
+	}
 	it := newItem(c.Shard)
 	if err := it.encode(q, &c, nil, nil); err != nil {
 		it.put()
@@ -234,8 +237,13 @@ func (it *item) answer(text string) (rest string, err error) {
 	it.res = Result{Replies: replies}
 	switch it.code {
 	case 'K', 'S', 'A', 'W':
+	case 'T':
+		it.res = Result{Err: ErrTaken, Held: strings.Join(replies, "")}
 	case 'R':
 		it.res.Refused = true
+	case 'P': // refused, and behind the replies the ids of those that gave way
+		n := len(replies) - 1
+		it.res = Result{Refused: true, Replies: replies[:n:n], Replaced: strings.Split(replies[n], " ")}
 	case 'E':
 		it.res = Result{Err: fmt.Errorf("%w: %s", ErrRider, strings.Join(replies, ""))}
 	default:
@@ -247,4 +255,4 @@ func (it *item) answer(text string) (rest string, err error) {
 	return rest, nil
 }
 
-var codes = map[byte]error{'T': ErrTaken, 'X': ErrExists, 'V': ErrStale, 'H': ErrInHand, 'N': ErrNotFound}
+var codes = map[byte]error{'X': ErrExists, 'V': ErrStale, 'H': ErrInHand, 'N': ErrNotFound, 'F': ErrFull}

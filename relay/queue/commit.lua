@@ -1,21 +1,27 @@
 -- commit.lua makes changes happen, each wholly or not at all, each answering for itself.
 -- KEYS[1]  prefix of a shard. On a cluster every change is of this shard; on a single Redis they may be of any.
 -- ARGV     caller, number of the call, buried_keep_ms, relief ('1': verdicts only, a full Redis takes them), then changes to the end:
---            size (of all its ARGV), blobs (how many of them, at its end, are bodies and notes), prefix,
---            shape (bytes: once (2: and its ids are all new, DECISIONS.md 15), moves, finish (how many ARGV), edit, jobs/256, jobs%256, refused/256, refused%256, names),
+--            shape (bytes: how many ARGV it has, in two; how many of them, at its end, are blobs (bodies and notes), in two;
+--              once, moves, finish (how many ARGV), edit, jobs in two, refused in two, names, key,
+--              look: whether the ids exist: 1 not at all (DECISIONS.md 15), 2 also those known beyond their end (DECISIONS.md 17),
+--              behind + 2 * room),
+--            prefix,
 --            [where Refused starts: strings, blobs]
 --            [once: name, ms]
+--            [key: the whole key, value, ms, over]
 --            [finish: id, token, lane, serial, verdict, noted, keep_ms, tags, version; but for Done and GiveBack more of it: after_ms, x,
 --             reason, attempts; for GiveBack only: due_us in the place of version]
---            [edit: id, version, to, after_ms, noted]
+--            [edit: id, version, to, after_ms, flags: 1 it has a note, 2 the job's expiry goes]
+--            [behind: name]
+--            [room: park name, id of the job that parks, crowd, most, key, ms the crowd is remembered]
 --            ids of Jobs and Refused
---            moves: rider, n, args...
+--            moves: rider and how many args (two bytes), args...
 --            names: name, value, ms
---            jobs: lane, "\nlane\nkeep_ms[\ntag...]", shape (mode n|d|a|p, note -|n|r, serial, expires, tags), [when or name], [serial],
+--            jobs: lane, "\nlane\nkeep_ms or -known_ms[\ntag...]", shape (mode n|d|a|p, note -|n|r, serial, expires, tags), [when or name], [serial],
 --                  [expires_ms], [tags, ms]
 --            the blobs: notes and bodies in the order of the above
 -- Returns  one string: per change a code, the number of replies, then "length:reply" for each. Codes:
---            K done  R refused  T once taken  X a job exists  S not in this hand any more  V other version  H in hand
+--            K done  R refused  P refused, the last reply is the ids that gave way  F no room  T once or key taken (reply: what the key holds)  X a job exists  S not in this hand any more  V other version  H in hand
 --            N not found  E a rider failed (reply: why)  W finished, but what came with it failed (reply: why)
 --            A not finished but given again: an edit that came with it could not be done
 -- The same call again (a lost reply, sent again by the client) is answered from c:<caller> and does nothing.
@@ -30,7 +36,7 @@ end
 local BURIED = A[3]
 local s, b -- cursors over strings and blobs of the change at work
 local nothing = {}
-local mark -- its once key, set and not yet kept
+local mark, taken_key -- its once key and its other room's key, set and not yet kept
 
 -- put reads a job off the cursors and puts it; one that exists already is left alone when gently.
 local function put(P, id, replies, gently)
@@ -46,8 +52,11 @@ local function put(P, id, replies, gently)
   b = b + 1
   if nt == 110 then note = A[b]; b = b + 1 elseif nt == 114 then note = table.concat(replies, '\n') end
   if gently and call('EXISTS', j) == 1 then return end
-  if note then call('HSET', j, 'b', body, 'm', NOW .. meta, 'n', note) else call('HSET', j, 'b', body, 'm', NOW .. meta) end
-  if serial then call('HSET', j, 's', serial) end
+  meta = NOW .. meta
+  if serial and note then call('HSET', j, 'b', body, 'm', meta, 'n', note, 's', serial)
+  elseif serial then call('HSET', j, 'b', body, 'm', meta, 's', serial)
+  elseif note then call('HSET', j, 'b', body, 'm', meta, 'n', note)
+  else call('HSET', j, 'b', body, 'm', meta) end
   if x then call('HSET', j, 'x', x) end
   if mode == 110 then wait(P, lane, id, NOW)
   elseif mode == 112 then call('HSET', j, 'st', 'parked', 'p', at); park(P, lane, id, at, x)
@@ -67,10 +76,7 @@ local function place(P, f, note)
   if serial ~= '' then free(P, serial) end
   if verdict == 'g' then return wait(P, lane, id, version) end
   if verdict == 'd' then
-    if keep == '0' then
-      call('DEL', j)
-      return unlist(P, id, tags)
-    end
+    if byte(keep) < 49 then return forget(P, id, keep, tags) end
     if note then call('HSET', j, 'v', version, 'st', 'ended', 'e', NOW_MS, 'n', note)
     else call('HSET', j, 'v', version, 'st', 'ended', 'e', NOW_MS) end
     return call('PEXPIRE', j, keep)
@@ -105,14 +111,14 @@ end
 local function steer(P, e, note, J)
   local id, to = A[e], A[e + 2]
   local j, st, x = P .. 'j:' .. id, J[3], J[6]
-  local lane, keep, tags = match(J[1], '^%d+\n([^\n]*)\n(%d+)(.*)$')
+  local lane, keep, tags = match(J[1], '^%d+\n([^\n]*)\n(-?%d+)(.*)$')
   local version = string.format('%.0f', tonumber(J[2] or 0) + 1)
-  if to == '2' and keep == '0' then
+  if to == '2' and byte(keep) < 49 then
     leave(P, lane, id, J[4], st, J[5])
-    call('DEL', j)
-    return unlist(P, id, tags)
+    return forget(P, id, keep, tags)
   end
   if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
+  if A[e + 4] + 0 > 1 then x = nil; call('HDEL', j, 'x') end
   if to == '0' then return end
   if to == '2' then
     if st == 'ended' then return end
@@ -135,6 +141,41 @@ local function steer(P, e, note, J)
   if to == '1' then wait(P, lane, id, NOW) else wait(P, lane, id, after(A[e + 3], x)) end
 end
 
+-- room tells whether the job of a room (its ARGV start at r) may be parked. Those whose key it has give way to it then: gone
+-- holds what is to be known of them.
+local function room(P, r)
+  local key, crowd, most, gone = A[r + 4], P .. 'k:' .. A[r + 2], tonumber(A[r + 3]), {}
+  if key ~= '' then
+    for _, id in ipairs(call('ZRANGE', P .. 'k:' .. A[r], 0, -1)) do
+      local j = call('HMGET', P .. 'j:' .. id, 'i', 'm', 's')
+      if j[1] == key then gone[#gone + 1] = { id, match(j[2], '^%d+\n([^\n]*)'), j[3] } end
+    end
+  end
+  if #gone > 0 or call('ZCARD', crowd) < most then return gone end
+  for _, id in ipairs(call('ZRANGE', crowd, 0, -1)) do -- who left its park is swept out only here
+    if call('HGET', P .. 'j:' .. id, 'st') ~= 'parked' then call('ZREM', crowd, id) end
+  end
+  return call('ZCARD', crowd) < most and gone or nil
+end
+
+-- settle gives the job of a room its place; returns the ids of those that gave way, if any.
+local function settle(P, r, gone)
+  local id, crowd, key, ids = A[r + 1], P .. 'k:' .. A[r + 2], A[r + 4], {}
+  for i, g in ipairs(gone) do
+    local j = P .. 'j:' .. g[1]
+    leave(P, g[2], g[1], g[3], 'parked', A[r])
+    call('ZREM', crowd, g[1])
+    call('HDEL', j, 'st', 'p', 'i')
+    call('HINCRBY', j, 'v', 1)
+    wait(P, g[2], g[1], NOW)
+    ids[i] = g[1]
+  end
+  if key ~= '' then call('HSET', P .. 'j:' .. id, 'i', key) end
+  call('ZADD', crowd, NOW, id)
+  if call('PTTL', crowd) < tonumber(A[r + 5]) then call('PEXPIRE', crowd, A[r + 5]) end
+  return #ids > 0 and table.concat(ids, ' ') or nil
+end
+
 local held, heldlane -- the job that it finishes, out of the hand and not yet elsewhere
 
 local function finish(P, f, note)
@@ -144,17 +185,19 @@ end
 
 local function undo()
   if mark then call('DEL', mark); mark = nil end
+  if taken_key then call('DEL', taken_key); taken_key = nil end
 end
 
--- change does the change whose ARGV start at p; returns code, replies
-local function change(p)
-  local P = A[p + 2]
-  local once, moves, fin, ed, jh, jl, rh, rl, names = byte(A[p + 3], 1, 9)
+-- change does the change whose ARGV start at p and end before past; returns code, replies
+local function change(p, past)
+  local P = A[p + 1]
+  local _, _, bh, bl, once, moves, fin, ed, jh, jl, rh, rl, names, key, look, queue = byte(A[p], 1, 16)
   local jobs, refused = jh * 256 + jl, rh * 256 + rl
+  local behind, r, gone
   local rs, rb, f, fnote, e, enote, J, why
   local taken = false
   held = nil
-  s, b, mark = p + 4, p + tonumber(A[p]) - tonumber(A[p + 1]), nil
+  s, b, mark, taken_key = p + 2, past - bh * 256 - bl, nil, nil
   if refused > 0 then rs, rb = p + tonumber(A[s]), b + tonumber(A[s + 1]); s = s + 2 end
   if once > 0 then
     local k = P .. 'o:' .. A[s]
@@ -162,6 +205,19 @@ local function change(p)
     elseif fin == 0 then return 'T'
     else taken = true end
     s = s + 2
+  end
+  if key > 0 then
+    local k = A[s]
+    local holds = call('SET', k, A[s + 1], 'NX', 'GET', 'PX', A[s + 2])
+    if not holds then taken_key = k
+    elseif holds == A[s + 3] then
+      call('SET', k, A[s + 1], 'PX', A[s + 2])
+      taken_key = k
+    elseif holds ~= A[s + 1] then
+      undo()
+      return 'T', { holds }
+    end
+    s = s + 4
   end
   if fin > 0 then
     f = s
@@ -189,15 +245,21 @@ local function change(p)
       held = nil
       return 'A'
     end
-    if A[e + 4] == '1' then enote = A[b]; b = b + 1 end
+    if A[e + 4] % 2 == 1 then enote = A[b]; b = b + 1 end
   end
+  if queue % 2 == 1 then behind = A[s]; s = s + 1 end
+  if queue > 1 then r = s; s = s + 6 end
   local ids, at = jobs + refused, s
-  if fin == 0 and ids > 0 and once < 2 then
+  if fin == 0 and ids > 0 and look ~= 1 then
     local there
-    if ids == 1 then there = call('EXISTS', P .. 'j:' .. A[s])
+    if ids == 1 and look == 0 then there = call('EXISTS', P .. 'j:' .. A[s])
+    elseif ids == 1 then there = call('EXISTS', P .. 'j:' .. A[s], P .. 'o:' .. A[s])
     else
       local ks = {}
-      for i = 1, ids do ks[i] = P .. 'j:' .. A[s + i - 1] end
+      for i = 1, ids do
+        ks[#ks + 1] = P .. 'j:' .. A[s + i - 1]
+        if look == 2 then ks[#ks + 1] = P .. 'o:' .. A[s + i - 1] end
+      end
       there = call('EXISTS', unpack(ks))
     end
     if there > 0 then undo(); return 'X' end
@@ -205,23 +267,28 @@ local function change(p)
   s = s + ids
   local replies = moves > 0 and {} or nothing
   for i = 1, moves do
-    local args, n = {}, tonumber(A[s + 1])
-    for k = 1, n do args[k] = A[s + 1 + k] end
-    local rider = riders[A[s]]
-    s = s + 2 + n
-    local ok, reply
-    if fin == 0 then ok, reply = rider(P, now_ms, args)
+    local rider, n = byte(A[s], 1, 2)
+    local o, ok, reply = s, nil, nil
+    s = s + 1 + n
+    if behind and call('EXISTS', P .. 'k:' .. behind) == 1 then ok, reply = false, 'behind'
+    elseif fin == 0 then ok, reply = riders[rider](P, now_ms, A, o, n)
     else -- the verdict stands whatever becomes of its consequences
       local good
-      good, ok, reply = pcall(rider, P, now_ms, args)
+      good, ok, reply = pcall(riders[rider], P, now_ms, A, o, n)
       if not good then why = text(ok); ok, reply = true, '' end
     end
     replies[i] = tostring(reply or '')
     if not ok then
+      if r then
+        gone = room(P, r)
+        if not gone then undo(); return 'F' end
+      end
       if refused == 0 or fin > 0 then undo() end
       if fin > 0 then finish(P, f, fnote) end
       s, b = rs, rb
       for k = 1, refused do put(P, A[at + jobs + k - 1], replies, fin > 0) end
+      local who = r and settle(P, r, gone)
+      if who then replies[i + 1] = who; return 'P', replies end
       return fin > 0 and 'K' or 'R', replies
     end
   end
@@ -238,10 +305,12 @@ end
 
 local out, p, n = {}, 5, #A
 while p <= n do
-  local good, code, replies = pcall(change, p)
+  local high, low = byte(A[p], 1, 2)
+  local past = p + high * 256 + low
+  local good, code, replies = pcall(change, p, past)
   if not good then
     pcall(undo)
-    if held then call('HSET', A[p + 2] .. 'h', held, heldlane) end
+    if held then call('HSET', A[p + 1] .. 'h', held, heldlane) end
     code, replies = 'E', { text(code) }
   end
   local k = #out
@@ -251,7 +320,7 @@ while p <= n do
   else
     out[k + 1] = code .. '0 '
   end
-  p = p + tonumber(A[p])
+  p = past
 end
 local reply = table.concat(out)
 call('SET', memory, A[2] .. '\n' .. reply, 'PX', 60000)

@@ -14,12 +14,12 @@ import (
 
 // till is a rider for tests: a till with coins in it. "pay" is refused when it is empty, "break" raises an error.
 var till = Rider{Name: "till", Lua: `
-return function(prefix, now_ms, args)
-  local k = prefix .. 'till:' .. (args[2] or '')
-  if args[1] == 'break' then error('the till is broken') end
-  if args[1] == 'wrong' then redis.call('HSET', k, 'a', 'b') return true, '' end
+return function(prefix, now_ms, A, o, n)
+  local k = prefix .. 'till:' .. (n > 1 and A[o + 2] or '')
+  if A[o + 1] == 'break' then error('the till is broken') end
+  if A[o + 1] == 'wrong' then redis.call('HSET', k, 'a', 'b') return true, '' end
   local coins = tonumber(redis.call('GET', k) or '0')
-  if args[1] == 'pay' then
+  if A[o + 1] == 'pay' then
     if coins < 1 then return false, 'empty' end
     coins = coins - 1
   else

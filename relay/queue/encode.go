@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,26 @@ type item struct {
 	res   Result
 	code  byte
 }
+
+// shape is what commit.lua reads first of a change.
+type shape struct {
+	size, blobs               uint16 // of its ARGV; how many of them are blobs
+	once, moves, finish, edit byte
+	jobs, refused             uint16
+	names, key, look, queue   byte
+}
+
+func (s *shape) String() string {
+	return string([]byte{byte(s.size >> 8), byte(s.size), byte(s.blobs >> 8), byte(s.blobs), s.once, s.moves, s.finish, s.edit,
+		byte(s.jobs >> 8), byte(s.jobs), byte(s.refused >> 8), byte(s.refused), s.names, s.key, s.look, s.queue})
+}
+
+// How commit.lua looks whether the ids of a change exist.
+const (
+	lookAll   = iota // a job, kept or not
+	lookNot          // not at all (DECISIONS.md 15)
+	lookKnown        // a job, or one that is known beyond its end
+)
 
 const (
 	itemWaits int32 = iota
@@ -70,40 +91,57 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	if len(c.Jobs) > maxJobs || len(c.Refused) > maxJobs || len(c.Names) > 255 || len(c.Moves) > 255 {
 		return fmt.Errorf("%w: %d jobs, %d names, %d moves in one change", ErrTooLarge, len(c.Jobs)+len(c.Refused), len(c.Names), len(c.Moves))
 	}
-	shape := [9]byte{0, byte(len(c.Moves)), 0, 0, byte(len(c.Jobs) >> 8), byte(len(c.Jobs)),
-		byte(len(c.Refused) >> 8), byte(len(c.Refused)), byte(len(c.Names))}
-	it.str("", "", Prefix(c.Shard), "")
+	shape := shape{moves: byte(len(c.Moves)), jobs: uint16(len(c.Jobs)), refused: uint16(len(c.Refused)), names: byte(len(c.Names))}
+	it.str("", Prefix(c.Shard))
 	if len(c.Refused) > 0 {
 		it.str("", "")
 	}
 	if c.Once != "" {
-		shape[0] = 1
+		shape.once = 1
 		it.str(c.Once, ms(or(c.OnceFor, 24*time.Hour)))
+	}
+	if k := c.Key; k != nil && f == nil {
+		shape.key = 1
+		it.str(k.Name, k.Value, ms(or(k.For, 24*time.Hour)), k.Over)
 	}
 	if f != nil {
 		it.ends = true
 		before := len(it.strs)
 		it.verdict(q, f, v)
-		shape[2] = byte(len(it.strs) - before)
+		shape.finish = byte(len(it.strs) - before)
 	}
 	if e := c.Edit; e != nil {
-		shape[3] = 1
+		shape.edit = 1
 		if err := it.edit(q, c.Shard, e); err != nil {
 			return err
 		}
 	}
-	fresh := true
+	if c.Behind != "" {
+		shape.queue = 1
+		it.str(c.Behind)
+	}
+	if c.Room != nil {
+		shape.queue += 2
+		if err := it.room(c, f != nil); err != nil {
+			return err
+		}
+	}
+	fresh, known := true, false
 	for _, jobs := range [2][]Job{c.Jobs, c.Refused} {
 		for i := range jobs {
 			if err := jobs[i].check(c.Shard); err != nil {
 				return err
 			}
 			fresh = fresh && minted(jobs[i].ID)
+			known = known || jobs[i].Known > 0
 			it.str(jobs[i].ID)
 		}
 	}
-	if fresh && shape[0] == 1 {
-		shape[0] = 2
+	switch {
+	case fresh && shape.once == 1:
+		shape.look = lookNot
+	case known:
+		shape.look = lookKnown
 	}
 	for i := range c.Moves {
 		m := &c.Moves[i]
@@ -111,7 +149,10 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 		if !ok {
 			return fmt.Errorf("%w: no rider is called %q", ErrRider, m.Rider)
 		}
-		it.str(n, strconv.Itoa(len(m.Args)))
+		if len(m.Args) > 255 {
+			return fmt.Errorf("%w: %d arguments of one move", ErrTooLarge, len(m.Args))
+		}
+		it.str(string([]byte{n, byte(len(m.Args))}))
 		it.str(m.Args...)
 	}
 	for i := range c.Names {
@@ -122,12 +163,16 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 		it.job(q, &c.Jobs[i])
 	}
 	if len(c.Refused) > 0 {
-		it.strs[4], it.strs[5] = strconv.Itoa(len(it.strs)), strconv.Itoa(len(it.blobs))
+		it.strs[2], it.strs[3] = strconv.Itoa(len(it.strs)), strconv.Itoa(len(it.blobs))
 		for i := range c.Refused {
 			it.job(q, &c.Refused[i])
 		}
 	}
-	it.strs[0], it.strs[1], it.strs[3] = strconv.Itoa(len(it.strs)+len(it.blobs)), strconv.Itoa(len(it.blobs)), string(shape[:])
+	if len(it.strs)+len(it.blobs) > 1<<16-1 {
+		return fmt.Errorf("%w: %d parts of one change", ErrTooLarge, len(it.strs)+len(it.blobs))
+	}
+	shape.size, shape.blobs = uint16(len(it.strs)+len(it.blobs)), uint16(len(it.blobs))
+	it.strs[0] = shape.String()
 	for _, s := range it.strs {
 		it.size += len(s) + 16
 	}
@@ -147,17 +192,34 @@ func (it *item) edit(q *Queue, shard int, e *Edit) error {
 	if n, err := ShardOf(e.ID); err != nil || n != shard {
 		return fmt.Errorf("%w: id %q in a change of shard %d", ErrID, e.ID, shard)
 	}
-	noted := "0"
+	flags := 0
 	if e.Note != nil {
-		noted = "1"
+		flags = 1
 		it.blob(e.Note)
 	}
-	it.str(e.ID, strconv.FormatInt(e.Version, 10), strconv.Itoa(int(e.To)), ms(e.After), noted)
+	if e.Lasting {
+		flags += 2
+	}
+	it.str(e.ID, strconv.FormatInt(e.Version, 10), strconv.Itoa(int(e.To)), ms(e.After), strconv.Itoa(flags))
 	switch e.To { // whose lane it is the script knows: every group looks
 	case Ready:
 		it.ready = ^uint64(0)
 	case Later:
 		it.wake(^uint64(0), e.After)
+	}
+	return nil
+}
+
+// room writes what the job that Refused parks needs.
+func (it *item) room(c *Change, verdict bool) error {
+	n := slices.IndexFunc(c.Refused, func(j Job) bool { return j.Park != "" })
+	if n < 0 || verdict || c.Room.Crowd == "" || c.Room.Most < 1 {
+		return fmt.Errorf("%w: room %+v needs a refused job that parks, a crowd and how many", ErrID, *c.Room)
+	}
+	j := &c.Refused[n]
+	it.str(j.Park, j.ID, c.Room.Crowd, strconv.Itoa(c.Room.Most), c.Room.Key, strconv.FormatInt(j.listedFor(), 10))
+	if c.Room.Key != "" {
+		it.ready = ^uint64(0) // whose lane it is that those who give way are in, the script knows
 	}
 	return nil
 }
@@ -169,6 +231,9 @@ func (j *Job) check(shard int) error {
 	}
 	if j.Lane == "" || j.Lane[0] == ':' || strings.IndexByte(j.Lane, '\n') >= 0 || strings.IndexByte(j.Serial, '\n') >= 0 {
 		return fmt.Errorf("%w: lane %q, serial %q", ErrID, j.Lane, j.Serial)
+	}
+	if j.Known > 0 && j.Keep > 0 {
+		return fmt.Errorf("%w: job %s has Keep and Known", ErrID, j.ID)
 	}
 	for _, t := range j.Tags {
 		if t == "" || strings.IndexByte(t, '\n') >= 0 {
@@ -185,7 +250,11 @@ func (it *item) job(q *Queue, j *Job) {
 	if len(j.Tags) > 0 {
 		tags = "\n" + strings.Join(j.Tags, "\n")
 	}
-	it.str(j.Lane, "\n"+j.Lane+"\n"+ms(j.Keep)+tags, "")
+	keep := ms(j.Keep)
+	if j.Known > 0 {
+		keep = "-" + ms(j.Known)
+	}
+	it.str(j.Lane, "\n"+j.Lane+"\n"+keep+tags, "")
 	at := len(it.strs) - 1
 	group := q.hands.groupBit(j.Lane)
 	switch {

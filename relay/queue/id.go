@@ -20,6 +20,9 @@ const idLen = 2 + 26
 // Shards is the number of shards.
 func (q *Queue) Shards() int { return q.o.Shards }
 
+// Lease is how long a silent worker keeps its jobs.
+func (q *Queue) Lease() time.Duration { return q.o.Lease }
+
 // Shard is where everything of one user of one app lives.
 func (q *Queue) Shard(app, openid string) int {
 	h := uint64(14695981039346656037) // FNV-1a; part of the stored format

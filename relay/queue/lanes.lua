@@ -2,18 +2,19 @@
 -- Keys below a shard's prefix P (R-6: what expires says so):
 --   j:<id>     hash  the job: b body, n note, m "created_us\nlane\nkeep_ms[\ntag...]", s serial, x expires_ms,
 --                    v version, a attempts, r reclaims, st parked|ended|buried (absent: waits or in hand), e ended_ms,
---                    w reason, p park name.                     Expires once ended or buried.
+--                    w reason, p park name, i key (Room.Key).                     Expires once ended or buried.
 --   q:<lane>   zset  id -> due_us: ready and later jobs alike
 --   g:<group>  zset  lane -> due_us of its first job, or earlier; NEVER when empty
 --   gs         set   groups
 --   h          hash  "id token" -> lane: jobs in hand, that is, those that have no st and stand in no q and no s
 --   z          zset  session -> lease_until_ms of the workers with something in hand
---   w          zset  id -> expires_ms (or NEVER): parked jobs;  k:<name> zset id -> parked_us: the same by name
+--   w          zset  id -> expires_ms (or NEVER): parked jobs;  k:<name> zset id -> parked_us: the same by name,
+--                    and a crowd's (Room), which expires and is swept when it is full
 --   y, s:<serial>    hash serial -> id in hand;  zset id -> due_us: those that wait for it
 --   u          hash  "p"lane, "s"lane -> how many are parked, wait for their serial
 --   d:<lane>   zset  id -> forgotten_ms: buried jobs.            Expires.
 --   t:<tag>    zset  id -> created_us.                          Expires.
---   o:<name>   string, taken once;  n:<name> string, a Name;  p hash lane -> paused_until_ms;
+--   o:<name>   string, taken once; o:<id> an id known beyond its job's end;  n:<name> string, a Name;  p hash lane -> paused_until_ms;
 --   c:<caller>, r:<caller>  strings: what its last commit, its last claim answered.   All expire.
 local call, byte, sub, match = redis.call, string.byte, string.sub, string.match
 local tm = call('TIME')
@@ -98,15 +99,19 @@ local function outlive(P, tags, ms)
   end
 end
 
+-- sweep takes jobs that are gone out of an index, from a place on, if the one that stands there is gone.
 local function sweep(P, k, from)
-  local ids, gone = call('ZRANGE', k, from, from + 31), {}
-  for _, id in ipairs(ids) do
-    if call('EXISTS', P .. 'j:' .. id) == 0 then gone[#gone + 1] = id end
+  for size = 0, 63, 63 do
+    local gone = {}
+    for _, id in ipairs(call('ZRANGE', k, from, from + size)) do
+      if call('EXISTS', P .. 'j:' .. id) == 0 then gone[#gone + 1] = id end
+    end
+    if #gone == 0 then return end
+    call('ZREM', k, unpack(gone))
   end
-  if #gone > 0 then call('ZREM', k, unpack(gone)) end
 end
 
--- list puts a job under its tags; one listing in 16 sweeps out jobs that are gone: the oldest, and some in between.
+-- list puts a job under its tags; one listing in 16 looks for jobs that are gone: the oldest, and one in between.
 local function list(P, id, tags, ms)
   for tag in string.gmatch(tags, '[^\n]+') do
     local k = P .. 't:' .. tag
@@ -117,12 +122,15 @@ local function list(P, id, tags, ms)
       if tonumber(sub(NOW, -2)) % 16 == 0 then
         sweep(P, k, 0)
         local n = call('ZCARD', k)
-        if n > 64 then sweep(P, k, tonumber(sub(NOW, -6)) % (n - 32)) end
+        if n > 64 then sweep(P, k, tonumber(sub(NOW, -6)) % n) end
       end
     end
   end
 end
 
-local function unlist(P, id, tags)
+-- forget deletes a job that is not kept; -known_ms in the place of keep_ms: its id exists that much longer.
+local function forget(P, id, keep, tags)
+  call('DEL', P .. 'j:' .. id)
+  if byte(keep) == 45 then call('SET', P .. 'o:' .. id, '1', 'PX', sub(keep, 2)) end
   for tag in string.gmatch(tags, '[^\n]+') do call('ZREM', P .. 't:' .. tag, id) end
 end

@@ -13,12 +13,27 @@ import (
 // before; next is "" at the end. A page may be shorter than n when jobs are forgotten meanwhile. A cursor that is not ours
 // is ErrID.
 func (q *Queue) List(ctx context.Context, tag string, shard int, cursor string, n int) (recs []Record, next string, err error) {
-	return q.page(ctx, "t:"+tag, -1, shard, cursor, n)
+	return q.page(ctx, []source{{"t:" + tag, shard}}, -1, cursor, n)
+}
+
+// Listed is one tag on one shard, -1 = on all of them.
+type Listed struct {
+	Tag   string
+	Shard int
+}
+
+// ListAny reads the jobs under any of some tags, newest first, as List does. A job under two of them comes twice.
+func (q *Queue) ListAny(ctx context.Context, of []Listed, cursor string, n int) (recs []Record, next string, err error) {
+	sources := make([]source, len(of))
+	for i, l := range of {
+		sources[i] = source{"t:" + l.Tag, l.Shard}
+	}
+	return q.page(ctx, sources, -1, cursor, n)
 }
 
 // Parked reads the jobs parked under a name, those first that were parked first; otherwise as List.
 func (q *Queue) Parked(ctx context.Context, shard int, name, cursor string, n int) (recs []Record, next string, err error) {
-	return q.page(ctx, "k:"+name, 1, shard, cursor, n)
+	return q.page(ctx, []source{{"k:" + name, shard}}, 1, cursor, n)
 }
 
 // place is where a job stands in an index.
@@ -28,8 +43,15 @@ type place struct {
 	id    string
 }
 
+// source is an index on one shard, or on all of them (-1).
+type source struct {
+	index string
+	shard int
+}
+
 // stretch is one shard's part of an index, read piece by piece.
 type stretch struct {
+	index string
 	shard int
 	from  string
 	skip  int64
@@ -38,27 +60,31 @@ type stretch struct {
 }
 
 // page merges the shards' indexes; order is 1 for oldest first, -1 for newest first.
-func (q *Queue) page(ctx context.Context, index string, order, shard int, cursor string, n int) ([]Record, string, error) {
-	if shard < -1 || shard >= q.o.Shards || n <= 0 || strings.ContainsRune(index, '\n') {
-		return nil, "", fmt.Errorf("%w: shard %d, %d a page", ErrID, shard, n)
-	}
+func (q *Queue) page(ctx context.Context, of []source, order int, cursor string, n int) ([]Record, string, error) {
 	last, err := parseCursor(cursor)
 	if err != nil {
 		return nil, "", err
 	}
-	less := func(a, b place) int { return order * cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.id, b.id)) }
-	stretches := make([]*stretch, q.o.Shards)
-	for i := range stretches {
-		s := &stretch{shard: i, from: map[int]string{1: "-inf", -1: "+inf"}[order], end: shard >= 0 && shard != i}
-		if last != nil {
-			s.from = strconv.FormatInt(last.at, 10)
-		}
-		stretches[i] = s
+	from := map[int]string{1: "-inf", -1: "+inf"}[order]
+	if last != nil {
+		from = strconv.FormatInt(last.at, 10)
 	}
-	err = q.eachShard(func(i int) error {
+	var stretches []*stretch
+	for _, s := range of {
+		if s.shard < -1 || s.shard >= q.o.Shards || n <= 0 || strings.ContainsRune(s.index, '\n') {
+			return nil, "", fmt.Errorf("%w: shard %d, %d a page", ErrID, s.shard, n)
+		}
+		for i := range q.o.Shards {
+			if s.shard == -1 || s.shard == i {
+				stretches = append(stretches, &stretch{index: s.index, shard: i, from: from})
+			}
+		}
+	}
+	less := func(a, b place) int { return order * cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.id, b.id)) }
+	err = each(len(stretches), func(i int) error {
 		s := stretches[i]
 		for !s.end && len(s.got) <= n {
-			if err := q.more(ctx, index, s, n+1); err != nil {
+			if err := q.more(ctx, s, n+1); err != nil {
 				return err
 			}
 			if last != nil {
@@ -85,8 +111,8 @@ func (q *Queue) page(ctx context.Context, index string, order, shard int, cursor
 }
 
 // more reads the next piece of a stretch.
-func (q *Queue) more(ctx context.Context, index string, s *stretch, n int) error {
-	res, err := q.list.run(ctx, q.rdb, Prefix(s.shard), index, s.from, s.skip, n)
+func (q *Queue) more(ctx context.Context, s *stretch, n int) error {
+	res, err := q.list.run(ctx, q.rdb, Prefix(s.shard), s.index, s.from, s.skip, n)
 	if err != nil {
 		return unavailable(err)
 	}

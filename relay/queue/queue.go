@@ -52,6 +52,7 @@ var (
 	ErrExists      = errors.New("queue: a job of this id exists")
 	ErrStale       = errors.New("queue: the job changed meanwhile")
 	ErrInHand      = errors.New("queue: the job is in a worker's hand")
+	ErrFull        = errors.New("queue: as many wait as may, see Room")
 	ErrNotFound    = errors.New("queue: not found")
 	ErrID          = errors.New("queue: malformed")
 	ErrShards      = errors.New("queue: the number of shards cannot change")
@@ -74,7 +75,8 @@ type Options struct {
 
 // Rider is Lua of another room that takes part in a change.
 //
-// Lua is a chunk that returns function(prefix, now_ms, args) -> ok, reply. args is an array of strings, reply a string.
+// Lua is a chunk that returns function(prefix, now_ms, A, o, n) -> ok, reply. Its n arguments are the strings A[o+1] to
+// A[o+n], reply is a string.
 // ok = false refuses the change, and the rider must not have written anything then: it checks, then writes.
 type Rider struct{ Name, Lua string }
 
@@ -83,11 +85,12 @@ type Queue struct {
 	rdb    redis.UniversalClient
 	o      Options
 	caller string // names this Queue in Redis
-	riders map[string]string
+	riders map[string]byte
 	ids    mint
 
 	commit, claim, get, list, depths, pause *script
 
+	apart  bool // one call carries one shard
 	sites  []*site
 	siteOf [64]*site
 
@@ -113,14 +116,13 @@ func Open(ctx context.Context, rdb redis.UniversalClient, o Options) (*Queue, er
 	if o.OnError == nil {
 		o.OnError = func(error) {}
 	}
-	q := &Queue{rdb: rdb, o: o, caller: randomName(), gone: make(chan struct{}), riders: make(map[string]string, len(o.Riders))}
+	q := &Queue{rdb: rdb, o: o, caller: randomName(), gone: make(chan struct{}), riders: make(map[string]byte, len(o.Riders))}
 	q.hands.init(o.Shards)
 	var b strings.Builder
 	b.WriteString("local riders = {}\n")
 	for i, r := range o.Riders {
-		n := strconv.Itoa(i)
-		q.riders[r.Name] = n
-		fmt.Fprintf(&b, "riders['%s'] = (function()\n%s\nend)()\n", n, r.Lua)
+		q.riders[r.Name] = byte(i + 1)
+		fmt.Fprintf(&b, "riders[%d] = (function()\n%s\nend)()\n", i+1, r.Lua)
 	}
 	q.commit = newScript(b.String(), commitLua)
 	q.claim, q.get, q.list = newScript("", claimLua), newScript("", getLua), newScript("", listLua)
@@ -165,6 +167,7 @@ type site struct {
 }
 
 func (q *Queue) divide(perShard bool) {
+	q.apart = perShard
 	if !perShard {
 		q.sites = []*site{{q: q, key: Prefix(0)}}
 	}
@@ -184,11 +187,13 @@ func (q *Queue) divide(perShard bool) {
 }
 
 // eachShard runs f for every shard at the same time; go-redis spreads them over its connections and nodes.
-func (q *Queue) eachShard(f func(shard int) error) error {
-	errs := make([]error, q.o.Shards)
+func (q *Queue) eachShard(f func(shard int) error) error { return each(q.o.Shards, f) }
+
+func each(n int, f func(i int) error) error {
+	errs := make([]error, n)
 	var wg sync.WaitGroup
-	for n := range q.o.Shards {
-		wg.Go(func() { errs[n] = f(n) })
+	for i := range n {
+		wg.Go(func() { errs[i] = f(i) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)

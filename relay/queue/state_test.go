@@ -287,3 +287,28 @@ func TestReplayCountsAttemptsAgain(t *testing.T) {
 		}
 	})
 }
+
+// An edit may take the expiry away: what waited for so long at most has what it waited for.
+func TestEditMakesLasting(t *testing.T) {
+	c := clock(t)
+	q := open(t, c.rdb, Options{})
+	q.Handle("g", Group{}, never)
+	for _, lasting := range []bool{false, true} {
+		id := q.NewID("j", 0)
+		commit(t, q, Change{Jobs: []Job{{ID: id, Lane: "g", Park: "p", Expires: c.now.Add(time.Hour)}}})
+		commit(t, q, Change{Edit: &Edit{ID: id, Version: 0, Note: []byte("n"), To: Later, After: 3 * time.Hour, Lasting: lasting}})
+		c.pass(2 * time.Hour)
+		got := claimed(t, q)
+		if lasting && len(got) != 0 || !lasting && (len(got) != 1 || !got[0].Expired) {
+			t.Fatalf("lasting %v: after two hours %d", lasting, len(got))
+		}
+		if !lasting {
+			judge(t, q, got[0], Done(nil))
+			continue
+		}
+		c.pass(2 * time.Hour)
+		if got := claimed(t, q); len(got) != 1 || got[0].Expired || string(got[0].Note) != "n" {
+			t.Errorf("%+v", got)
+		}
+	}
+}

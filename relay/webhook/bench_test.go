@@ -40,7 +40,7 @@ func BenchmarkInbox(b *testing.B) {
 		if err := rdb.SetArgs(ctx, key, mark, redis.SetArgs{Mode: "NX", Get: true, TTL: inHand}).Err(); err != redis.Nil {
 			return err
 		}
-		return keepScript.Run(ctx, rdb, []string{key}, mark, body, remembered.Milliseconds()).Err()
+		return keepScript.Run(ctx, rdb, []string{key}, mark, body, Remembered.Milliseconds()).Err()
 	}
 	const callers, share = 64, 50
 	measure := func(pair func() error) time.Duration {

@@ -16,8 +16,8 @@ import (
 const (
 	// inHand is how long a request may stay unanswered before its id is free again: a crash in between frees it so.
 	inHand = time.Minute
-	// remembered is how long an answer is given again.
-	remembered = 24 * time.Hour
+	// Remembered is how long an answer is given again.
+	Remembered = 24 * time.Hour
 	// askAgain is what a caller is told to wait while the first request is in hand; most are answered in milliseconds.
 	askAgain = 2 * time.Second
 	// epilogue bounds Keep and Drop, which outlive a caller that hung up.
@@ -28,9 +28,11 @@ const (
 //
 //	p <digest 32> <owner 16>            in hand, by whom
 //	a <digest 32> <status 2> <body>     answered
+//	m <digest 32> <name>                answered by what has this name; see Mark
 const (
 	recordInHand   = 'p'
 	recordAnswered = 'a'
+	recordNamed    = 'm'
 	digestEnd      = 1 + sha256.Size
 	ownerLen       = 16
 	statusEnd      = digestEnd + 2
@@ -44,6 +46,40 @@ type Inbox struct{ way *shuttle }
 
 // NewInbox keeps its memory in rdb.
 func NewInbox(rdb redis.UniversalClient) *Inbox { return &Inbox{way: &shuttle{rdb: rdb}} }
+
+// Mark is a request's place in an inbox for a caller who takes it by himself, in the very step in which the request is done:
+// the key, and what it then holds for [Remembered]. name is where the first answer can be had again (a message's id). So
+// there is no time at which such a request is in hand.
+func Mark(partner, id string, digest [32]byte, name string) (key, value string) {
+	b := make([]byte, 0, digestEnd+len(name))
+	b = append(append(append(b, recordNamed), digest[:]...), name...)
+	return inboxKey(partner, id), string(b)
+}
+
+// ReadMark takes the name out of what a Mark's key holds: ErrReused when it is another request's, *InProgressError while
+// somebody has it in hand by Begin.
+func ReadMark(value string, digest [32]byte) (name string, err error) {
+	switch {
+	case len(value) < digestEnd || value[1:digestEnd] != string(digest[:]):
+		return "", ErrReused
+	case value[0] != recordNamed:
+		return "", &InProgressError{RetryAfter: askAgain}
+	}
+	return value[digestEnd:], nil
+}
+
+// Marked looks up the name of a request that was marked; "" when nobody came by this id. Errors as ReadMark, and ErrUnavailable.
+func (i *Inbox) Marked(ctx context.Context, partner, id string, digest [32]byte) (name string, err error) {
+	cmd := redis.NewStringCmd(ctx, "get", inboxKey(partner, id))
+	err = i.way.do(ctx, cmd)
+	if errors.Is(err, redis.Nil) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return ReadMark(cmd.Val(), digest)
+}
 
 // Answer is what was answered.
 type Answer struct {
@@ -78,9 +114,9 @@ func (i *Inbox) Begin(ctx context.Context, partner, id string, digest [32]byte) 
 	switch r := cmd.Val(); {
 	case r == v.mark: // sent twice over a broken connection: the first one took it
 		return v, nil
-	case len(r) < statusEnd || r[1:digestEnd] != string(digest[:]):
+	case len(r) < digestEnd || r[1:digestEnd] != string(digest[:]):
 		return nil, ErrReused
-	case r[0] == recordAnswered:
+	case r[0] == recordAnswered && len(r) >= statusEnd:
 		status := binary.BigEndian.Uint16([]byte(r[digestEnd:statusEnd]))
 		v.mark, v.replay = "", &Answer{Status: int(status), Body: []byte(r[statusEnd:])}
 		return v, nil
@@ -107,7 +143,7 @@ func (v *Visit) Keep(ctx context.Context, a Answer) error {
 	record = append(record, v.digest()...)
 	record = binary.BigEndian.AppendUint16(record, uint16(a.Status))
 	record = append(record, a.Body...)
-	return v.end(ctx, keepScript, v.key, v.mark, record, remembered.Milliseconds())
+	return v.end(ctx, keepScript, v.key, v.mark, record, Remembered.Milliseconds())
 }
 
 // Drop forgets the visit: the same request may come again at once. Works after ctx has ended.

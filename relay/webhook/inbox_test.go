@@ -131,7 +131,7 @@ func TestInboxRules(t *testing.T) {
 				t.Fatal(keys, err)
 			}
 			for _, k := range keys {
-				if ttl := rdb.PTTL(ctx, k).Val(); ttl <= 0 || ttl > remembered || !strings.HasPrefix(k, "wx:{in:") {
+				if ttl := rdb.PTTL(ctx, k).Val(); ttl <= 0 || ttl > Remembered || !strings.HasPrefix(k, "wx:{in:") {
 					t.Errorf("%s expires in %v", k, ttl)
 				}
 			}
@@ -161,7 +161,7 @@ func TestInboxInTime(t *testing.T) {
 	if err := second.Keep(ctx, Answer{Status: 200, Body: []byte("second")}); err != nil {
 		t.Fatal(err)
 	}
-	s.pass(remembered - time.Second)
+	s.pass(Remembered - time.Second)
 	if a := begin(t, inbox, "p", "1", digestB).Replay(); a == nil || string(a.Body) != "second" {
 		t.Errorf("within 24 h: %+v", a)
 	}

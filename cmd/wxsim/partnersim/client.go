@@ -122,6 +122,17 @@ func (c *Client) Do(ctx context.Context, method, path string, v any) (*Answer, e
 	return c.Raw(ctx, "", method, target, body, append([]byte(method+" "+target+"\n"), body...))
 }
 
+// Upload posts a file as it is, under its Content-Type; signed as Do signs.
+func (c *Client) Upload(ctx context.Context, path, contentType string, file []byte) (*Answer, error) {
+	target := c.target(path)
+	req, id, err := c.Request(ctx, "", http.MethodPost, target, file, append([]byte(http.MethodPost+" "+target+"\n"), file...))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	return c.exchange(req, id)
+}
+
 func (c *Client) target(path string) string { return "/v1/partners/" + c.Partner + "/" + path }
 
 // Raw sends a request whose signature is over payload, whatever that is. id "" = a fresh one.
@@ -130,6 +141,10 @@ func (c *Client) Raw(ctx context.Context, id, method, target string, body, paylo
 	if err != nil {
 		return nil, err
 	}
+	return c.exchange(req, id)
+}
+
+func (c *Client) exchange(req *http.Request, id string) (*Answer, error) {
 	hc := c.HTTP
 	if hc == nil {
 		hc = http.DefaultClient

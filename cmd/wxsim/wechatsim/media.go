@@ -102,6 +102,12 @@ func (c *call) part() (content []byte, ctype string, err error) {
 	}
 }
 
+// Media is the content of what an app uploaded, while the platform keeps it.
+func (s *Sim) Media(app, id string) (content []byte, ok bool) {
+	got, ok := s.mustApp(app).media.get(id, s.memory())
+	return got.content, ok
+}
+
 func (c *call) getMedia() answer {
 	got, ok := c.app.media.get(c.q.Get("media_id"), c.memory())
 	if !ok {

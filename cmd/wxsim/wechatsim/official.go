@@ -13,7 +13,31 @@ func officialRoutes() []route {
 	return []route{
 		{path: "/cgi-bin/message/template/send", method: http.MethodPost, token: true, writes: true,
 			kind: OfficialAccount, serve: (*call).templateSend},
+		{path: "/cgi-bin/template/get_all_private_template", method: http.MethodGet, token: true,
+			kind: OfficialAccount, serve: (*call).officialTemplates},
 	}
+}
+
+// officialTemplates lists the account's own templates.
+// https://developers.weixin.qq.com/doc/service/api/notify/template/api_getalltemplates.md
+func (c *call) officialTemplates() answer {
+	type row struct {
+		ID       string `json:"template_id"`
+		Title    string `json:"title"`
+		Industry string `json:"primary_industry"`
+		Deputy   string `json:"deputy_industry"`
+		Content  string `json:"content"`
+		Example  string `json:"example"`
+	}
+	rows := []row{}
+	for _, t := range c.app.conf().Templates {
+		if t.OfOA {
+			rows = append(rows, row{ID: t.ID, Title: t.Title, Content: t.Content, Example: t.Example})
+		}
+	}
+	return answer{body: struct {
+		List []row `json:"template_list"`
+	}{rows}}
 }
 
 // onceFor is how long a client_msg_id is remembered per openid.

@@ -12,9 +12,14 @@ import (
 // .length does; "symbol" is any printable character that is neither letter, digit nor Chinese, and a plain space.
 // https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/api_sendmessage
 
+// Fits tells whether the platform would take a keyword's value; see valueFits.
+func Fits(keyword, value string, enums map[string][]string) bool {
+	return value != "" && valueFits(keyword, value, enums)
+}
+
 // valueFits says whether a value suits a keyword such as thing1; enums are those of the template.
 func valueFits(keyword, value string, enums map[string][]string) bool {
-	if strings.ContainsFunc(value, unicode.IsControl) {
+	if strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) }) {
 		return false
 	}
 	kind := strings.TrimRight(keyword, "0123456789")

