@@ -16,8 +16,7 @@
 --          k kind                                   Numbers: period in s or 0
 --          r reserve  flags: 1 without a credit too. Numbers: period in s or 0.   A[o + 4] message id, A[o + 5] value's hash or ""
 --          s spend, b give back, v void: A[o + 4] message id
---          x elsewhere  a send that was not ours used a credit
---          f forget   A[o + 2] only
+--          x a send that was not ours used a credit      f forget: A[o + 2] only
 -- Returns  ok, reply. Refused (nothing written): false, "no_credit" | "too_soon <ms left>". Else true and
 --          "delta credits reserved status kind changed cause"; forget: a JSON list of template ids.
 --
@@ -268,12 +267,8 @@ local function begin()
   -- after_all is the time of a client's closing: WeChat's clock, by which events are dated, may be ahead of ours, and what the
   -- client says now is later than all that it can have answered before.
   local function after_all(L, at)
-    local ring = L.ring
-    for r = 1, #ring, RECORD do
-      local t = number4(ring, r)
-      if t > at then at = t end
-    end
-    return L.status_at > at and L.status_at or at
+    for r = 1, #L.ring, RECORD do at = math.max(at, number4(L.ring, r)) end
+    return math.max(at, L.status_at)
   end
 
   local function told(P, now, A, o, L, cause, clear, only)
@@ -329,9 +324,7 @@ local function begin()
 
     -- A period is in use from Reserve on, by the message; it runs from the send.
     local function used(P, user, field)
-      local v = call('HGET', P .. 'lv:' .. user, field)
-      if not v then return 0, nil end
-      local till, message = string.match(v, '^(%d+):(.*)$')
+      local till, message = string.match(call('HGET', P .. 'lv:' .. user, field) or '0:', '^(%d+):(.*)$')
       return tonumber(till), message
     end
 
@@ -398,9 +391,7 @@ local function begin()
     end
 
     local function unrate(P, A, o, rate)
-      if not rate then return end
-      local _, by = used(P, A[o + 2], rate)
-      if by == A[o + 4] then call('HDEL', P .. 'lv:' .. A[o + 2], rate) end
+      if rate and select(2, used(P, A[o + 2], rate)) == A[o + 4] then call('HDEL', P .. 'lv:' .. A[o + 2], rate) end
     end
 
     local function spend(P, ms, now, A, o, L)
