@@ -107,13 +107,14 @@ local function open(P, G)
     for k = 1, #heads, 2 do
       local lane, at = heads[k], num(heads[k + 1])
       if at > horizon then return lanes, capped, at end
-      if not paused then
-        paused = {}
-        local p = call('HGETALL', P .. 'p')
-        for m = 1, #p, 2 do if tonumber(p[m + 1]) > now_ms then paused[p[m]] = true end end
-      end
-      if not paused[lane] then
-        if (G.free[lane] or G.perlane) > 0 then lanes[#lanes + 1] = lane else capped = true end
+      if (G.free[lane] or G.perlane) <= 0 then capped = true
+      else
+        if not paused then
+          paused = {}
+          local p = call('HGETALL', P .. 'p')
+          for m = 1, #p, 2 do if tonumber(p[m + 1]) > now_ms then paused[p[m]] = true end end
+        end
+        if not paused[lane] then lanes[#lanes + 1] = lane end
       end
     end
     if #heads < 256 or #lanes >= G.want then break end
@@ -122,11 +123,15 @@ local function open(P, G)
 end
 
 -- take shares what a group wants among its due lanes. A lane that was served stands in its group with the time of that.
+-- Once the slots are gone, or a shard had nothing but lanes without one, the shards behind it are not looked at: there is more,
+-- or there may be, and each turn begins with another shard (DECISIONS.md 18).
 local function take(P, G)
+  if G.want <= 0 or room <= 0 then return tell(G, P, 'm') end
+  if G.spent then return tell(G, P, 'c') end
   local lanes, capped, nextdue = open(P, G)
   local n, more = #lanes, false
-  if n > 0 and (G.want <= 0 or room <= 0) then more = true
-  elseif n > 0 then
+  if n == 0 and capped then G.spent = true end
+  if n > 0 then
     local holds, share, drained, served = {}, math.max(1, math.floor(G.want / n)), {}, {}
     for round = 1, 2 do
       for k = 1, n do

@@ -95,6 +95,7 @@ type Queue struct {
 	siteOf [64]*site
 
 	hands    hands
+	crew     crew
 	lastTurn atomic.Int64
 	gone     chan struct{} // closed when Run is over
 	tally    tally
@@ -118,6 +119,7 @@ func Open(ctx context.Context, rdb redis.UniversalClient, o Options) (*Queue, er
 	}
 	q := &Queue{rdb: rdb, o: o, caller: randomName(), gone: make(chan struct{}), riders: make(map[string]byte, len(o.Riders))}
 	q.hands.init(o.Shards)
+	q.crew = crew{work: q.work, next: make(chan task)}
 	var b strings.Builder
 	b.WriteString("local riders = {}\n")
 	for i, r := range o.Riders {

@@ -146,7 +146,7 @@ func (l *loop) accept(a answer) {
 		ctx, cancel := context.WithCancelCause(l.handlers)
 		j.cancel = cancel
 		free := q.hands.take(g, j, a.wish.at)
-		go q.work(ctx, g, j, free && l.claiming)
+		q.crew.give(task{ctx, g, j, free && l.claiming})
 	}
 }
 
@@ -210,15 +210,54 @@ func rung(n int) time.Duration {
 	return min(firstRung<<min(n, 10), lastRung)
 }
 
-// work is one job's way through its handler; unless started, it goes back.
-func (q *Queue) work(ctx context.Context, g *group, j *job, started bool) {
+// task is one job's way through its handler; unless started, it goes back.
+type task struct {
+	ctx     context.Context
+	group   *group
+	job     *job
+	started bool
+}
+
+func (q *Queue) work(t task) {
 	v := GiveBack()
-	if started {
-		v = q.handle(ctx, g, j)
+	if t.started {
+		v = q.handle(t.ctx, t.group, t.job)
 	}
-	q.finish(g, j, &v)
-	j.cancel(nil)
-	q.hands.release(g, j)
+	q.finish(t.group, t.job, &v)
+	t.job.cancel(nil)
+	q.hands.release(t.group, t.job)
+}
+
+// crew is the goroutines that work. One that is done takes the next task, because a new one would grow its stack anew through
+// the handler, the HTTP client and the commit: a tenth of what a send costs.
+type crew struct {
+	work func(task)
+	next chan task
+}
+
+// crewPatience is how long one stands by.
+const crewPatience = 10 * time.Second
+
+func (c *crew) give(t task) {
+	select {
+	case c.next <- t:
+	default:
+		go c.stand(t)
+	}
+}
+
+func (c *crew) stand(t task) {
+	timer := time.NewTimer(crewPatience)
+	defer timer.Stop()
+	for {
+		c.work(t)
+		timer.Reset(crewPatience)
+		select {
+		case t = <-c.next:
+		case <-timer.C:
+			return
+		}
+	}
 }
 
 // handle calls the handler. After a panic nobody knows what was done: the job comes back as from a lapsed lease.
