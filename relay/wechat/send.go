@@ -1,15 +1,16 @@
 package wechat
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/silenceper/wechat/v2/miniprogram/message"
 	"github.com/silenceper/wechat/v2/miniprogram/subscribe"
-	"github.com/silenceper/wechat/v2/util"
 
 	oamessage "github.com/silenceper/wechat/v2/officialaccount/message"
 )
@@ -71,10 +72,14 @@ func (c *Client) Send(ctx context.Context, app string, ch Channel, body any) (r 
 	if !ok {
 		return Receipt{}, fmt.Errorf("%w: no channel %q", ErrBody, ch)
 	}
+	raw, err := encode(body)
+	if err != nil {
+		return Receipt{}, err
+	}
 	err = k.withToken(ctx, func(ctx context.Context, token string) error {
 		x := k.exchange(path, token)
 		return x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
-			answer, err := util.PostJSONContext(ctx, sdkHost+path+tokenQuery(token), body)
+			answer, err := post(ctx, sdkHost+path+tokenQuery(token), raw)
 			if err != nil {
 				return err
 			}
@@ -83,6 +88,40 @@ func (c *Client) Send(ctx context.Context, app string, ch Channel, body any) (r 
 		})
 	})
 	return r, err
+}
+
+// post is one POST of JSON through the door, past what the SDK's client and its options put around it: a fifth of what a send
+// costs here.
+func post(ctx context.Context, url string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header["Content-Type"] = jsonType
+	resp, err := door{}.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body.(*wholeBody).bytes, nil
+}
+
+var jsonType = []string{"application/json; charset=utf-8"}
+
+// encode is JSON as WeChat wants it: \u0026 in the place of & is 40033 there.
+func encode(body any) ([]byte, error) {
+	if raw, ok := body.(json.RawMessage); ok {
+		if !json.Valid(raw) {
+			return nil, fmt.Errorf("%w: it is not JSON", ErrBody)
+		}
+		return raw, nil
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(body); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 var errNoVerdict = errors.New("neither errcode nor msgid in it")

@@ -66,7 +66,7 @@ func TestSendChannels(t *testing.T) {
 			if codeOf(err) != x.code || r.MsgID != x.msgID {
 				t.Errorf("%s: %+v %v", x.channel, r, err)
 			}
-			if got.path != x.path || got.body != x.body+"\n" {
+			if got.path != x.path || got.body != x.body {
 				t.Errorf("%s went to %s as\n%s", x.channel, got.path, got.body)
 			}
 			if diff := cmp.Diff(url.Values{"access_token": {tok.Value}}, got.query); diff != "" {
