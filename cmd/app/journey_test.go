@@ -35,6 +35,7 @@ type world struct {
 	client  *partnersim.Client
 	app     *app.App
 	dial    *dial
+	wire    *wire // between it and Redis, when the journey may cut it
 	yaml    string
 	ahead   atomic.Int64 // nanoseconds that WeChat's clock is before ours
 }
