@@ -15,7 +15,7 @@ import (
 // gone makes the next send reach the user without anybody learning of it: no answer, no report.
 func (w *world) gone(path, report string) {
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: path})
-	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Lost, Path: report, Times: -1})
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Lost, Path: report})
 }
 
 // onItsWay waits until a message waits for its repeat.

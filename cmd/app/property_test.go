@@ -87,7 +87,9 @@ func pick[T any](rng *rand.Rand, from []T) T { return from[rng.IntN(len(from))] 
 // step is one thing that happens.
 func (d *day) step(n int) {
 	openid := pick(d.rng, d.users)
-	switch roll := d.rng.IntN(28); {
+	switch roll := d.rng.IntN(32); {
+	case roll >= 28: // it arrives, and nobody hears of it
+		d.gone(pick(d.rng, dayPaths), "subscribe_msg_sent_event")
 	case roll < 5:
 		d.accept(openid, tOrder)
 		d.taps[openid]++
@@ -140,7 +142,7 @@ func (d *day) ask(n int, openid string) {
 	}
 	m["no_credit"] = pick(d.rng, []string{"refuse", "hold", "hold", "try"})
 	m["priority"] = pick(d.rng, []string{"high", "normal", "bulk"})
-	retry := d.rng.IntN(3) == 0
+	retry := d.rng.IntN(2) == 0
 	if retry {
 		m["on_unknown"] = "retry"
 	}
