@@ -1,6 +1,8 @@
 package app_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -264,4 +266,45 @@ func TestOneSendOfAUserAtATimeOverReplicas(t *testing.T) {
 		t.Errorf("two sends of one user at once: 43108 came %d times", refused)
 	}
 	w.wantLine(ann, tOrder, 0, 0, "accepted")
+}
+
+// A sender that dies with an oa_template in hand leaves it open. It is repeated while WeChat surely knows its client_msg_id, and
+// not when nobody has looked for long.
+func TestASenderDiesWithAnOfficialMessageInHand(t *testing.T) {
+	for name, c := range map[string]struct {
+		away  time.Duration
+		calls int
+		state string
+	}{"a minute ago": {70 * time.Second, 2, "sent"}, "long ago": {20 * time.Minute, 1, "unknown"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newsWorld(t)
+			w.stop()
+			acc := w.sim.User("news", "ann")
+			w.sim.Force(wechatsim.Forced{Mood: wechatsim.Lost, Path: "TEMPLATESENDJOBFINISH", Times: -1})
+			hold, entered := make(chan struct{}), make(chan struct{}, 1)
+			w.throughWire()
+			w.throughFront(func(rw http.ResponseWriter, r *http.Request) {
+				answer := httptest.NewRecorder()
+				w.sim.ServeHTTP(answer, r)
+				if r.URL.Path == "/cgi-bin/message/template/send" && len(w.sim.Sends()) == 1 {
+					entered <- struct{}{}
+					<-hold // the answer waits until its sender is dead
+				}
+				rw.WriteHeader(answer.Code)
+				_, _ = rw.Write(answer.Body.Bytes())
+			})
+			w.start()
+			m := w.send(202, news(map[string]any{"openid": acc}, nil)).Message()
+			<-entered
+			w.kill()
+			close(hold)
+			w.later(c.away)
+			w.sim.Advance(c.away)
+			w.toldOf(m.ID, "message."+c.state)
+			if in, calls := len(w.sim.Inbox(acc)), len(w.sim.Sends()); in != 1 || calls != c.calls {
+				t.Errorf("received %d, %d calls, want %d: %+v", in, calls, c.calls, w.message(m.ID))
+			}
+		})
+	}
 }
