@@ -93,7 +93,7 @@ func TestAReportSettlesAnOpenSend(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, wish{})
 		ann := w.granted("ann", 2)
-		w.dial.stand() // the second until the repeat does not pass by itself
+		w.dial.drag() // the second until the repeat
 		w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: "subscribe/send"})
 		m := w.send(202, order(ann, map[string]any{"on_unknown": "retry"})).Message()
 		w.toldOf(m.ID, "message.delivered")
@@ -169,7 +169,7 @@ func TestAnOpenOfficialMessageIsNeitherCancelledNorExpires(t *testing.T) {
 func TestAReportDuringTheRepeatsOfAnOfficialMessage(t *testing.T) {
 	w := newsWorld(t)
 	acc := w.sim.User("news", "ann")
-	w.dial.stand()
+	w.dial.drag()
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: "template/send"})
 	m := w.send(202, news(map[string]any{"openid": acc}, nil)).Message()
 	if got := w.toldOf(m.ID, "message.delivered"); got.Attempts != 1 {
