@@ -164,7 +164,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 		}
 		jobs = append(jobs, told...)
 	case wxSent, wxTemplateSent:
-		settled, foreign, err := r.settle(ctx, shard, app, &ev, c.Now)
+		settled, foreign, err := r.settle(ctx, shard, app, &ev, c.Created, c.Now)
 		if err != nil || !settled {
 			since := note.Since
 			if since == 0 {

@@ -123,6 +123,12 @@ func (s *story) to(state, cause string, at time.Time, errcode *int) {
 // expire, wait for another credit or go by another channel, and no refusal of a repeat ends it.
 func (s *story) open() bool { return s.Open != 0 || s.State == StateUnknown }
 
+// openRecord is open of a stored message; one whose lease lapsed is so before somebody has looked at it.
+func openRecord(rec *queue.Record, s *story) bool {
+	lapsed := rec.Reclaims > s.Lapses && (s.State == StateQueued || s.State == StateScheduled)
+	return s.open() || lapsed
+}
+
 // waits writes down why a message waits, once for each cause since it was queued.
 func (s *story) waits(cause string, at time.Time, errcode *int) {
 	for i := len(s.Steps) - 1; i >= 0 && s.Steps[i].State == StateQueued; i-- {
@@ -180,7 +186,7 @@ func viewRecord(rec queue.Record) (Message, *order, error) {
 	m := view(rec.ID, &o, &s)
 	switch {
 	case rec.State == "leased" && (s.State == StateQueued || s.State == StateScheduled || s.State == StateHeld),
-		s.open() && s.State == StateQueued:
+		openRecord(&rec, &s) && s.State != StateUnknown:
 		m.State = StateSending
 	case rec.State == "ready" && s.State == StateScheduled:
 		m.State = StateQueued

@@ -208,7 +208,7 @@ func (r *Relay) Cancel(ctx context.Context, partner, id string) (Message, error)
 		if err != nil {
 			return Message{}, err
 		}
-		if rec.State == "leased" || s.open() || s.State != StateScheduled && s.State != StateHeld && s.State != StateQueued {
+		if rec.State == "leased" || openRecord(&rec, &s) || s.State != StateScheduled && s.State != StateHeld && s.State != StateQueued {
 			return Message{}, ErrTooLate
 		}
 		shard, err := queue.ShardOf(id)

@@ -36,7 +36,8 @@ type receipt struct {
 	template, msgid string
 	ok              bool
 	status          string
-	code            *int // WeChat's ErrorCode of a failure, where it gives one
+	code            *int      // WeChat's ErrorCode of a failure, where it gives one
+	came            time.Time // when it came first
 }
 
 func receiptsOf(ev *callback.Event) []receipt {
@@ -57,9 +58,10 @@ func receiptsOf(ev *callback.Event) []receipt {
 
 // settle joins receipts with their messages; settled is false while one has none yet. foreign are those that cannot be about
 // a message of ours, as things stand.
-func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.Event, now time.Time) (settled bool, foreign []receipt, err error) {
+func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.Event, came, now time.Time) (settled bool, foreign []receipt, err error) {
 	settled = true
 	for _, rc := range receiptsOf(ev) {
+		rc.came = came
 		id, err := r.q.Lookup(ctx, shard, msgidName(app, rc.msgid))
 		ours := true
 		if errors.Is(err, queue.ErrNotFound) {
@@ -123,8 +125,9 @@ func (r *Relay) unnamed(ctx context.Context, shard int, app, openid string, rc r
 func openPark(app, openid string) string { return "u/" + app + "/" + openid }
 
 // openSend finds the message of a receipt whose msgid we never learned: the only open send of that line, parked as unknown or
-// about to be repeated. While another one of the line is in a worker's hand, the receipt may be that one's, come before its
-// answer. ours: as unnamed has it.
+// about to be repeated. Where it may be another one's, none is chosen: one that is in a worker's hand, since a receipt may come
+// before its answer; one that was repeated, since a receipt of its first call names nothing we know; one whose deadline was
+// not long ago. ours: as unnamed has it.
 func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc receipt) (id string, ours bool, err error) {
 	all, more, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
 	if err != nil {
@@ -141,12 +144,17 @@ func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc 
 		if err != nil || o.sender(s.Channel) != app || o.Channels[s.Channel] != rc.channel || rc.template != "" && o.TemplateID != rc.template {
 			continue
 		}
-		// one that WeChat took without telling a msgid, or that closed before its report
-		ours = ours || s.MsgID == "" && (s.State == StateSent || s.State == StateUnknown)
+		// one that WeChat took without telling a msgid, that closed before its report, or that was sent twice
+		ours = ours || s.Resent != 0 || s.MsgID == "" && (s.State == StateSent || s.State == StateUnknown)
 		switch {
 		case rec.State == "leased":
 			return "", true, nil
-		case !s.open() || s.MsgID != "" || rec.State == "ended" || rec.ID == found:
+		case rec.ID == found || s.MsgID == rc.msgid && rc.msgid != "" || s.Open > rc.came.UnixMilli(): // its call left after the receipt came
+		case rec.State == "ended":
+			if r.doubtful(&s, rc.came) {
+				return "", true, nil
+			}
+		case !openRecord(&rec, &s) || s.MsgID != "":
 		case found != "":
 			return "", true, nil // two of them: which one it was cannot be known
 		default:
@@ -154,6 +162,12 @@ func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc 
 		}
 	}
 	return found, ours || found != "", nil
+}
+
+// doubtful tells whether a receipt without a known msgid may be about a message that has ended: a call of it was never heard of.
+func (r *Relay) doubtful(s *story, came time.Time) bool {
+	recent := came.Sub(time.UnixMilli(s.At)) < r.rules.Load().UnknownDeadline+r.receiptPatience()
+	return recent && (s.Resent != 0 || s.State == StateUnknown)
 }
 
 // settleOne writes a receipt into its message. A message that changed meanwhile is read again; one that has its end keeps it.
@@ -177,12 +191,17 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 		if err != nil {
 			return err
 		}
-		open := s.open()
+		open := openRecord(&rec, &s)
 		state, cause := StateDelivered, "wechat_report"
-		if !rc.ok {
+		switch {
+		case !rc.ok && s.Resent != 0 && open: // one of two calls failed; the other one may have reached the user
+			return nil
+		case !rc.ok && s.Resent != 0:
+			state, cause = StateUnknown, "wechat_report about the repeat: "+rc.status
+		case !rc.ok:
 			state, cause = StateFailed, "wechat_report: "+rc.status
 			s.Errcode, s.Errmsg, s.RID = rc.code, rc.status, ""
-		} else if open { // it was taken, whatever was said to a repeat
+		case open: // it was taken, whatever was said to a repeat
 			s.silent()
 		}
 		s.MsgID, s.Open = rc.msgid, 0

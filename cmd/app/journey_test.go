@@ -35,6 +35,7 @@ type world struct {
 	client  *partnersim.Client
 	app     *app.App
 	dial    *dial
+	wire    *wire // between it and Redis, when the journey may cut it
 	yaml    string
 	hook    string       // where the partner's server stands
 	ahead   atomic.Int64 // nanoseconds that WeChat's clock is before ours
@@ -170,7 +171,7 @@ type dial struct {
 	mu    sync.Mutex
 	redis *miniredis.Miniredis
 	ahead time.Duration
-	still bool
+	slow  time.Time // not zero: it goes at a fifth of its speed, and was set then
 }
 
 func turn(t *testing.T, mr *miniredis.Miniredis) *dial {
@@ -186,12 +187,7 @@ func turn(t *testing.T, mr *miniredis.Miniredis) *dial {
 			case <-stop:
 				return
 			case <-tick.C:
-				d.mu.Lock()
-				moved := d.ahead != 0 && !d.still // until then it is on the system's clock, to the microsecond
-				d.mu.Unlock()
-				if moved {
-					d.set(0)
-				}
+				d.tick()
 			}
 		}
 	}()
@@ -203,23 +199,38 @@ func (d *dial) set(more time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ahead += more
-	d.still = false
+	d.slow = time.Time{}
 	d.redis.SetTime(time.Now().Add(d.ahead))
 }
 
-// now is the time by Redis' clock, unless it stands.
+// tick lets the time pass that has passed.
+func (d *dial) tick() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ahead == 0 { // nobody moved it: it is on the system's clock, to the microsecond
+		return
+	}
+	now := time.Now()
+	if !d.slow.IsZero() {
+		d.ahead -= now.Sub(d.slow) * 4 / 5
+		d.slow = now
+	}
+	d.redis.SetTime(now.Add(d.ahead))
+}
+
+// now is the time by Redis' clock.
 func (d *dial) now() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return time.Now().Add(d.ahead)
 }
 
-// stand stops Redis' clock until it is moved.
-func (d *dial) stand() {
+// drag slows Redis' clock down until it is moved, so that short waits pass and a longer one does not.
+func (d *dial) drag() {
 	d.set(time.Millisecond)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.still = true
+	d.slow = time.Now()
 }
 
 // later moves Redis' clock, and with it everything that waits. A real one takes its time.

@@ -1,6 +1,8 @@
 package app_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -15,7 +17,7 @@ import (
 // gone makes the next send reach the user without anybody learning of it: no answer, no report.
 func (w *world) gone(path, report string) {
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: path})
-	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Lost, Path: report, Times: -1})
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Lost, Path: report})
 }
 
 // onItsWay waits until a message waits for its repeat.
@@ -91,7 +93,7 @@ func TestAReportSettlesAnOpenSend(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, wish{})
 		ann := w.granted("ann", 2)
-		w.dial.stand() // the second until the repeat does not pass by itself
+		w.dial.drag() // the second until the repeat
 		w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: "subscribe/send"})
 		m := w.send(202, order(ann, map[string]any{"on_unknown": "retry"})).Message()
 		w.toldOf(m.ID, "message.delivered")
@@ -167,7 +169,7 @@ func TestAnOpenOfficialMessageIsNeitherCancelledNorExpires(t *testing.T) {
 func TestAReportDuringTheRepeatsOfAnOfficialMessage(t *testing.T) {
 	w := newsWorld(t)
 	acc := w.sim.User("news", "ann")
-	w.dial.stand()
+	w.dial.drag()
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: "template/send"})
 	m := w.send(202, news(map[string]any{"openid": acc}, nil)).Message()
 	if got := w.toldOf(m.ID, "message.delivered"); got.Attempts != 1 {
@@ -264,4 +266,45 @@ func TestOneSendOfAUserAtATimeOverReplicas(t *testing.T) {
 		t.Errorf("two sends of one user at once: 43108 came %d times", refused)
 	}
 	w.wantLine(ann, tOrder, 0, 0, "accepted")
+}
+
+// A sender that dies with an oa_template in hand leaves it open. It is repeated while WeChat surely knows its client_msg_id, and
+// not when nobody has looked for long.
+func TestASenderDiesWithAnOfficialMessageInHand(t *testing.T) {
+	for name, c := range map[string]struct {
+		away  time.Duration
+		calls int
+		state string
+	}{"a minute ago": {70 * time.Second, 2, "sent"}, "long ago": {20 * time.Minute, 1, "unknown"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newsWorld(t)
+			w.stop()
+			acc := w.sim.User("news", "ann")
+			w.sim.Force(wechatsim.Forced{Mood: wechatsim.Lost, Path: "TEMPLATESENDJOBFINISH", Times: -1})
+			hold, entered := make(chan struct{}), make(chan struct{}, 1)
+			w.throughWire()
+			w.throughFront(func(rw http.ResponseWriter, r *http.Request) {
+				answer := httptest.NewRecorder()
+				w.sim.ServeHTTP(answer, r)
+				if r.URL.Path == "/cgi-bin/message/template/send" && len(w.sim.Sends()) == 1 {
+					entered <- struct{}{}
+					<-hold // the answer waits until its sender is dead
+				}
+				rw.WriteHeader(answer.Code)
+				_, _ = rw.Write(answer.Body.Bytes())
+			})
+			w.start()
+			m := w.send(202, news(map[string]any{"openid": acc}, nil)).Message()
+			<-entered
+			w.kill()
+			close(hold)
+			w.later(c.away)
+			w.sim.Advance(c.away)
+			w.toldOf(m.ID, "message."+c.state)
+			if in, calls := len(w.sim.Inbox(acc)), len(w.sim.Sends()); in != 1 || calls != c.calls {
+				t.Errorf("received %d, %d calls, want %d: %+v", in, calls, c.calls, w.message(m.ID))
+			}
+		})
+	}
 }

@@ -21,7 +21,7 @@ func TestARefusedAPIRestsAlone(t *testing.T) {
 			w := newWorld(t, wish{})
 			ann := w.granted("ann", 3)
 			w.says(ann)
-			w.dial.stand() // no rest ends
+			w.dial.drag() // no rest ends
 			lift := w.sim.Force(wechatsim.Forced{Mood: wechatsim.Refuse, Path: "custom/send", Errcode: code, Errmsg: "not this one", Times: -1})
 			stuck := w.send(202, text(ann, "hello", nil)).Message()
 			w.told("app.alert", nil)
