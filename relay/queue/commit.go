@@ -236,7 +236,11 @@ func (it *item) answer(text string) (rest string, err error) {
 	}
 	it.res = Result{Replies: replies}
 	switch it.code {
-	case 'K', 'S', 'A', 'W':
+	case 'k': // whoever waited for the serial may be of any lane
+		it.code, it.ready = 'K', ^uint64(0)
+	case 'A', 'W':
+		it.ready = ^uint64(0)
+	case 'K', 'S':
 	case 'T':
 		it.res = Result{Err: ErrTaken, Held: strings.Join(replies, "")}
 	case 'R':

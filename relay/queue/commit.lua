@@ -21,7 +21,7 @@
 --                  [expires_ms], [tags, ms]
 --            the blobs: notes and bodies in the order of the above
 -- Returns  one string: per change a code, the number of replies, then "length:reply" for each. Codes:
---            K done  R refused  P refused, the last reply is the ids that gave way  F no room  T once or key taken (reply: what the key holds)  X a job exists  S not in this hand any more  V other version  H in hand
+--            K done  k done, and who waited for the serial stands in its lane again  R refused  P refused, the last reply is the ids that gave way  F no room  T once or key taken (reply: what the key holds)  X a job exists  S not in this hand any more  V other version  H in hand
 --            N not found  E a rider failed (reply: why)  W finished, but what came with it failed (reply: why)
 --            A not finished but given again: an edit that came with it could not be done
 -- The same call again (a lost reply, sent again by the client) is answered from c:<caller> and does nothing.
@@ -36,6 +36,7 @@ end
 local BURIED = A[3]
 local s, b -- cursors over strings and blobs of the change at work
 local nothing = {}
+local freed -- the verdict at work let somebody go who waited for its serial
 local mark, taken_key -- its once key and its other room's key, set and not yet kept
 
 -- put reads a job off the cursors and puts it; one that exists already is left alone when gently.
@@ -73,7 +74,7 @@ end
 local function place(P, f, note)
   local id, lane, serial, verdict, keep, tags, version = A[f], A[f + 2], A[f + 3], A[f + 4], A[f + 6], A[f + 7], A[f + 8]
   local j = P .. 'j:' .. id
-  if serial ~= '' then free(P, serial) end
+  freed = serial ~= '' and free(P, serial)
   if verdict == 'g' then return wait(P, lane, id, version) end
   if verdict == 'd' then
     if byte(keep) < 49 then return forget(P, id, keep, tags) end
@@ -196,7 +197,7 @@ local function change(p, past)
   local behind, r, gone
   local rs, rb, f, fnote, e, enote, J, why
   local taken = false
-  held = nil
+  held, freed = nil, false
   s, b, mark, taken_key = p + 2, past - bh * 256 - bl, nil, nil
   if refused > 0 then rs, rb = p + tonumber(A[s]), b + tonumber(A[s + 1]); s = s + 2 end
   if once > 0 then
@@ -226,7 +227,7 @@ local function change(p, past)
     if call('HDEL', P .. 'h', hand) == 0 then undo(); return 'S' end
     held, heldlane = hand, A[f + 2]
     if A[f + 5] == '1' then fnote = A[b]; b = b + 1 end
-    if taken then finish(P, f, fnote); return 'K' end -- what comes with it happened before
+    if taken then finish(P, f, fnote); return freed and 'k' or 'K' end -- what comes with it happened before
   end
   if ed == 1 then
     e = s
@@ -289,7 +290,7 @@ local function change(p, past)
       for k = 1, refused do put(P, A[at + jobs + k - 1], replies, fin > 0) end
       local who = r and settle(P, r, gone)
       if who then replies[i + 1] = who; return 'P', replies end
-      return fin > 0 and 'K' or 'R', replies
+      return fin > 0 and (freed and 'k' or 'K') or 'R', replies
     end
   end
   if fin > 0 then finish(P, f, fnote) end
@@ -300,7 +301,7 @@ local function change(p, past)
   end
   for k = 1, jobs do put(P, A[at + k - 1], replies, fin > 0) end
   if why then return 'W', { why } end
-  return 'K', replies
+  return freed and 'k' or 'K', replies
 end
 
 local out, p, n = {}, 5, #A

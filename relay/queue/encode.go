@@ -332,9 +332,6 @@ func (it *item) verdict(q *Queue, f *job, v *Verdict) {
 			when = strconv.FormatInt(v.expires.UnixMilli(), 10)
 		}
 	}
-	if f.serial != "" {
-		it.ready = ^uint64(0) // the next of its serial may be of any lane
-	}
 	it.str(f.ID, f.token, f.Lane, f.serial, string(v.kind), noted, f.keep, f.tags)
 	switch v.kind {
 	case giveBack:

@@ -77,16 +77,17 @@ local function leave(P, lane, id, serial, st, name)
   end
 end
 
--- free ends the hold of a serial; the first that waits for it goes back to its lane, at its old place.
+-- free ends the hold of a serial; the first that waits for it goes back to its lane, at its old place. Tells whether one did.
 local function free(P, serial)
   call('HDEL', P .. 'y', serial)
   local nx = call('ZPOPMIN', P .. 's:' .. serial)
-  if not nx[1] then return end
+  if not nx[1] then return false end
   local m = call('HGET', P .. 'j:' .. nx[1], 'm')
-  if not m then return end
+  if not m then return false end
   local lane = match(m, '^%d+\n([^\n]*)')
   less(P, 's' .. lane)
   wait(P, lane, nx[1], nx[2])
+  return true
 end
 
 local fresh = {} -- tags whose expiry this call has looked at
