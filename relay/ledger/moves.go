@@ -11,10 +11,16 @@ import (
 // RiderName is the name the queue knows this room's Lua by.
 const RiderName = "ledger"
 
-// Lua is the rider: a chunk that returns function(prefix, now_ms, args) -> ok, reply. What it reads and answers stands above it.
-//
-//go:embed rider.lua
-var Lua string
+// Lua is the rider: a chunk that returns function(prefix, now_ms, A, o, n) -> ok, reply, as relay/queue wants it. What it reads
+// and answers stands above it.
+var Lua = answersLua + messagesLua
+
+var (
+	//go:embed rider.lua
+	answersLua string
+	//go:embed messages.lua
+	messagesLua string
+)
 
 // Policy is what the operator decided about grants.
 type Policy struct {
