@@ -7,7 +7,7 @@ import (
 
 // How an order and a story stand in their job: one field after the other, in the order below, with no names. A text is its
 // length and its bytes, a number a varint, a list its length and its items. A reader that comes to the end takes the rest as
-// zero, and leaves what it does not know: new fields go to the end, and none is ever taken out (DECISIONS 5).
+// zero, and leaves what it does not know: new fields go to the end, and none is ever taken out (DECISIONS 8).
 
 // packed begins every order and story of this form.
 const packed = 1
