@@ -174,17 +174,15 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	if len(req.SupersedeKey) > 128 {
 		f.add("supersede_key", "at most 128 characters")
 	}
-	seen := map[string]bool{}
 	for i, ch := range o.Channels {
 		where := ""
 		if len(o.Channels) > 1 {
 			where = ch + "."
 		}
-		if !slices.Contains(channels, ch) || seen[ch] {
+		if !slices.Contains(channels, ch) || slices.Contains(o.Channels[:i], ch) {
 			f.add("channel", fmt.Sprintf("%q: must be one of %s, each once", ch, strings.Join(channels, ", ")))
 			continue
 		}
-		seen[ch] = true
 		if app.Kind == wechat.KindOfficialAccount && ch != ChannelOATemplate && ch != ChannelCustomerService {
 			f.add("channel", ch+" is for mini-programs: an official account has oa_template and customer_service")
 			continue
@@ -407,10 +405,16 @@ func (r *Relay) checkKeywords(ctx context.Context, f *faults, where, app string,
 			f.add(where+"data."+k, "is missing: the template has this keyword")
 		}
 	}
-	for _, k := range slices.Sorted(maps.Keys(q.Data)) {
-		if !slices.Contains(tpl.Keywords, k) {
-			f.add(where+"data."+k, "is not a keyword of the template: it has "+strings.Join(tpl.Keywords, ", "))
+	for k := range q.Data {
+		if slices.Contains(tpl.Keywords, k) {
+			continue
 		}
+		for _, k := range slices.Sorted(maps.Keys(q.Data)) { // in order, where there is something to tell
+			if !slices.Contains(tpl.Keywords, k) {
+				f.add(where+"data."+k, "is not a keyword of the template: it has "+strings.Join(tpl.Keywords, ", "))
+			}
+		}
+		break
 	}
 	return tpl
 }

@@ -234,6 +234,10 @@ func (r *Relay) observeMessage(m *Message, errcode int, cause string) {
 	if f := r.observe.Send; f != nil {
 		f(m.App, m.Channel, errcode, m.State)
 	}
-	r.log.Info("message", zap.String("app", m.App), zap.String("message", m.ID), zap.String("openid", ShortID(m.OpenID)),
+	line := r.log.Check(zap.InfoLevel, "message")
+	if line == nil {
+		return
+	}
+	line.Write(zap.String("app", m.App), zap.String("message", m.ID), zap.String("openid", ShortID(m.OpenID)),
 		zap.String("channel", m.Channel), zap.String("state", m.State), zap.String("cause", cause), zap.Int("errcode", errcode), zap.Int("attempts", m.Attempts))
 }

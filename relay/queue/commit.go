@@ -210,9 +210,10 @@ func (s *site) carry(c *committer, batch []*item, relief bool) (string, error) {
 	return text, nil
 }
 
+var torn = fmt.Errorf("%w: torn answer", ErrUnavailable)
+
 // answer reads this item's part of the reply and returns the rest.
 func (it *item) answer(text string) (rest string, err error) {
-	torn := fmt.Errorf("%w: torn answer", ErrUnavailable)
 	if text == "" {
 		return "", torn
 	}
