@@ -30,6 +30,9 @@ func decode(body []byte, v any, code Code) error {
 	if w.deep {
 		return &fault{code: Malformed, detail: "nested deeper than " + strconv.Itoa(maxDepth) + " levels"}
 	}
+	if p, ok := v.(plainReader); ok && whole && len(w.faults) == 0 && json.Valid(w.b) && p.ReadPlain(w.b) {
+		return nil
+	}
 	if err := json.Unmarshal(w.b, v); err != nil {
 		return malformed(err)
 	}
@@ -41,6 +44,9 @@ func decode(body []byte, v any, code Code) error {
 	}
 	return nil
 }
+
+// plainReader reads a body by itself when it is simple, and leaves the others to encoding/json.
+type plainReader interface{ ReadPlain(body []byte) bool }
 
 // malformed says where reading stopped, in the words of the format and not of our types.
 func malformed(err error) error {
