@@ -23,6 +23,7 @@ type answered struct {
 // comes to rest in one state, its partner hears of it, nobody gets it twice, and the ledger is what WeChat would say: it
 // promises nothing that WeChat would not keep, and loses no grant.
 func TestRandomAnswers(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(6)
 	if testing.Short() {
 		seeds = 2

@@ -23,6 +23,7 @@ func steps(m partnersim.Message) (causes []string) {
 
 // A report of failure speaks in WeChat's words, not in those with which the send was taken.
 func TestAFailedReportIsExplained(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.SentFails, Errcode: 20001, Errmsg: "failed: so it is"})
@@ -35,6 +36,7 @@ func TestAFailedReportIsExplained(t *testing.T) {
 
 // The code of an answer before says nothing about a call without one. Each way of waiting is told once.
 func TestWaitingForAnotherSendIsExplained(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Concurrent, Path: "subscribe/send", Times: 3})
@@ -50,6 +52,7 @@ func TestWaitingForAnotherSendIsExplained(t *testing.T) {
 
 // Messages wait while the token endpoint refuses the app, say so, and go when it does no more.
 func TestWaitingForATokenIsExplained(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{config: patient})
 	ann, bob := w.granted("ann", 1), w.granted("bob", 1)
 	lift := w.sim.Force(wechatsim.Forced{Mood: wechatsim.Refuse, Path: "/cgi-bin/stable_token", Errcode: 40164, Errmsg: "invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist", Times: -1})
@@ -84,6 +87,7 @@ func TestWaitingForATokenIsExplained(t *testing.T) {
 
 // A message that is due while its app rests is queued, and says why it does not go.
 func TestADueMessageOfARestingAppIsQueued(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	w.refuse(50002, -1)
@@ -120,6 +124,7 @@ func (w *world) replica() *app.App {
 
 // A fault is told once an hour, whoever meets it: users of all shards, two replicas, the process after a restart.
 func TestAnAlertIsToldOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{config: patient})
 	w.refuse(48001, -1)
 	w.replica()

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +27,19 @@ import (
 	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
 	"github.com/wxrelay/wxrelay/config"
 )
+
+// TestMain has several journeys on their way at once, whatever the number of cores: they wait more than they work.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		if err := flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0))); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // world is the whole product in one process: the real gateway between a simulated WeChat and a simulated partner, on an
 // in-process Redis whose clock the journey can move.

@@ -39,6 +39,7 @@ var journeys = map[string]func(*testing.T){
 }
 
 func TestJourneysInEveryTemper(t *testing.T) {
+	t.Parallel()
 	seeds := 2
 	if testing.Short() {
 		seeds = 1

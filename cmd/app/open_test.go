@@ -45,6 +45,7 @@ func (w *world) staysUnknown(id, openid string, calls int) {
 }
 
 func TestARefusedRepeatDoesNotCloseAnOpenSend(t *testing.T) {
+	t.Parallel()
 	const report = "subscribe_msg_sent_event"
 	for name, c := range map[string]struct {
 		over  map[string]any
@@ -89,6 +90,7 @@ func TestARefusedRepeatDoesNotCloseAnOpenSend(t *testing.T) {
 // The report about the call without an answer still settles it after the repeat was refused, and before the repeat is made:
 // then none is.
 func TestAReportSettlesAnOpenSend(t *testing.T) {
+	t.Parallel()
 	t.Run("before the repeat", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, wish{})
@@ -122,6 +124,7 @@ func TestAReportSettlesAnOpenSend(t *testing.T) {
 
 // A form_id that the call without an answer may have used does not give way to the next one.
 func TestAnOpenSendTakesNoOtherFormID(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{sim: years2018(0)})
 	w.sim.SetEra(wechatsim.Era2018)
 	ann := w.sim.User("shop", "ann")
@@ -140,6 +143,7 @@ func TestAnOpenSendTakesNoOtherFormID(t *testing.T) {
 
 // What may have reached the user is not called off.
 func TestAnOpenSendIsNotCancelled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	w.gone("subscribe/send", "subscribe_msg_sent_event")
@@ -155,6 +159,7 @@ func TestAnOpenSendIsNotCancelled(t *testing.T) {
 // oa_template waits some minutes between repeats: meanwhile it is neither cancelled nor does it expire; past expires_at it
 // is not repeated either.
 func TestAnOpenOfficialMessageIsNeitherCancelledNorExpires(t *testing.T) {
+	t.Parallel()
 	w := newsWorld(t)
 	acc := w.sim.User("news", "ann")
 	w.gone("template/send", "TEMPLATESENDJOBFINISH")
@@ -167,6 +172,7 @@ func TestAnOpenOfficialMessageIsNeitherCancelledNorExpires(t *testing.T) {
 
 // A report that comes while the repeat waits is its message's, not a stranger's.
 func TestAReportDuringTheRepeatsOfAnOfficialMessage(t *testing.T) {
+	t.Parallel()
 	w := newsWorld(t)
 	acc := w.sim.User("news", "ann")
 	w.dial.drag()
@@ -180,6 +186,7 @@ func TestAReportDuringTheRepeatsOfAnOfficialMessage(t *testing.T) {
 // Two open sends of one line and two reports: which is whose cannot be known, so neither is claimed to be delivered, and both
 // end at their deadline with their credits gone.
 func TestTwoOpenSendsAreNotGuessedAt(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{config: patient})
 	ann := w.granted("ann", 3)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: "subscribe/send", Times: 2})
@@ -217,6 +224,7 @@ func (w *world) reports() (n int) {
 
 // customer_service has no report: an open send ends at its deadline, and counts as one of the five.
 func TestAnOpenCustomerServiceMessage(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{config: patient})
 	ann := w.sim.User("shop", "ann")
 	w.says(ann)
@@ -231,6 +239,7 @@ func TestAnOpenCustomerServiceMessage(t *testing.T) {
 
 // A scheduled message whose time and end passed while nobody was there expires, and gives its credit back.
 func TestAScheduledMessageExpires(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	m := w.send(202, order(ann, map[string]any{"send_at": inFuture(time.Hour), "expires_at": inFuture(2 * time.Hour)})).Message()
@@ -246,6 +255,7 @@ func TestAScheduledMessageExpires(t *testing.T) {
 
 // One send of a user at a time, over all replicas.
 func TestOneSendOfAUserAtATimeOverReplicas(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	const n = 8
 	ann := w.granted("ann", n)
@@ -271,6 +281,7 @@ func TestOneSendOfAUserAtATimeOverReplicas(t *testing.T) {
 // A sender that dies with an oa_template in hand leaves it open. It is repeated while WeChat surely knows its client_msg_id, and
 // not when nobody has looked for long.
 func TestASenderDiesWithAnOfficialMessageInHand(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		away  time.Duration
 		calls int

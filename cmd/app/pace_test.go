@@ -15,6 +15,7 @@ import (
 
 // A right or a quota is of one API: what goes by another channel of the app does not wait for it.
 func TestARefusedAPIRestsAlone(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{48001, 45009} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
@@ -48,6 +49,7 @@ func TestARefusedAPIRestsAlone(t *testing.T) {
 
 // A channel that the app's kind does not have is the partner's mistake, told at once.
 func TestAChannelTheAppDoesNotHave(t *testing.T) {
+	t.Parallel()
 	w := newsWorld(t)
 	acc := map[string]any{"openid": w.sim.User("news", "ann")}
 	for _, ch := range []any{"subscribe", "template", "uniform", []string{"oa_template", "subscribe"}} {
@@ -65,6 +67,7 @@ func TestAChannelTheAppDoesNotHave(t *testing.T) {
 // 45011, end to end: what passes in a minute is learnt; then the lane rests once as many have gone, without being refused
 // again, and everybody gets theirs.
 func TestTheRateAdaptsToTheMinuteQuota(t *testing.T) {
+	t.Parallel()
 	const quota, users = 20, 45
 	var minutes atomic.Int64
 	began := time.Now()

@@ -28,6 +28,7 @@ type sentOnce struct {
 // its partner hears of it, nobody gets it twice unless the partner asked for that, nobody gets one that is said not to have
 // gone, and the ledger promises nothing that WeChat would not keep.
 func TestRandomDays(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(10)
 	if testing.Short() {
 		seeds = 2
