@@ -24,9 +24,9 @@ type answered struct {
 // promises nothing that WeChat would not keep, and loses no grant.
 func TestRandomAnswers(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(6)
-	if testing.Short() {
-		seeds = 2
+	seeds := uint64(3)
+	if *full {
+		seeds = 6
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {

@@ -40,9 +40,9 @@ var journeys = map[string]func(*testing.T){
 
 func TestJourneysInEveryTemper(t *testing.T) {
 	t.Parallel()
-	seeds := 2
-	if testing.Short() {
-		seeds = 1
+	seeds := 1
+	if *full {
+		seeds = 2
 	}
 	for name := range tempers {
 		for seed := range seeds {

@@ -29,9 +29,9 @@ type sentOnce struct {
 // gone, and the ledger promises nothing that WeChat would not keep.
 func TestRandomDays(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(10)
-	if testing.Short() {
-		seeds = 2
+	seeds := uint64(4)
+	if *full {
+		seeds = 10
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
@@ -294,7 +294,7 @@ func (w *world) throughWire() {
 		before = w.wire.l.Addr().String()
 	}
 	w.wire = &wire{l: l}
-	w.yaml = strings.Replace(w.yaml, "redis://"+before, "redis://"+l.Addr().String(), 1)
+	w.yaml = strings.NewReplacer("redis://"+before, "redis://"+l.Addr().String(), "shutdown_grace: 5s", "shutdown_grace: 1s").Replace(w.yaml)
 	go w.wire.carry(w.redis.Addr())
 	w.t.Cleanup(w.wire.sever)
 }
