@@ -255,7 +255,7 @@ func TestACreditThatComesBackGoesToWhoWaits(t *testing.T) {
 func TestHeldForALateSendAt(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
-	w := newWorld(t, wish{})
+	w := newWorld(t, wish{config: patient})
 	ann, bob := w.sim.User("shop", "ann"), w.sim.User("shop", "bob")
 	m := w.send(202, order(ann, map[string]any{"no_credit": "hold", "send_at": inFuture(20 * day)})).Message()
 	old := w.send(202, order(bob, map[string]any{"no_credit": "hold"})).Message()
@@ -270,11 +270,16 @@ func TestHeldForALateSendAt(t *testing.T) {
 	lift := w.refuse(48001, -1)
 	w.later(12*day + time.Hour)
 	w.told("app.alert", nil)
+	if err := w.until(func() bool { return w.message(m.ID).State == "queued" }); err != nil { // in hand, its lease would lapse
+		t.Fatalf("%+v", w.message(m.ID))
+	}
 	w.later(10 * day)
 	if got := w.message(m.ID); got.State != "queued" && got.State != "sending" {
 		t.Fatalf("%+v", got)
 	}
 	lift()
-	w.later(time.Minute)
+	if err := w.overRests(func() bool { return w.message(m.ID).State == "delivered" }); err != nil {
+		t.Fatalf("%+v", w.message(m.ID))
+	}
 	w.toldOf(m.ID, "message.delivered")
 }

@@ -322,8 +322,7 @@ func TestHeldAreReplacedAndBounded(t *testing.T) {
 }
 
 // An accept lets the oldest held message go within a second, after a restart too.
-func TestReleaseIsQuickAndOutlivesARestart(t *testing.T) {
-	t.Parallel()
+func TestReleaseIsQuickAndOutlivesARestart(t *testing.T) { // and so goes alone
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	var ids []string

@@ -63,6 +63,7 @@ func TestARefusedRepeatDoesNotCloseAnOpenSend(t *testing.T) {
 			w := newWorld(t, wish{})
 			ann := w.granted("ann", 1)
 			w.says(ann)
+			w.dial.drag() // the second until the repeat
 			w.gone("subscribe/send", report)
 			over := map[string]any{"on_unknown": "retry"}
 			for k, v := range c.over {
@@ -111,6 +112,7 @@ func TestAReportSettlesAnOpenSend(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, wish{})
 		ann := w.granted("ann", 1)
+		w.dial.drag() // the second until the repeat
 		w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: "subscribe/send"})
 		w.sim.Force(wechatsim.Forced{Mood: wechatsim.Reorder, Path: "subscribe_msg_sent_event", Delay: 1500 * time.Millisecond})
 		m := w.send(202, order(ann, map[string]any{"on_unknown": "retry"})).Message()
@@ -131,6 +133,7 @@ func TestAnOpenSendTakesNoOtherFormID(t *testing.T) {
 	used, other := w.sim.SubmitForm(ann), w.sim.SubmitForm(ann)
 	w.give(200, map[string]any{"app": "shop", "openid": ann, "form_id": used})
 	w.give(200, map[string]any{"app": "shop", "openid": ann, "form_id": other})
+	w.dial.drag() // the second until the repeat
 	w.gone("wxopen/template/send", "none")
 	m := w.send(202, legacy(ann, map[string]any{"on_unknown": "retry"})).Message()
 	w.onItsWay(m.ID)
@@ -146,6 +149,7 @@ func TestAnOpenSendIsNotCancelled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
+	w.dial.drag() // the second until the repeat
 	w.gone("subscribe/send", "subscribe_msg_sent_event")
 	m := w.send(202, order(ann, map[string]any{"on_unknown": "retry"})).Message()
 	w.onItsWay(m.ID)
@@ -162,6 +166,7 @@ func TestAnOpenOfficialMessageIsNeitherCancelledNorExpires(t *testing.T) {
 	t.Parallel()
 	w := newsWorld(t)
 	acc := w.sim.User("news", "ann")
+	w.dial.drag() // the second until the repeat
 	w.gone("template/send", "TEMPLATESENDJOBFINISH")
 	m := w.send(202, news(map[string]any{"openid": acc}, map[string]any{"expires_at": inFuture(time.Minute)})).Message()
 	w.onItsWay(m.ID)
