@@ -33,14 +33,17 @@ type pace struct {
 	limit   float64 // sends a minute; 0 = none known
 	rest    time.Time
 	why     string
+	errcode *int      // WeChat's, that began the rest
 	probe   time.Time // when the probe left; zero = none is out
 }
 
-// stay says how long a send has to wait and why; begins tells the first one, so that the lanes can rest too.
+// stay says how long a send has to wait and why, with WeChat's word to whoever met the reason; begins tells the first one, so
+// that the lanes can rest too.
 type stay struct {
-	wait   time.Duration
-	why    string
-	begins bool
+	wait    time.Duration
+	why     string
+	errcode *int
+	begins  bool
 }
 
 const (
@@ -81,13 +84,13 @@ func (p *paces) admit(at path, now time.Time) stay {
 	app, api := p.of(at.whole(), now), p.of(at, now)
 	for _, a := range []*pace{app, api} {
 		if wait := a.resting(now); wait > 0 {
-			return stay{wait: wait, why: a.why}
+			return stay{wait: wait, why: a.why, errcode: a.errcode}
 		}
 	}
 	if api.refused || api.limit > 0 && float64(api.sent) >= api.limit {
 		begins := !api.full
 		api.full = true
-		return stay{untilNext(now, time.Minute), "no more than WeChat takes in a minute", begins}
+		return stay{wait: untilNext(now, time.Minute), why: "no more than WeChat takes in a minute", begins: begins}
 	}
 	for _, a := range []*pace{app, api} {
 		if !a.rest.IsZero() {
@@ -120,7 +123,7 @@ func (p *paces) refused(at path, now time.Time) {
 }
 
 // rested lets an app or an API of it rest for d; begins tells whether it did not rest already.
-func (p *paces) rested(at path, d time.Duration, why string, now time.Time) (begins bool) {
+func (p *paces) rested(at path, d time.Duration, why string, errcode *int, now time.Time) (begins bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.of(at, now)
@@ -128,7 +131,7 @@ func (p *paces) rested(at path, d time.Duration, why string, now time.Time) (beg
 	if a.rest.After(now) {
 		return false
 	}
-	a.rest, a.why = now.Add(d), why
+	a.rest, a.why, a.errcode = now.Add(d), why, errcode
 	return true
 }
 

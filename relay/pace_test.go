@@ -51,7 +51,7 @@ func TestPaceLearnsFromRefusalsAndRecovers(t *testing.T) {
 	}
 }
 
-// A rest of the app holds whatever it does, one of a channel only that; at its end one probe goes, and its answer frees the
+// A rest of the app holds whatever it does, one of a channel only that, and says WeChat's code to all it holds; at its end one probe goes, and its answer frees the
 // others.
 func TestPaceRestsAndProbes(t *testing.T) {
 	at := time.Date(2026, 1, 1, 12, 0, 10, 0, time.UTC)
@@ -61,10 +61,11 @@ func TestPaceRestsAndProbes(t *testing.T) {
 		other bool // customer service waits too
 	}{"app": {shop.whole(), true}, "channel": {shop, false}} {
 		var p paces
-		if !p.rested(c.rest, time.Minute, "why", at) || p.rested(c.rest, time.Minute, "why", at) {
+		code := 40164
+		if !p.rested(c.rest, time.Minute, "why", &code, at) || p.rested(c.rest, time.Minute, "why", &code, at) {
 			t.Errorf("%s: a rest begins once", name)
 		}
-		if got := p.admit(shop, at); got.wait != time.Minute || got.why != "why" {
+		if got := p.admit(shop, at); got.wait != time.Minute || got.why != "why" || got.errcode == nil || *got.errcode != 40164 {
 			t.Errorf("%s: %+v", name, got)
 		}
 		if got := p.admit(kf, at).wait != 0; got != c.other {

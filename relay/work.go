@@ -91,7 +91,7 @@ func (w *sending) openFor() time.Duration { return w.c.Now.Sub(time.UnixMilli(w.
 
 func (w *sending) call(ctx context.Context) queue.Verdict {
 	if stay := w.r.paces.admit(w.path(), w.c.Now); stay.wait > 0 {
-		w.s.waits(stay.why, w.c.Now, w.s.Errcode)
+		w.s.waits(stay.why, w.c.Now, stay.errcode)
 		if stay.begins {
 			w.pause(w.path(), stay.wait)
 		}
@@ -378,7 +378,7 @@ func code(s *story) int {
 // api is told to the operator. The message waits and goes again: each end of a rest is a probe.
 func (w *sending) rest(at path, d time.Duration, why string, api *wechat.APIError) queue.Verdict {
 	w.s.waits(why, w.c.Now, w.s.Errcode)
-	if w.r.paces.rested(at, d, why, w.c.Now) {
+	if w.r.paces.rested(at, d, why, w.s.Errcode, w.c.Now) {
 		w.pause(at, d)
 	}
 	if api != nil {

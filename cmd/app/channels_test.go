@@ -30,6 +30,7 @@ func (w *world) says(openid string) {
 // Five answers within 48 hours of a user's word, two within a minute of an opened chat; the larger counts, not the sum.
 // What is past that is refused before WeChat is asked.
 func TestCustomerServiceAllowance(t *testing.T) {
+	t.Parallel()
 	const path = "call:/cgi-bin/message/custom/send"
 	w := newWorld(t, wish{})
 	ann, bob := w.sim.User("shop", "ann"), w.sim.User("shop", "bob")
@@ -61,6 +62,7 @@ func TestCustomerServiceAllowance(t *testing.T) {
 }
 
 func TestAnOpenedChatAllowsTwo(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	bob := w.sim.User("shop", "bob")
 	w.sim.EnterSession(bob, "")
@@ -76,6 +78,7 @@ func TestAnOpenedChatAllowsTwo(t *testing.T) {
 
 // 45015 and 45047 say that we believed too much: the message fails with WeChat's words, and nothing more is tried.
 func TestWeChatCorrectsTheAllowance(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{45015, 45047} {
 		w := newWorld(t, wish{})
 		ann := w.sim.User("shop", "ann")
@@ -93,6 +96,7 @@ func TestWeChatCorrectsTheAllowance(t *testing.T) {
 
 // hold waits for the user's next word.
 func TestHeldForTheUsersNextWord(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	m := w.send(202, text(ann, "when you are back", map[string]any{"no_credit": "hold"})).Message()
@@ -108,6 +112,7 @@ func TestHeldForTheUsersNextWord(t *testing.T) {
 
 // Every form of a customer message reaches the user as it was given.
 func TestCustomerServiceForms(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	w.says(ann)
@@ -136,6 +141,7 @@ func chain(openid string, over map[string]any) map[string]any {
 
 // The next channel is tried when the one before is known not to have reached the user, and only then.
 func TestAChainGoesOnOnlyWhenTheUserWasNotReached(t *testing.T) {
+	t.Parallel()
 	const kf, sub = "call:/cgi-bin/message/custom/send", "call:/cgi-bin/message/subscribe/send"
 	reach := func(w *world, openid, channel string) {
 		w.t.Helper()
@@ -152,6 +158,7 @@ func TestAChainGoesOnOnlyWhenTheUserWasNotReached(t *testing.T) {
 		}
 	}
 	t.Run("a credit is enough", func(t *testing.T) {
+		t.Parallel()
 		w := newWorld(t, wish{})
 		ann := w.sim.User("shop", "ann")
 		w.says(ann)
@@ -163,6 +170,7 @@ func TestAChainGoesOnOnlyWhenTheUserWasNotReached(t *testing.T) {
 		}
 	})
 	t.Run("no credit", func(t *testing.T) {
+		t.Parallel()
 		w := newWorld(t, wish{})
 		ann := w.sim.User("shop", "ann")
 		w.says(ann)
@@ -173,6 +181,7 @@ func TestAChainGoesOnOnlyWhenTheUserWasNotReached(t *testing.T) {
 	})
 	for _, code := range []int{43101, 40037, 47003} {
 		t.Run("refused for good", func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, wish{})
 			ann := w.sim.User("shop", "ann")
 			w.says(ann)
@@ -190,6 +199,7 @@ func TestAChainGoesOnOnlyWhenTheUserWasNotReached(t *testing.T) {
 		})
 	}
 	t.Run("never after an unknown outcome", func(t *testing.T) {
+		t.Parallel()
 		w := newWorld(t, wish{})
 		ann := w.sim.User("shop", "ann")
 		w.says(ann)
@@ -204,6 +214,7 @@ func TestAChainGoesOnOnlyWhenTheUserWasNotReached(t *testing.T) {
 		}
 	})
 	t.Run("a later channel books its own credit", func(t *testing.T) {
+		t.Parallel()
 		w := newWorld(t, wish{})
 		ann := w.sim.User("shop", "ann")
 		w.accept(ann, tOrder)
@@ -217,6 +228,7 @@ func TestAChainGoesOnOnlyWhenTheUserWasNotReached(t *testing.T) {
 		w.wantLine(ann, tOrder, 0, 0, "accepted")
 	})
 	t.Run("nothing left on any channel", func(t *testing.T) {
+		t.Parallel()
 		w := newWorld(t, wish{})
 		ann := w.sim.User("shop", "ann")
 		if a := w.send(409, chain(ann, nil)); a.Code() != "no_credit" {
@@ -263,6 +275,7 @@ func (w *world) give(want int, body map[string]any) *partnersim.Answer {
 
 // The pool of 2018: mini-program and partner feed it, each credential is used as often as it may be, the oldest first.
 func TestTemplateMessagesOf2018(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{sim: years2018(0)})
 	w.sim.SetEra(wechatsim.Era2018)
 	ann := w.sim.User("shop", "ann")
@@ -299,6 +312,7 @@ func TestTemplateMessagesOf2018(t *testing.T) {
 // Right after a payment WeChat does not know the prepay_id yet (41028): the same one again, later. One that is used up
 // (41029) gives way to the next. Another refusal gives it back.
 func TestCredentialsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{sim: years2018(time.Hour)})
 	w.sim.SetEra(wechatsim.Era2018)
 	ann := w.sim.User("shop", "ann")
@@ -338,6 +352,7 @@ func TestCredentialsThatAreRefused(t *testing.T) {
 
 // Today both old channels are gone: said once, never tried again, and a chain goes on.
 func TestRetiredChannels(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	uniform := map[string]any{"app": "shop", "to": map[string]any{"openid": ann}, "channel": "uniform",

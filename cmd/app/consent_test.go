@@ -46,6 +46,7 @@ func (w *world) listed() {
 
 // A long-term template, as WeChat lists it, opens a line: no credits, any number of messages, until the user rejects.
 func TestALongTermLineIsOpenUntilTheReject(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	w.listed()
 	ann := w.sim.User("shop", "ann")
@@ -77,6 +78,7 @@ func TestALongTermLineIsOpenUntilTheReject(t *testing.T) {
 
 // 40037 has the list fetched anew: after the first refusal of a template that is gone, the next message is told so at once.
 func TestARefusedTemplateIsLookedUpAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 2)
 	w.listed()
@@ -101,6 +103,7 @@ func TestARefusedTemplateIsLookedUpAgain(t *testing.T) {
 
 // A line that was opened before the list was there shows the kind that WeChat tells since, to partners and mini-programs.
 func TestTheKindOfALineIsWhatWeChatLists(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Refuse, Path: "gettemplate", Errcode: -1, Times: -1})
 	w.stop()
@@ -126,6 +129,7 @@ func TestTheKindOfALineIsWhatWeChatLists(t *testing.T) {
 
 // A partner that bound the user is told of the line under its own name for them; whoever did not is told null.
 func TestSubscriptionEventsNameTheUser(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	w.stop()
 	w.yaml = strings.Replace(w.yaml, "\nlimits:", "\n  - {id: crm, secrets: ["+whsec+"], apps: [shop], endpoints: [{id: crm, url: \""+w.hook+"/crm\", events: [\"subscription.*\"], secrets: ["+whsec+"]}]}\nlimits:", 1)
@@ -192,6 +196,7 @@ func (w *world) subscription(typ, openid, template string) (cause string) {
 // What wx.getSetting shows: a kept choice tells of a line, absence proves nothing, the main switch off closes every line, in
 // whatever form the client sends it; partners hear what it means.
 func TestSettings(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	w.listed()
 	ann := w.sim.User("shop", "ann")
@@ -240,6 +245,7 @@ func TestSettings(t *testing.T) {
 
 // The report comes first, WeChat's event after it: one grant, and partners hear once. What is no accept grants nothing.
 func TestReportThenEvent(t *testing.T) {
+	t.Parallel()
 	for _, accept := range []string{"accept", "acceptWithAudio", "acceptWithAlert", "acceptWithForcePush"} {
 		t.Run(accept, func(t *testing.T) {
 			t.Parallel()
@@ -299,6 +305,7 @@ func TestReportThenEvent(t *testing.T) {
 // Who takes back authorisation or closes the account is forgotten: lines, identity, sessions, waiting allowances. Partners
 // are told once, each with its own name for the user, however often WeChat pushes it.
 func TestRevocation(t *testing.T) {
+	t.Parallel()
 	for _, event := range []string{"user_authorization_revoke", "user_authorization_cancellation"} {
 		t.Run(event, func(t *testing.T) {
 			t.Parallel()
@@ -348,6 +355,7 @@ func TestRevocation(t *testing.T) {
 // Whose word grants is decided per app, from the config to the ledger: what a report alone, an event alone, and both about
 // one tap are worth, and how many reports count that nothing proves.
 func TestWhomAnAppTrusts(t *testing.T) {
+	t.Parallel()
 	const elsewise = "subscriptions: {trust: event, unproven_max: 0, pairing_window: 30s}" // of all other apps
 	for name, c := range map[string]struct {
 		all, app                        string
@@ -406,6 +414,7 @@ const tPolicy = "TpolicyTpolicyTpolicyTpolicyTpolicyTpolicy0" // long-term at We
 // A rate-limited template, which WeChat lists as any long-term one: one message in its period for each value of its keyword.
 // The next is refused before WeChat is asked, and told when it may go; it does not wait for an accept that changes nothing.
 func TestARateLimitedTemplate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{app: `    templates:
       - {id: policy, template_id: ` + tPolicy + `, kind: rate_limited, every: 24h, keyword: character_string1, data: {number: character_string1, text: thing2}}
       - {id: lamp, template_id: ` + tLong + `, kind: device}`,
@@ -465,6 +474,7 @@ func TestARateLimitedTemplate(t *testing.T) {
 // The operator's page of a user is the statement: every movement with its cause and the balance after it, and how much of it
 // rests on the client's word alone.
 func TestTheConsoleShowsTheStatement(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	session := w.login(ann)

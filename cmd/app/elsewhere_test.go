@@ -94,6 +94,7 @@ func (w *world) pushed(event string, n int) {
 
 // WeChat reports a send that is not ours: the credit it used is none of ours any more, so that we do not promise it.
 func TestASendElsewhereUsesACredit(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 2)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Duplicate, Path: "subscribe_msg_sent_event"})
@@ -115,6 +116,7 @@ func TestASendElsewhereUsesACredit(t *testing.T) {
 
 // A report of failure used nothing, as far as anybody knows.
 func TestAFailureElsewhereUsesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 2)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.SentFails})
@@ -127,6 +129,7 @@ func TestAFailureElsewhereUsesNothing(t *testing.T) {
 // A report that may be about a message of ours is not booked a second time: a send without a msgid, one that closed before
 // its report came, one of two that are open.
 func TestAReportThatMayBeOurs(t *testing.T) {
+	t.Parallel()
 	t.Run("no msgid", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, wish{sim: func(o *wechatsim.Options) { o.Apps[0].NoMsgID = true }})

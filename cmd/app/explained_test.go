@@ -1,8 +1,10 @@
 package app_test
 
 import (
+	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ func steps(m partnersim.Message) (causes []string) {
 
 // A report of failure speaks in WeChat's words, not in those with which the send was taken.
 func TestAFailedReportIsExplained(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.SentFails, Errcode: 20001, Errmsg: "failed: so it is"})
@@ -35,6 +38,7 @@ func TestAFailedReportIsExplained(t *testing.T) {
 
 // The code of an answer before says nothing about a call without one. Each way of waiting is told once.
 func TestWaitingForAnotherSendIsExplained(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Concurrent, Path: "subscribe/send", Times: 3})
@@ -50,7 +54,24 @@ func TestWaitingForAnotherSendIsExplained(t *testing.T) {
 
 // Messages wait while the token endpoint refuses the app, say so, and go when it does no more.
 func TestWaitingForATokenIsExplained(t *testing.T) {
-	w := newWorld(t, wish{config: patient})
+	t.Parallel()
+	w := newWorld(t, wish{config: patient, timeout: "20s"})
+	w.stop()
+	var sends atomic.Int32
+	both := make(chan struct{})
+	w.throughFront(func(rw http.ResponseWriter, r *http.Request) { // both leave before one of them meets the fault
+		if r.URL.Path == sendPath {
+			if sends.Add(1) == 2 {
+				close(both)
+			}
+			select {
+			case <-both:
+			case <-r.Context().Done():
+			}
+		}
+		w.sim.ServeHTTP(rw, r)
+	})
+	w.start()
 	ann, bob := w.granted("ann", 1), w.granted("bob", 1)
 	lift := w.sim.Force(wechatsim.Forced{Mood: wechatsim.Refuse, Path: "/cgi-bin/stable_token", Errcode: 40164, Errmsg: "invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist", Times: -1})
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.TokenDies, Path: "subscribe/send"})
@@ -59,19 +80,20 @@ func TestWaitingForATokenIsExplained(t *testing.T) {
 	if err := w.told("app.alert", nil).Into(&a); err != nil || a.Errcode != 40164 || !strings.Contains(a.Cure, "1.2.3.4") {
 		t.Errorf("%+v %v", a, err)
 	}
-	if err := w.until(func() bool {
-		got := w.message(ids[0])
-		return got.State == "queued" && got.Errcode != nil && *got.Errcode == 40164 && slices.Contains(steps(got), "no_token")
-	}); err != nil {
-		t.Errorf("%+v", w.message(ids[0]))
+	for _, id := range ids {
+		if err := w.until(func() bool {
+			got := w.message(id)
+			return got.State == "queued" && got.Errcode != nil && *got.Errcode == 40164 && slices.Contains(steps(got), "no_token")
+		}); err != nil {
+			t.Errorf("%+v", w.message(id))
+		}
 	}
 	if n := w.countTold("app.alert"); n != 1 {
 		t.Errorf("told %d times", n)
 	}
 	lift()
-	if err := w.overRests(func() bool {
-		return w.message(ids[0]).State == "delivered" && w.message(ids[1]).State == "delivered"
-	}); err != nil {
+	// The token endpoint is left alone for ten seconds, by the gateway's own clock too.
+	if err := w.overRests(func() bool { return w.all(ids, "delivered") }); err != nil {
 		t.Fatalf("it does not go on: %+v", w.message(ids[0]))
 	}
 	for i, openid := range []string{ann, bob} {
@@ -84,6 +106,7 @@ func TestWaitingForATokenIsExplained(t *testing.T) {
 
 // A message that is due while its app rests is queued, and says why it does not go.
 func TestADueMessageOfARestingAppIsQueued(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	w.refuse(50002, -1)
@@ -120,6 +143,7 @@ func (w *world) replica() *app.App {
 
 // A fault is told once an hour, whoever meets it: users of all shards, two replicas, the process after a restart.
 func TestAnAlertIsToldOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{config: patient})
 	w.refuse(48001, -1)
 	w.replica()

@@ -36,6 +36,7 @@ func (w *world) batchOf(items []any) (out []partnersim.Message) {
 
 // Of one supersede_key the newest waits, also when all come at once; the older ones are cancelled when its 202 is there.
 func TestOfOneKeyTheNewestWaits(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	hold := map[string]any{"no_credit": "hold", "supersede_key": "cart"}
@@ -73,6 +74,7 @@ func TestOfOneKeyTheNewestWaits(t *testing.T) {
 
 // One that had left for WeChat and came back gives way to the newer one of its key too.
 func TestWhoComesBackGivesWayToTheNewerOfItsKey(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	w.stop()
 	answer := make(chan struct{})
@@ -116,6 +118,7 @@ func TestWhoComesBackGivesWayToTheNewerOfItsKey(t *testing.T) {
 
 // held_per_user counts the user's messages over all templates, and holds for those that come at once.
 func TestHeldPerUserHoldsForAllAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{config: "messages: {held_per_user: 3}"})
 	ann, bob := w.sim.User("shop", "ann"), w.sim.User("shop", "bob")
 	hold := func(openid string, i int) map[string]any {
@@ -156,6 +159,7 @@ func TestHeldPerUserHoldsForAllAtOnce(t *testing.T) {
 
 // A batch keeps the order of what is to one user.
 func TestABatchKeepsAUsersOrder(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann, bob := w.granted("ann", 1), w.sim.User("shop", "bob")
 	w.accept(bob, tLong)
@@ -188,6 +192,7 @@ func TestABatchKeepsAUsersOrder(t *testing.T) {
 
 // A credit that comes back goes to who waits longest, and not to who comes next; what comes meanwhile waits behind.
 func TestACreditThatComesBackGoesToWhoWaits(t *testing.T) {
+	t.Parallel()
 	hold := map[string]any{"no_credit": "hold"}
 	// granted: A has the credit and is to be sent later, B and C wait.
 	start := func(t *testing.T, over map[string]any) (w *world, ann string, a, b, c partnersim.Message) {
@@ -209,17 +214,20 @@ func TestACreditThatComesBackGoesToWhoWaits(t *testing.T) {
 		}
 	}
 	t.Run("cancelled", func(t *testing.T) {
+		t.Parallel()
 		w, ann, a, b, c := start(t, map[string]any{"send_at": inFuture(time.Hour)})
 		w.cancel(200, a.ID)
 		gone(w, ann, b, c)
 	})
 	t.Run("expired", func(t *testing.T) {
+		t.Parallel()
 		w, ann, a, b, c := start(t, map[string]any{"send_at": inFuture(time.Hour), "expires_at": inFuture(2 * time.Hour)})
 		w.later(3 * time.Hour)
 		w.toldOf(a.ID, "message.expired")
 		gone(w, ann, b, c)
 	})
 	t.Run("refused for another reason", func(t *testing.T) {
+		t.Parallel()
 		w, ann, a, b, c := start(t, map[string]any{"send_at": inFuture(time.Hour)})
 		w.refuse(47003, 1)
 		w.later(2 * time.Hour)
@@ -227,6 +235,7 @@ func TestACreditThatComesBackGoesToWhoWaits(t *testing.T) {
 		gone(w, ann, b, c)
 	})
 	t.Run("an answer of customer service", func(t *testing.T) {
+		t.Parallel()
 		w := newWorld(t, wish{})
 		ann := w.sim.User("shop", "ann")
 		w.sim.EnterSession(ann, "")
@@ -244,8 +253,9 @@ func TestACreditThatComesBackGoesToWhoWaits(t *testing.T) {
 
 // What waits for a credit until after its send_at waits from then on; once it has the credit, only expires_at ends it.
 func TestHeldForALateSendAt(t *testing.T) {
+	t.Parallel()
 	const day = 24 * time.Hour
-	w := newWorld(t, wish{})
+	w := newWorld(t, wish{config: patient})
 	ann, bob := w.sim.User("shop", "ann"), w.sim.User("shop", "bob")
 	m := w.send(202, order(ann, map[string]any{"no_credit": "hold", "send_at": inFuture(20 * day)})).Message()
 	old := w.send(202, order(bob, map[string]any{"no_credit": "hold"})).Message()
@@ -260,11 +270,16 @@ func TestHeldForALateSendAt(t *testing.T) {
 	lift := w.refuse(48001, -1)
 	w.later(12*day + time.Hour)
 	w.told("app.alert", nil)
+	if err := w.until(func() bool { return w.message(m.ID).State == "queued" }); err != nil { // in hand, its lease would lapse
+		t.Fatalf("%+v", w.message(m.ID))
+	}
 	w.later(10 * day)
 	if got := w.message(m.ID); got.State != "queued" && got.State != "sending" {
 		t.Fatalf("%+v", got)
 	}
 	lift()
-	w.later(time.Minute)
+	if err := w.overRests(func() bool { return w.message(m.ID).State == "delivered" }); err != nil {
+		t.Fatalf("%+v", w.message(m.ID))
+	}
 	w.toldOf(m.ID, "message.delivered")
 }

@@ -2,13 +2,18 @@ package app_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +28,21 @@ import (
 	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
 	"github.com/wxrelay/wxrelay/config"
 )
+
+var full = flag.Bool("full", false, "random journeys with all their seeds: two minutes more")
+
+// TestMain has several journeys on their way at once, whatever the number of cores: they wait more than they work.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		if err := flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0))); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // world is the whole product in one process: the real gateway between a simulated WeChat and a simulated partner, on an
 // in-process Redis whose clock the journey can move.
@@ -58,6 +78,8 @@ type wish struct {
 	push   string // YAML inside the app's push section
 	redis  string // URL of a real one, whose clock cannot be moved; "" = in-process
 	app    string // YAML inside the app
+
+	timeout string // wechat.timeout; "" = 2s
 }
 
 func newWorld(t *testing.T, w wish) *world {
@@ -105,7 +127,7 @@ listen: "127.0.0.1:0"
 admin: {listen: "127.0.0.1:0"}
 shutdown_grace: 5s
 redis: {url: "%s"}
-wechat: {base_url: "%s", timeout: 2s}
+wechat: {base_url: "%s", timeout: %s}
 apps:
   - id: shop
     appid: %s
@@ -125,7 +147,7 @@ partners:
 limits: {mp_per_ip: {per_second: 10000, burst: 10000}, mp_per_openid: {per_second: 10000, burst: 10000}}
 allow_private_endpoints: ["127.0.0.0/8"]
 %s
-`, url, wx.URL, a.AppID, a.Secret, a.OriginalID, a.Token, a.EncodingAESKey, w.push, w.app, whsec, hook.URL, w.events, whsec, w.config)
+`, url, wx.URL, cmp.Or(w.timeout, "2s"), a.AppID, a.Secret, a.OriginalID, a.Token, a.EncodingAESKey, w.push, w.app, whsec, hook.URL, w.events, whsec, w.config)
 	world.sim, world.partner, world.yaml, world.hook = sim, partner, yaml, hook.URL
 	world.start()
 	t.Cleanup(world.stop)
@@ -395,8 +417,19 @@ func (w *world) until(so func() bool) error {
 // patient keeps what is in hand in hand while a journey moves the clock about: a lease lapses by Redis' clock.
 const patient = "queue: {lease: 10m}"
 
+// all tells whether all messages are in a state.
+func (w *world) all(ids []string, state string) bool {
+	w.t.Helper()
+	for _, id := range ids {
+		if w.message(id).State != state {
+			return false
+		}
+	}
+	return true
+}
+
 // overRests moves the clock on by one rest of an app, and again each second, until it is so: another rest may have begun after
-// the last look at the clock.
+// the last look at the clock. It must be so of everybody: whoever a rest still holds would wait for it in real time.
 func (w *world) overRests(so func() bool) error {
 	var moved time.Time
 	return w.until(func() bool {

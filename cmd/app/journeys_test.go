@@ -12,6 +12,7 @@ import (
 
 // The story of the product: a tap, a send, a receipt, and the partner hears of each.
 func TestFromTapToDelivered(t *testing.T) {
+	t.Parallel()
 	for _, format := range []wechatsim.Format{wechatsim.JSON, wechatsim.XML} {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
@@ -53,6 +54,7 @@ func TestFromTapToDelivered(t *testing.T) {
 
 // R-1: a push that comes twice changes nothing the second time.
 func TestAPushTwiceIsOneGrant(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Duplicate, Times: 2})
 	ann := w.sim.User("shop", "ann")
@@ -69,6 +71,7 @@ func TestAPushTwiceIsOneGrant(t *testing.T) {
 
 // Two taps within one second are two grants: the documented key (openid and second) would lose one.
 func TestTwoTapsInOneSecondAreTwoGrants(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.SameSecond, Times: 2})
@@ -80,6 +83,7 @@ func TestTwoTapsInOneSecondAreTwoGrants(t *testing.T) {
 
 // An accept that happened before a reject in the settings, but came after it, grants nothing.
 func TestPushesOutOfOrderEndAsIfInOrder(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	w.accept(ann, tOrder)
@@ -94,6 +98,7 @@ func TestPushesOutOfOrderEndAsIfInOrder(t *testing.T) {
 
 // WeChat pushes again what could not be stored: a Redis that is away costs nothing.
 func TestRedisAwayLosesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann, bob := w.sim.User("shop", "ann"), w.sim.User("shop", "bob")
 	w.accept(ann, tOrder)
@@ -119,6 +124,7 @@ func TestRedisAwayLosesNothing(t *testing.T) {
 
 // The contract's schedule: an endpoint that fails three times hears the same event, under the same id, the fourth time.
 func TestPartnerFailsThreeTimesThenHears(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{events: `"subscription.*"`})
 	w.partner.Misbehave(partnersim.Behaviour{Times: 3, Status: 500})
 	ann := w.sim.User("shop", "ann")
@@ -165,6 +171,7 @@ func (w *world) noted(attempts int) {
 
 // A token that dies mid-send is healed by value and the message goes once.
 func TestTokenDiesMidSend(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	w.accept(ann, tOrder)
@@ -182,6 +189,7 @@ func TestTokenDiesMidSend(t *testing.T) {
 
 // R-2: a send whose answer did not come is unknown at once, is not sent again, and WeChat's report settles it.
 func TestNoAnswerIsUnknownUntilTheReport(t *testing.T) {
+	t.Parallel()
 	for _, mood := range []wechatsim.Mood{wechatsim.Timeout, wechatsim.Cut, wechatsim.BadGateway, wechatsim.BusyAccepted} {
 		t.Run(string(mood), func(t *testing.T) {
 			t.Parallel()
@@ -203,6 +211,7 @@ func TestNoAnswerIsUnknownUntilTheReport(t *testing.T) {
 
 // Without a report the deadline closes it as unknown, and its credit promises nothing any more.
 func TestUnknownClosesAtItsDeadline(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{config: "messages: {unknown_deadline: 10m}"})
 	ann := w.sim.User("shop", "ann")
 	w.accept(ann, tOrder)
@@ -223,6 +232,7 @@ func TestUnknownClosesAtItsDeadline(t *testing.T) {
 
 // on_unknown: retry is the partner's word that twice is better than not at all; it is taken once.
 func TestOnUnknownRetrySendsOnceMore(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	w.accept(ann, tOrder)
@@ -237,6 +247,7 @@ func TestOnUnknownRetrySendsOnceMore(t *testing.T) {
 
 // No credit is known before WeChat is asked.
 func TestNoCreditIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	a := w.send(409, order(ann, nil))
@@ -250,6 +261,7 @@ func TestNoCreditIsRefusedAtOnce(t *testing.T) {
 
 // 43101: what we believed about the line was wrong. The message is refused and the line worth nothing.
 func TestRefusedByWeChatCorrectsTheLedger(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	w.accept(ann, tOrder)
@@ -268,6 +280,7 @@ func TestRefusedByWeChatCorrectsTheLedger(t *testing.T) {
 
 // A held message leaves with the user's next accept, one for each credit, in order.
 func TestHeldMessagesLeaveOnePerAccept(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	var ids []string
@@ -290,6 +303,7 @@ func TestHeldMessagesLeaveOnePerAccept(t *testing.T) {
 
 // A client's report and WeChat's event about one tap are one grant, whichever comes first.
 func TestOneTapIsOneGrant(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	session := w.login(ann)
@@ -314,6 +328,7 @@ func TestOneTapIsOneGrant(t *testing.T) {
 
 // The same code within 5 minutes gets the same answer, and the session_key stays inside.
 func TestLoginTwiceWithOneCode(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	code := w.sim.Login(ann)
@@ -333,6 +348,7 @@ func TestLoginTwiceWithOneCode(t *testing.T) {
 
 // The same webhook-id gets the same answer; with another body it is refused.
 func TestSendTwiceUnderOneID(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	w.accept(ann, tOrder)
@@ -352,6 +368,7 @@ func TestSendTwiceUnderOneID(t *testing.T) {
 
 // A restart in between loses nothing.
 func TestARestartLosesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	held := w.send(202, order(ann, map[string]any{"no_credit": "hold"})).Message()

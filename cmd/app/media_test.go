@@ -25,6 +25,7 @@ func (w *world) upload(content string) string {
 
 // An image is uploaded through the gateway, and reaches the user as a picture and on a card; a dead token is healed.
 func TestImagesAndCards(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	w.says(ann)
@@ -75,6 +76,7 @@ func TestImagesAndCards(t *testing.T) {
 
 // A channel that WeChat withdrew is said to be so at once, unless the message has another.
 func TestARetiredChannelIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	w.says(ann)
@@ -100,6 +102,7 @@ func TestARetiredChannelIsRefusedAtOnce(t *testing.T) {
 
 // A prepay_id that the message itself carries is not known at once either (41028): it is tried again. A form_id is not.
 func TestAPrepayIDOfTheMessageItself(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{sim: years2018(time.Hour)})
 	w.sim.SetEra(wechatsim.Era2018)
 	ann := w.sim.User("shop", "ann")

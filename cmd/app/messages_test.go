@@ -43,6 +43,7 @@ func inFuture(d time.Duration) string { return time.Now().Add(d).UTC().Format(ti
 
 // A batch has one result per item, in the order asked: what is wrong with one is its own affair.
 func TestABatchAnswersEachItem(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	batch := []any{
@@ -98,6 +99,7 @@ func TestABatchAnswersEachItem(t *testing.T) {
 
 // Lists: newest first, whole across pages, narrowed by app, user, openid and state.
 func TestListsWithCursorsAndFilters(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann, bob := w.sim.User("shop", "ann"), w.sim.User("shop", "bob")
 	if a, err := w.client.Do(w.ctx, "PUT", "bindings/shop/u-1", map[string]any{"openid": ann}); err != nil || a.Status != 200 {
@@ -154,6 +156,7 @@ func TestListsWithCursorsAndFilters(t *testing.T) {
 
 // A wrong filter is named; what is listed says whom the partner calls so, also when it named an openid.
 func TestListsNameWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	if a, err := w.client.Do(w.ctx, "PUT", "bindings/shop/u-1", map[string]any{"openid": ann}); err != nil || a.Status != 200 {
@@ -197,6 +200,7 @@ func TestListsNameWhatIsWrong(t *testing.T) {
 
 // A message can be taken back while it waits, in each way of waiting; its credit is free again. Later it is too late.
 func TestCancelWhileItWaits(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 3)
 	scheduled := w.send(202, order(ann, map[string]any{"send_at": inFuture(time.Hour)})).Message()
@@ -244,6 +248,7 @@ func TestCancelWhileItWaits(t *testing.T) {
 
 // send_at is kept to, also across a restart and by a message that waited for its credit; the credit is reserved meanwhile.
 func TestSendAt(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann, bob := w.granted("ann", 1), w.sim.User("shop", "bob")
 	m := w.send(202, order(ann, map[string]any{"send_at": inFuture(time.Hour)})).Message()
@@ -266,6 +271,7 @@ func TestSendAt(t *testing.T) {
 
 // expires_at ends a message in each way of waiting, and gives its credit back.
 func TestExpiresAt(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann, bob := w.granted("ann", 1), w.sim.User("shop", "bob")
 	soon := map[string]any{"expires_at": inFuture(10 * time.Minute)}
@@ -291,6 +297,7 @@ func TestExpiresAt(t *testing.T) {
 
 // Of messages with one supersede_key only the newest waits; what waits for one user is bounded.
 func TestHeldAreReplacedAndBounded(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{config: "messages: {held_per_user: 3}"})
 	ann := w.sim.User("shop", "ann")
 	hold := func(want int, key string) partnersim.Message {
@@ -315,7 +322,7 @@ func TestHeldAreReplacedAndBounded(t *testing.T) {
 }
 
 // An accept lets the oldest held message go within a second, after a restart too.
-func TestReleaseIsQuickAndOutlivesARestart(t *testing.T) {
+func TestReleaseIsQuickAndOutlivesARestart(t *testing.T) { // and so goes alone
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	var ids []string
@@ -337,6 +344,7 @@ func TestReleaseIsQuickAndOutlivesARestart(t *testing.T) {
 
 // Metadata, timeline and the final id: the whole story, as the partner is told it.
 func TestTheWholeStory(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	a := w.send(202, order(ann, map[string]any{"metadata": map[string]any{"a": []int{1, 2}, "b": "<&>"}})).Message()

@@ -39,9 +39,10 @@ var journeys = map[string]func(*testing.T){
 }
 
 func TestJourneysInEveryTemper(t *testing.T) {
-	seeds := 2
-	if testing.Short() {
-		seeds = 1
+	t.Parallel()
+	seeds := 1
+	if *full {
+		seeds = 2
 	}
 	for name := range tempers {
 		for seed := range seeds {

@@ -63,6 +63,7 @@ func news(to map[string]any, over map[string]any) map[string]any {
 
 // A follower is found by unionid; WeChat's TEMPLATESENDJOBFINISH is the receipt, and "failed:user block" a failure.
 func TestOfficialAccountByUnionID(t *testing.T) {
+	t.Parallel()
 	w := newsWorld(t)
 	shop, acc := w.sim.User("shop", "ann"), w.sim.User("news", "ann")
 	union := map[string]any{"unionid": w.sim.UnionID(shop)}
@@ -94,6 +95,7 @@ func TestOfficialAccountByUnionID(t *testing.T) {
 // A call without an answer is made again under its client_msg_id: the user gets one message. It ends within the ten
 // minutes in which WeChat knows the id.
 func TestOfficialAccountRepeatsSafely(t *testing.T) {
+	t.Parallel()
 	for _, mood := range []wechatsim.Mood{wechatsim.Cut, wechatsim.CutBefore, wechatsim.Busy, wechatsim.BusyAccepted, wechatsim.BadGateway} {
 		t.Run(string(mood), func(t *testing.T) {
 			t.Parallel()
@@ -134,6 +136,7 @@ func TestOfficialAccountRepeatsSafely(t *testing.T) {
 
 // A mini-program's chain ends at the official account of the same person.
 func TestAChainEndsAtTheOfficialAccount(t *testing.T) {
+	t.Parallel()
 	w := newsWorld(t)
 	shop, acc := w.sim.User("shop", "ann"), w.sim.User("news", "ann")
 	w.login(shop)
@@ -162,6 +165,7 @@ func TestAChainEndsAtTheOfficialAccount(t *testing.T) {
 
 // One of the partner's users may have an openid in each of its apps: without an app all their messages are listed, in order.
 func TestAUsersMessagesOfAllApps(t *testing.T) {
+	t.Parallel()
 	w := newsWorld(t)
 	for app, openid := range map[string]string{"shop": w.sim.User("shop", "ann"), "news": w.sim.User("news", "ann")} {
 		if a, err := w.client.Do(w.ctx, "PUT", "bindings/"+app+"/u-1", map[string]any{"openid": openid}); err != nil || a.Status != 200 {
@@ -192,6 +196,7 @@ func TestAUsersMessagesOfAllApps(t *testing.T) {
 
 // The uniform message of 2018: the mini-program's half when there is one, spending its form_id, else the account's.
 func TestUniformMessagesOf2018(t *testing.T) {
+	t.Parallel()
 	w := newsWorld(t)
 	w.sim.SetApp("shop", func(a *wechatsim.App) {
 		a.Templates = append(a.Templates, wechatsim.Template{ID: tLegacy, Title: "Old", Content: "a:{{keyword1.DATA}}\n", Legacy: true})

@@ -45,6 +45,7 @@ func (w *world) staysUnknown(id, openid string, calls int) {
 }
 
 func TestARefusedRepeatDoesNotCloseAnOpenSend(t *testing.T) {
+	t.Parallel()
 	const report = "subscribe_msg_sent_event"
 	for name, c := range map[string]struct {
 		over  map[string]any
@@ -62,6 +63,7 @@ func TestARefusedRepeatDoesNotCloseAnOpenSend(t *testing.T) {
 			w := newWorld(t, wish{})
 			ann := w.granted("ann", 1)
 			w.says(ann)
+			w.dial.drag() // the second until the repeat
 			w.gone("subscribe/send", report)
 			over := map[string]any{"on_unknown": "retry"}
 			for k, v := range c.over {
@@ -89,6 +91,7 @@ func TestARefusedRepeatDoesNotCloseAnOpenSend(t *testing.T) {
 // The report about the call without an answer still settles it after the repeat was refused, and before the repeat is made:
 // then none is.
 func TestAReportSettlesAnOpenSend(t *testing.T) {
+	t.Parallel()
 	t.Run("before the repeat", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, wish{})
@@ -109,6 +112,7 @@ func TestAReportSettlesAnOpenSend(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, wish{})
 		ann := w.granted("ann", 1)
+		w.dial.drag() // the second until the repeat
 		w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: "subscribe/send"})
 		w.sim.Force(wechatsim.Forced{Mood: wechatsim.Reorder, Path: "subscribe_msg_sent_event", Delay: 1500 * time.Millisecond})
 		m := w.send(202, order(ann, map[string]any{"on_unknown": "retry"})).Message()
@@ -122,12 +126,14 @@ func TestAReportSettlesAnOpenSend(t *testing.T) {
 
 // A form_id that the call without an answer may have used does not give way to the next one.
 func TestAnOpenSendTakesNoOtherFormID(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{sim: years2018(0)})
 	w.sim.SetEra(wechatsim.Era2018)
 	ann := w.sim.User("shop", "ann")
 	used, other := w.sim.SubmitForm(ann), w.sim.SubmitForm(ann)
 	w.give(200, map[string]any{"app": "shop", "openid": ann, "form_id": used})
 	w.give(200, map[string]any{"app": "shop", "openid": ann, "form_id": other})
+	w.dial.drag() // the second until the repeat
 	w.gone("wxopen/template/send", "none")
 	m := w.send(202, legacy(ann, map[string]any{"on_unknown": "retry"})).Message()
 	w.onItsWay(m.ID)
@@ -140,8 +146,10 @@ func TestAnOpenSendTakesNoOtherFormID(t *testing.T) {
 
 // What may have reached the user is not called off.
 func TestAnOpenSendIsNotCancelled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
+	w.dial.drag() // the second until the repeat
 	w.gone("subscribe/send", "subscribe_msg_sent_event")
 	m := w.send(202, order(ann, map[string]any{"on_unknown": "retry"})).Message()
 	w.onItsWay(m.ID)
@@ -155,8 +163,10 @@ func TestAnOpenSendIsNotCancelled(t *testing.T) {
 // oa_template waits some minutes between repeats: meanwhile it is neither cancelled nor does it expire; past expires_at it
 // is not repeated either.
 func TestAnOpenOfficialMessageIsNeitherCancelledNorExpires(t *testing.T) {
+	t.Parallel()
 	w := newsWorld(t)
 	acc := w.sim.User("news", "ann")
+	w.dial.drag() // the second until the repeat
 	w.gone("template/send", "TEMPLATESENDJOBFINISH")
 	m := w.send(202, news(map[string]any{"openid": acc}, map[string]any{"expires_at": inFuture(time.Minute)})).Message()
 	w.onItsWay(m.ID)
@@ -167,6 +177,7 @@ func TestAnOpenOfficialMessageIsNeitherCancelledNorExpires(t *testing.T) {
 
 // A report that comes while the repeat waits is its message's, not a stranger's.
 func TestAReportDuringTheRepeatsOfAnOfficialMessage(t *testing.T) {
+	t.Parallel()
 	w := newsWorld(t)
 	acc := w.sim.User("news", "ann")
 	w.dial.drag()
@@ -180,6 +191,7 @@ func TestAReportDuringTheRepeatsOfAnOfficialMessage(t *testing.T) {
 // Two open sends of one line and two reports: which is whose cannot be known, so neither is claimed to be delivered, and both
 // end at their deadline with their credits gone.
 func TestTwoOpenSendsAreNotGuessedAt(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{config: patient})
 	ann := w.granted("ann", 3)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: "subscribe/send", Times: 2})
@@ -217,6 +229,7 @@ func (w *world) reports() (n int) {
 
 // customer_service has no report: an open send ends at its deadline, and counts as one of the five.
 func TestAnOpenCustomerServiceMessage(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{config: patient})
 	ann := w.sim.User("shop", "ann")
 	w.says(ann)
@@ -231,6 +244,7 @@ func TestAnOpenCustomerServiceMessage(t *testing.T) {
 
 // A scheduled message whose time and end passed while nobody was there expires, and gives its credit back.
 func TestAScheduledMessageExpires(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	m := w.send(202, order(ann, map[string]any{"send_at": inFuture(time.Hour), "expires_at": inFuture(2 * time.Hour)})).Message()
@@ -246,6 +260,7 @@ func TestAScheduledMessageExpires(t *testing.T) {
 
 // One send of a user at a time, over all replicas.
 func TestOneSendOfAUserAtATimeOverReplicas(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	const n = 8
 	ann := w.granted("ann", n)
@@ -271,6 +286,7 @@ func TestOneSendOfAUserAtATimeOverReplicas(t *testing.T) {
 // A sender that dies with an oa_template in hand leaves it open. It is repeated while WeChat surely knows its client_msg_id, and
 // not when nobody has looked for long.
 func TestASenderDiesWithAnOfficialMessageInHand(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		away  time.Duration
 		calls int

@@ -28,9 +28,10 @@ type sentOnce struct {
 // its partner hears of it, nobody gets it twice unless the partner asked for that, nobody gets one that is said not to have
 // gone, and the ledger promises nothing that WeChat would not keep.
 func TestRandomDays(t *testing.T) {
-	seeds := uint64(10)
-	if testing.Short() {
-		seeds = 2
+	t.Parallel()
+	seeds := uint64(4)
+	if *full {
+		seeds = 10
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
@@ -293,7 +294,7 @@ func (w *world) throughWire() {
 		before = w.wire.l.Addr().String()
 	}
 	w.wire = &wire{l: l}
-	w.yaml = strings.Replace(w.yaml, "redis://"+before, "redis://"+l.Addr().String(), 1)
+	w.yaml = strings.NewReplacer("redis://"+before, "redis://"+l.Addr().String(), "shutdown_grace: 5s", "shutdown_grace: 1s").Replace(w.yaml)
 	go w.wire.carry(w.redis.Addr())
 	w.t.Cleanup(w.wire.sever)
 }

@@ -69,6 +69,7 @@ type received struct {
 // Partners get what WeChat wrote, byte for byte: every payload the ear has on file, in both formats, with a byte order mark,
 // pretty-printed, of events and messages nobody knows.
 func TestPushReceivedIsVerbatim(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{events: `"push.received"`})
 	w.yaml = strings.Replace(w.yaml, "    original_id: "+w.ear().OriginalID+"\n", "", 1) // every payload names another account
 	w.stop()
@@ -121,6 +122,7 @@ func text1(s string) *string {
 
 // A revocation that names nobody takes nothing from anybody, FromUserName's bearer included; a short openid is an openid.
 func TestARevocationThatNamesNobody(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	to := w.ear().OriginalID
 	accept := `{"ToUserName":"` + to + `","FromUserName":"oX","CreateTime":1700000000,"MsgType":"event","Event":"subscribe_msg_popup_event","List":{"PopupScene":"0","SubscribeStatusString":"accept","TemplateId":"` + tOrder + `"}}`
@@ -147,6 +149,7 @@ func TestARevocationThatNamesNobody(t *testing.T) {
 // What the door answers comes through the router as the contract has it: no body but success, no type but its own, no header
 // that tells one refusal from another.
 func TestTheDoorThroughTheRouter(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	sealed := func(raw string) (string, string) {
 		query, body, err := callback.SealPush(w.ear(), callback.JSON, []byte(raw), "7", time.Now())
@@ -202,6 +205,7 @@ func TestTheDoorThroughTheRouter(t *testing.T) {
 
 // A proven push that is malformed is 400 and empty: only a plain app can have one, or whoever has the key.
 func TestMalformedThroughTheRouter(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	w.stop()
 	w.yaml = strings.Replace(w.yaml, "mode: secure", "mode: plain", 1)
@@ -217,6 +221,7 @@ func TestMalformedThroughTheRouter(t *testing.T) {
 
 // A recorded push is known for as long as its timestamp is taken: the same again is the same, however late.
 func TestAReplayIsKnownAsLongAsItIsTaken(t *testing.T) {
+	t.Parallel()
 	for push, after := range map[string]time.Duration{"": 24*time.Hour + 4*time.Minute, ", max_age: 72h": 72*time.Hour + 4*time.Minute} {
 		t.Run(after.String(), func(t *testing.T) {
 			t.Parallel()

@@ -41,6 +41,7 @@ func (w *world) received(openid string, n int) {
 // What is wrong with the message is final: WeChat's words and rid, one call, and the credit is free again. A code nobody
 // knows is final and the operator is told.
 func TestFinalRefusals(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{40003, 40037, 41030, 47003, 45168, 77777} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
@@ -75,6 +76,7 @@ type alert struct {
 // A fault of the app's config stops its lane, not its messages: told once with the cure in both languages, tried by one
 // probe at a time, and everything goes when the probe is through.
 func TestAMisconfiguredAppRestsAndResumes(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{40013, 40125, 40164, 48001, 50002, 45009} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
@@ -101,9 +103,7 @@ func TestAMisconfiguredAppRestsAndResumes(t *testing.T) {
 				}
 			}
 			lift()
-			if err := w.overRests(func() bool {
-				return len(w.sim.Inbox(w.sim.User("shop", "u"+strconv.Itoa(users-1)))) == 1 && w.message(ids[0]).State == "delivered"
-			}); err != nil {
+			if err := w.overRests(func() bool { return w.all(ids, "delivered") }); err != nil {
 				t.Fatalf("it does not go on: %+v", w.message(ids[0]))
 			}
 			for _, id := range ids {
@@ -122,6 +122,7 @@ func TestAMisconfiguredAppRestsAndResumes(t *testing.T) {
 // 43107: a template or the account is banned from subscribe messages. The message is final, whatever it would wait for; the
 // line's credits are worth nothing and its statement says why; the operator is told once, and the other templates go on.
 func TestABannedTemplate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann, bob := w.granted("ann", 3), w.granted("bob", 1)
 	w.accept(ann, tOther)
@@ -149,6 +150,7 @@ func TestABannedTemplate(t *testing.T) {
 
 // When a rest is over, one message tries for all.
 func TestOneProbeForAll(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{config: patient})
 	const users = 20
 	lift := w.refuse(48001, -1)
@@ -184,6 +186,7 @@ func TestOneProbeForAll(t *testing.T) {
 
 // 45011: no more this minute; nobody needs to be told.
 func TestMinuteQuotaWaitsForTheNextMinute(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	w.refuse(45011, 1)
@@ -203,6 +206,7 @@ func TestMinuteQuotaWaitsForTheNextMinute(t *testing.T) {
 
 // 43108: never two sends of one user in flight, whatever their number; a refusal all the same is waited out.
 func TestOneSendOfAUserAtATime(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	const n = 6
 	ann, bob := w.granted("ann", n), w.granted("bob", n)
@@ -236,6 +240,7 @@ func TestOneSendOfAUserAtATime(t *testing.T) {
 
 // 43101 under hold: the line is worth nothing, and the message waits for the next accept.
 func TestHeldAgainWhenWeChatRefuses(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 2)
 	w.refuse(43101, 1)
@@ -252,6 +257,7 @@ func TestHeldAgainWhenWeChatRefuses(t *testing.T) {
 // -1 and every other way not to answer leave the outcome open; oa_template alone may be sent again, since WeChat knows it
 // by its client_msg_id. Here: the subscribe side, when nothing was done and nothing reports.
 func TestBusyIsUnknownAndNotSentAgain(t *testing.T) {
+	t.Parallel()
 	for _, mood := range []wechatsim.Mood{wechatsim.Busy, wechatsim.TimeoutBefore, wechatsim.CutBefore} {
 		t.Run(string(mood), func(t *testing.T) {
 			t.Parallel()
@@ -276,6 +282,7 @@ func TestBusyIsUnknownAndNotSentAgain(t *testing.T) {
 // WeChat's report may come, and be looked at, before the answer to the send it is about. It is not taken for the report of
 // another send of the line whose answer never came.
 func TestReportBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 3)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.CutBefore, Path: "subscribe/send"})
@@ -319,6 +326,7 @@ func TestReportBeforeTheAnswer(t *testing.T) {
 
 // A report of failure is the message's end, and the credit is gone all the same.
 func TestReportOfFailure(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.SentFails})

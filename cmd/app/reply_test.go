@@ -36,6 +36,7 @@ func (w *world) pushesTold() (n int) {
 // A message is handed over to the customer service tool, sealed in the format of the push; an event is not. Either way the
 // event goes its durable way.
 func TestReplyTransfersMessages(t *testing.T) {
+	t.Parallel()
 	for _, format := range []wechatsim.Format{wechatsim.JSON, wechatsim.XML} {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
@@ -62,6 +63,7 @@ func TestReplyTransfersMessages(t *testing.T) {
 // With reply: partner the endpoint is asked, and what it says becomes the passive reply if WeChat can read it. Whatever it
 // does instead, WeChat hears success and the event goes its durable way, once.
 func TestReplyOfThePartner(t *testing.T) {
+	t.Parallel()
 	passive := func(ann string, f wechatsim.Format, text string) string {
 		if f == wechatsim.XML {
 			return fmt.Sprintf("<xml><ToUserName><![CDATA[%s]]></ToUserName><FromUserName><![CDATA[gh]]></FromUserName><CreateTime>1</CreateTime><MsgType><![CDATA[text]]></MsgType><Content><![CDATA[%s]]></Content></xml>", ann, text)
@@ -130,6 +132,7 @@ func TestReplyOfThePartner(t *testing.T) {
 
 // A push that comes twice is answered twice and told once; the partner sees by the webhook-id that it is asked the same.
 func TestReplyToADuplicate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{push: ", reply: partner, reply_endpoint: orders/main"})
 	ann := w.sim.User("shop", "ann")
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Duplicate})

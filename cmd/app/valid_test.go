@@ -30,6 +30,7 @@ const tAll = "TallTallTallTallTallTallTallTallTallTall000" // long-term, one key
 
 // What is accepted here is accepted by WeChat: the simulator judges the same values by its own reading of the documents.
 func TestWhatPassesHerePassesAtWeChat(t *testing.T) {
+	t.Parallel()
 	values := map[string][]string{
 		"thing1":            {"一杯咖啡", strings.Repeat("长", 20), strings.Repeat("长", 21), strings.Repeat("😀", 10), strings.Repeat("😀", 11), "a\u200bb", "a\u2028b", "a\tb"},
 		"number2":           {"12", "3.14", "-3", "+3", "1,000", "1e3", ".5", "5.", "１２", strings.Repeat("1", 32), strings.Repeat("1", 33)},
@@ -93,6 +94,7 @@ func TestWhatPassesHerePassesAtWeChat(t *testing.T) {
 
 // The template's own list decides (gettemplate): what is missing, too much or of another list is named, each by its field.
 func TestMessagesAreComparedWithTheirTemplate(t *testing.T) {
+	t.Parallel()
 	const tEnum = "TenumTenumTenumTenumTenumTenumTenumTenum000"
 	w := newWorld(t, wish{sim: func(o *wechatsim.Options) {
 		o.Apps[0].Templates = append(o.Apps[0].Templates, wechatsim.Template{ID: tEnum, Title: "Enum", Content: "s:{{enum_string1.DATA}}\n",
@@ -142,6 +144,7 @@ func TestMessagesAreComparedWithTheirTemplate(t *testing.T) {
 
 // truncate shortens free text, and nothing whose meaning is in its end.
 func TestTruncate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	over := map[string]any{"data": map[string]any{"thing1": strings.Repeat("长", 30), "amount2": "¥12345678901"}, "truncate": true}
@@ -157,6 +160,7 @@ func TestTruncate(t *testing.T) {
 
 // An alias stands for the template's id, its page and its keywords: the partner carries none of them.
 func TestTemplateAliases(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{app: fmt.Sprintf(`    templates:
       - {id: order_shipped, template_id: %s, page: 'pages/order?from=alias', data: {item: thing1, price: amount2}}
       - {id: bare, template_id: %s}`, tOrder, tOther)})
@@ -197,6 +201,7 @@ func TestTemplateAliases(t *testing.T) {
 
 // to.user is the partner's own name for somebody: bound it is sent to, else it is said what to do.
 func TestSendToAUser(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.granted("ann", 1)
 	to := func(user string) map[string]any {
@@ -231,6 +236,7 @@ func TestSendToAUser(t *testing.T) {
 
 // What stands under a channel's name is that channel's alone: the others have the message's own.
 func TestPartsDoNotLeak(t *testing.T) {
+	t.Parallel()
 	w := newsWorld(t)
 	acc := w.sim.User("news", "ann")
 	mini := map[string]any{"appid": w.sim.App("shop").AppID, "pagepath": "pages/order"}
@@ -250,6 +256,7 @@ func TestPartsDoNotLeak(t *testing.T) {
 
 // An official account's templates are compared with its list too.
 func TestOfficialAccountTemplatesAreCompared(t *testing.T) {
+	t.Parallel()
 	w := newsWorld(t)
 	to := map[string]any{"openid": w.sim.User("news", "ann")}
 	for name, c := range map[string]struct {
@@ -271,6 +278,7 @@ func TestOfficialAccountTemplatesAreCompared(t *testing.T) {
 
 // What WeChat would refuse of a customer message is refused here; nobody is alarmed.
 func TestCustomerServiceFormsThatAreFaulty(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
 	w.says(ann)
@@ -319,6 +327,7 @@ func TestCustomerServiceFormsThatAreFaulty(t *testing.T) {
 
 // WeChat refuses \u escapes (40033), which many a JSON library writes for every Chinese character: they do not get there.
 func TestEscapesAreUndone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, wish{sim: years2018(0)})
 	ann := w.sim.User("shop", "ann")
 	w.says(ann)

@@ -55,7 +55,7 @@ func New(o Options) *Console {
 	if o.Fault == nil {
 		o.Fault = func(string, error) {}
 	}
-	if err := proofread(); err != nil {
+	if err := legible(); err != nil {
 		panic("console: " + err.Error())
 	}
 	c := &Console{o: o, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection()}

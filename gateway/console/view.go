@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/wxrelay/wxrelay/relay"
@@ -312,6 +313,9 @@ func render(p page) ([]byte, error) {
 	err := templates[p.template()].ExecuteTemplate(&b, "frame", p)
 	return b.Bytes(), err
 }
+
+// legible is proofread once: the templates are part of the program.
+var legible = sync.OnceValue(proofread)
 
 // proofread renders every page, empty and full, in both languages, and finds template files no page uses.
 func proofread() error {

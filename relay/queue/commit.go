@@ -93,8 +93,8 @@ func (c *committer) push(s *site, it *item) bool {
 	return true
 }
 
-// next takes what fits into one call; nil when nothing waits, and then the flush is over.
-func (c *committer) next(batch []*item) []*item {
+// next takes what fits into one call. over: nothing waits, and the flush that asked must end, since the next push starts another.
+func (c *committer) next(batch []*item) (_ []*item, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, bytes := 0, 0
@@ -112,30 +112,27 @@ func (c *committer) next(batch []*item) []*item {
 	rest := copy(c.pending, c.pending[n:])
 	clear(c.pending[rest:])
 	c.pending = c.pending[:rest]
-	if len(batch) == 0 && rest == 0 {
+	over = len(batch) == 0 && rest == 0
+	if over {
 		c.busy = false
 		if cap(c.pending) > 4*maxBatch { // a burst's room is given back
 			c.pending, c.args = nil, nil
 		}
 	}
-	return batch
+	return batch, over
 }
 
 func (c *committer) flush(s *site) {
 	batch := make([]*item, 0, maxBatch)
 	for {
-		batch = c.next(batch[:0])
-		if len(batch) == 0 {
-			c.mu.Lock()
-			busy := c.busy
-			c.mu.Unlock()
-			if !busy {
-				return
-			}
-			continue
+		var over bool
+		if batch, over = c.next(batch[:0]); over {
+			return
 		}
-		s.call(c, batch)
-		clear(batch)
+		if len(batch) > 0 {
+			s.call(c, batch)
+			clear(batch)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 )
@@ -297,4 +298,31 @@ func TestOpenRefusesARiderThatDoesNotCompile(t *testing.T) {
 			t.Error("opened")
 		}
 	})
+}
+
+// However commits come and go, one call of a committer is in flight: the script knows the last call of each again by its
+// number, and its ARGV are one slice. Two could be where a flush ends as another begins, so that many must; a Redis that is
+// gone answers at once.
+func TestOneCallOfACommitterAtATime(t *testing.T) {
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	q := open(t, rdb, Options{Shards: 1, OnError: func(error) {}})
+	rdb.Close()
+	var with sync.WaitGroup
+	for range 4 {
+		with.Go(func() {
+			for range 20000 {
+				if res := q.Commit(t.Context(), Change{Shard: 0}); !errors.Is(res.Err, ErrUnavailable) {
+					t.Error(res.Err)
+					return
+				}
+			}
+		})
+	}
+	with.Wait()
+	c := &q.sites[0].committers[0]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if made := q.Tally().Calls; c.calls != made {
+		t.Errorf("%d calls, the last has the number %d", made, c.calls)
+	}
 }
