@@ -207,18 +207,18 @@ func (s *site) carry(c *committer, batch []*item, relief bool) (string, error) {
 	return text, nil
 }
 
-var torn = fmt.Errorf("%w: torn answer", ErrUnavailable)
+var errTornAnswer = fmt.Errorf("%w: torn answer", ErrUnavailable)
 
 // answer reads this item's part of the reply and returns the rest.
 func (it *item) answer(text string) (rest string, err error) {
 	if text == "" {
-		return "", torn
+		return "", errTornAnswer
 	}
 	it.code = text[0]
 	count, rest, ok := strings.Cut(text[1:], " ")
 	n, err := strconv.Atoi(count)
 	if !ok || err != nil {
-		return "", torn
+		return "", errTornAnswer
 	}
 	var replies []string
 	if n > 0 {
@@ -228,7 +228,7 @@ func (it *item) answer(text string) (rest string, err error) {
 		size, after, ok := strings.Cut(rest, ":")
 		l, err := strconv.Atoi(size)
 		if !ok || err != nil || l > len(after) {
-			return "", torn
+			return "", errTornAnswer
 		}
 		replies, rest = append(replies, after[:l]), after[l:]
 	}
@@ -251,7 +251,7 @@ func (it *item) answer(text string) (rest string, err error) {
 	default:
 		it.res.Err = codes[it.code]
 		if it.res.Err == nil {
-			return "", torn
+			return "", errTornAnswer
 		}
 	}
 	return rest, nil
