@@ -176,7 +176,7 @@ func sendLane(app, channel, priority string) string {
 	case "high":
 		group = laneSendHigh
 	case "bulk":
-		group = laneSendBulk
+		group = laneSendHigh
 	}
 	return group + ":" + app + ":" + channel
 }

@@ -153,7 +153,7 @@ func (w *world) besides(names ...string) {
 // it is without. WeChat takes long for a send, so that what is measured is waiting and not this machine.
 func TestHighIsNotDelayedByBulk(t *testing.T) {
 	t.Parallel()
-	const latency, probes, together, backlog = 2 * time.Second, 200, 50, 1000 // of each app
+	const latency, probes, together, backlog = 4 * time.Second, 200, 100, 750 // of each app
 	bulk := []string{"mall", "club"}
 	w := newWorld(t, wish{events: `"app.alert"`, timeout: "20s", sim: func(o *wechatsim.Options) {
 		for _, name := range bulk {
