@@ -176,7 +176,7 @@ func sendLane(app, channel, priority string) string {
 	case "high":
 		group = laneSendHigh
 	case "bulk":
-		group = laneSendHigh
+		group = laneSendBulk
 	}
 	return group + ":" + app + ":" + channel
 }
