@@ -123,14 +123,13 @@ local function open(P, G)
 end
 
 -- take shares what a group wants among its due lanes. A lane that was served stands in its group with the time of that.
--- Once the slots are gone, or a shard had nothing but lanes without one, the shards behind it are not looked at: there is more,
--- or there may be, and each turn begins with another shard (DECISIONS.md 18).
+-- Once this turn has taken the last slot (of all, or of a lane, and then met a shard with nothing but such lanes), the shards
+-- behind are not looked at: there may be more, and the next turn begins with another shard (DECISIONS.md 18).
 local function take(P, G)
-  if G.want <= 0 or room <= 0 then return tell(G, P, 'm') end
-  if G.spent then return tell(G, P, 'c') end
+  if G.want <= 0 or room <= 0 or G.spent then return tell(G, P, 'm') end
   local lanes, capped, nextdue = open(P, G)
   local n, more = #lanes, false
-  if n == 0 and capped then G.spent = true end
+  if n == 0 and capped and G.drained then G.spent = true end
   if n > 0 then
     local holds, share, drained, served = {}, math.max(1, math.floor(G.want / n)), {}, {}
     for round = 1, 2 do
@@ -143,6 +142,7 @@ local function take(P, G)
           local got = draw(P, G, lane, ask, holds)
           G.want, G.free[lane], served[k] = G.want - got, free - got, true
           drained[k] = got < ask
+          if free <= got then G.drained = true end
         end
       end
       if G.want <= 0 then break end

@@ -379,3 +379,35 @@ func TestTheAnswerToACommitGetsLost(t *testing.T) {
 		}
 	}
 }
+
+// A lane whose slots are held hides nobody's work, on whatever shard, also not what another process put.
+func TestAFullLaneHidesNobody(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		q, other := open(t, rdb, Options{}), open(t, rdb, Options{})
+		held := make(chan struct{})
+		var stuck, live atomic.Int64
+		q.Handle("g", Group{Concurrency: 8, PerLane: 1}, func(_ context.Context, c *Claimed) Verdict {
+			if c.Lane == "g:dead" {
+				stuck.Add(1)
+				<-held
+			} else {
+				live.Add(1)
+			}
+			return Done(nil)
+		})
+		start(t, q)
+		t.Cleanup(func() { close(held) })
+		for shard := range 16 {
+			commit(t, q, Change{Shard: shard, Jobs: []Job{{ID: q.NewID("j", shard), Lane: "g:dead"}, {ID: q.NewID("j", shard), Lane: "g:dead"}}})
+		}
+		eventually(t, "the lane is full", func() bool { return stuck.Load() == 1 })
+		began := time.Now()
+		for shard := range 16 {
+			commit(t, other, Change{Shard: shard, Jobs: []Job{{ID: q.NewID("j", shard), Lane: "g:live"}}})
+		}
+		eventually(t, "the others are worked on", func() bool { return live.Load() == 16 })
+		if took := time.Since(began); took > 6*sweepEvery {
+			t.Errorf("it took %v, although every sweep looks everywhere", took)
+		}
+	})
+}
