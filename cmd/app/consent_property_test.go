@@ -58,16 +58,16 @@ func emptyRedis(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.DB = 8
+	o.DB = 9 // 8 is gateway's
 	rdb := redis.NewClient(o)
 	defer rdb.Close()
 	if err := rdb.FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if o.Network == "unix" {
-		return "unix://" + o.Addr + "?db=8"
+		return "unix://" + o.Addr + "?db=9"
 	}
-	return "redis://" + o.Addr + "/8"
+	return "redis://" + o.Addr + "/9"
 }
 
 var (
