@@ -23,7 +23,7 @@ func TestTheLinesOfREADMEWorkWhenPasted(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	bin := filepath.Join(t.TempDir(), "wxsim")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "../cmd/wxsim").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "../cmd/wxsim").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	sim := exec.CommandContext(ctx, bin, "-seed", "1", "-addr", "127.0.0.1:0")

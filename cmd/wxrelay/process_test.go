@@ -24,7 +24,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "wxrelay")
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	out, err := exec.Command("go", "build", "-trimpath", "-o", path, ".").CombinedOutput()
 	if err != nil {
 		return "", &buildError{string(out)}
 	}
@@ -71,7 +71,7 @@ func launch(t *testing.T, env []string, args ...string) *process {
 		<-p.exited
 		if t.Failed() {
 			said := p.log.String()
-			t.Logf("%s said at last:\n%s", strings.Join(args, " "), said[max(0, len(said)-8<<10):])
+			t.Logf("%s said at last:\n%s", strings.Join(args, " "), said[max(0, len(said)-2<<10):])
 		}
 	})
 	return p
@@ -233,7 +233,7 @@ func (l *log) String() string {
 // deadline is when a test gives up waiting.
 func (l *log) deadline(t *testing.T) <-chan time.Time {
 	t.Helper()
-	return time.After(30 * time.Second)
+	return time.After(time.Minute)
 }
 
 // wait gives the first line with part in it, as its JSON when it is some.
