@@ -40,7 +40,7 @@ go build -trimpath -o "$work/wxsim" ./cmd/wxsim
 "$work/wxrelay" version
 
 step "tests on the in-process Redis, race detector on (the import plan among them)"
-go test -race -timeout 8m ./...
+go test -race -timeout 15m ./...
 
 step "the Redis suites on a real redis-server"
 if command -v redis-server >/dev/null; then
@@ -52,7 +52,7 @@ if command -v redis-server >/dev/null; then
     read -rt 0.1 <> <(:) || true
   done
   redis-cli -s "$work/redis.sock" info server | grep -E '^redis_version'
-  WXRELAY_TEST_REDIS="unix://$work/redis.sock" WXRELAY_TEST_CLUSTER=1 go test -race -count=1 -timeout 8m ./relay/... ./cmd/app/...
+  WXRELAY_TEST_REDIS="unix://$work/redis.sock" WXRELAY_TEST_CLUSTER=1 go test -race -count=1 -timeout 15m ./relay/... ./cmd/app/...
 else
   loud "no redis-server on this machine: the suites ran on the in-process Redis only"
 fi

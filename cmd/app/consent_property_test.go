@@ -196,7 +196,7 @@ func randomAnswers(t *testing.T, rng *rand.Rand, wished wish, faults []wechatsim
 				t.Errorf("does not come to rest: %+v", got)
 			}
 		}
-		t.FailNow()
+		t.Fatalf("at rest too late: %v", err)
 	}
 	w.settled()
 	w.inStep()

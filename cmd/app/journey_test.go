@@ -84,7 +84,7 @@ type wish struct {
 
 func newWorld(t *testing.T, w wish) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
 	so := wechatsim.Options{Seed: 7, Calm: true, PushSpacing: 30 * time.Millisecond, PushDeliveries: 60, MarkFailAfter: -1, Hang: 300 * time.Millisecond,
 		Apps: []wechatsim.App{{Name: "shop", Pages: []string{"pages/order"}, Templates: []wechatsim.Template{
@@ -400,7 +400,7 @@ func (w *world) wantLine(openid, template string, credits, reserved int, status 
 
 // until asks again until it is so, without a fixed wait.
 func (w *world) until(so func() bool) error {
-	ctx, cancel := context.WithTimeout(w.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(w.ctx, 90*time.Second)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -283,7 +283,7 @@ func TestBusyIsUnknownAndNotSentAgain(t *testing.T) {
 // another send of the line whose answer never came.
 func TestReportBeforeTheAnswer(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, wish{})
+	w := newWorld(t, wish{timeout: "30s"}) // WeChat's answers wait for the partner
 	ann := w.granted("ann", 3)
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.CutBefore, Path: "subscribe/send"})
 	lost := w.send(202, order(ann, nil)).Message()
