@@ -7,15 +7,17 @@ import (
 
 // paces slow sends to what WeChat takes in a minute, which it does not publish but tells by refusing (45011). A minute with a
 // refusal sets the limit to four fifths of what passed in it, or in the one before if that was more (WeChat's minute need not
-// begin with ours); one without raises it by a tenth. Each process paces itself: with several replicas each meets its own
-// refusals.
+// begin with ours); one without raises it by a tenth. It also halves how many sends of a lane are under way at once, since
+// those are what is refused beyond the first; a minute without gives a sixteenth back. Each process paces itself: with several
+// replicas each meets its own refusals.
 //
 // They also rest what WeChat refuses whole: an app at fault in its config, or one API of it (a quota, a right it was not
 // given). When a rest is over, one message goes ahead as a probe; the others follow when WeChat's answer to it shows that it
 // works again.
 type paces struct {
-	mu sync.Mutex
-	at map[path]*pace
+	mu    sync.Mutex
+	at    map[path]*pace
+	slots func(at path, atOnce int) // has the queue keep to it
 }
 
 // path is a way to WeChat: a channel of an app, or with channel "" whatever the app does.
@@ -31,6 +33,7 @@ type pace struct {
 	refused bool    // it refused one
 	full    bool    // no more go, and somebody was told
 	limit   float64 // sends a minute; 0 = none known
+	atOnce  int     // sends of a lane under way; at most, and at first, sendsAtOnce
 	rest    time.Time
 	why     string
 	errcode *int      // WeChat's, that began the rest
@@ -47,6 +50,7 @@ type stay struct {
 }
 
 const (
+	sendsAtOnce   = 128                    // of a lane, until WeChat refuses some
 	probePatience = 30 * time.Second       // a probe without an answer is forgotten
 	probePause    = 500 * time.Millisecond // how long others wait for it
 )
@@ -57,11 +61,15 @@ func (p *paces) of(at path, now time.Time) *pace {
 	}
 	a := p.at[at]
 	if a == nil {
-		a = &pace{minute: now.Unix() / 60}
+		a = &pace{minute: now.Unix() / 60, atOnce: sendsAtOnce}
 		p.at[at] = a
 	}
 	if m := now.Unix() / 60; m > a.minute {
+		quiet := !a.refused
 		a.turn(m)
+		if quiet {
+			p.narrow(at, a, min(a.atOnce+sendsAtOnce/16, sendsAtOnce))
+		}
 	}
 	return a
 }
@@ -119,7 +127,18 @@ func (a *pace) resting(now time.Time) time.Duration {
 func (p *paces) refused(at path, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.of(at, now).refused = true
+	if a := p.of(at, now); !a.refused {
+		a.refused = true
+		p.narrow(at, a, max(a.atOnce/2, 1))
+	}
+}
+
+// narrow sets how many sends of each lane of a path may be under way.
+func (p *paces) narrow(at path, a *pace, atOnce int) {
+	if atOnce != a.atOnce {
+		a.atOnce = atOnce
+		p.slots(at, atOnce)
+	}
 }
 
 // rested lets an app or an API of it rest for d; begins tells whether it did not rest already.

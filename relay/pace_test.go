@@ -3,10 +3,12 @@ package relay
 import (
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestPaceLearnsFromRefusalsAndRecovers(t *testing.T) {
-	var p paces
+	p := paces{slots: func(path, int) {}}
 	shop := path{"shop", ChannelSubscribe}
 	at := time.Date(2026, 1, 1, 12, 0, 10, 0, time.UTC)
 	for range 120 {
@@ -48,6 +50,47 @@ func TestPaceLearnsFromRefusalsAndRecovers(t *testing.T) {
 	p.refused(shop, at.Add(4*time.Minute)) // at once: WeChat's minute began before ours
 	if n := sent(5); n != 78 {
 		t.Errorf("after a refusal at once %d, want four fifths of the 97 that passed before: 78", n)
+	}
+}
+
+// A refusal halves how many sends of a lane are under way, once a minute, to one at last; a quiet minute gives a sixteenth of
+// all back. The queue is told of each change.
+func TestPaceNarrowsAndWidens(t *testing.T) {
+	var told []int
+	shop, other := path{"shop", ChannelSubscribe}, path{"other", ChannelSubscribe}
+	p := paces{slots: func(at path, n int) {
+		if at != shop {
+			t.Errorf("%v is narrowed", at)
+		}
+		told = append(told, n)
+	}}
+	at := time.Date(2026, 1, 1, 12, 0, 10, 0, time.UTC)
+	minute := func(refusals int) {
+		at = at.Add(time.Minute)
+		p.admit(other, at)
+		p.admit(shop, at)
+		for range refusals {
+			p.refused(shop, at)
+		}
+	}
+	for _, refusals := range []int{0, 100, 0, 2, 1, 0} {
+		minute(refusals)
+	}
+	// The minute after one with a refusal begins where that left it.
+	if diff := cmp.Diff([]int{64, 72, 36, 18}, told); diff != "" {
+		t.Errorf("%v: %s", told, diff)
+	}
+	for range 10 {
+		minute(1)
+	}
+	if n := told[len(told)-1]; n != 1 {
+		t.Errorf("never less than one, not %d", n)
+	}
+	for range 20 {
+		minute(0)
+	}
+	if n := told[len(told)-1]; n != sendsAtOnce {
+		t.Errorf("%d after 20 minutes without a refusal", n)
 	}
 }
 

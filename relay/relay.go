@@ -136,6 +136,11 @@ func New(rooms Rooms, rules Rules) *Relay {
 		r.log = zap.NewNop()
 	}
 	r.templates.fetch, r.templates.wake = r.wechat.Templates, make(chan struct{}, 1)
+	r.paces.slots = func(at path, atOnce int) {
+		for _, p := range priorities {
+			r.q.Slots(sendLane(at.app, at.channel, p), atOnce)
+		}
+	}
 	r.SetRules(rules)
 	return r
 }
@@ -164,7 +169,7 @@ func (r *Relay) SetRules(rules Rules) {
 func (r *Relay) Register() {
 	r.q.Handle(lanePush, queue.Group{Concurrency: 64, PerLane: 64}, r.followPush)
 	for _, group := range []string{laneSendHigh, laneSend, laneSendBulk} {
-		r.q.Handle(group, queue.Group{Concurrency: 256, PerLane: 128}, r.sendOne)
+		r.q.Handle(group, queue.Group{Concurrency: 2 * sendsAtOnce, PerLane: sendsAtOnce}, r.sendOne)
 	}
 	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: 10}, r.deliverOne)
 	r.q.Handle(laneRelease, queue.Group{Concurrency: 32, PerLane: 32}, r.releaseHeld)

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,6 +124,61 @@ func TestTheRateAdaptsToTheMinuteQuota(t *testing.T) {
 	}
 	if n := w.countTold("app.alert"); n != 0 {
 		t.Errorf("%d alerts", n)
+	}
+}
+
+// What is under way at once adapts too: after a refusal half as many.
+func TestWhatIsUnderWayAdaptsToRefusals(t *testing.T) {
+	t.Parallel()
+	const quota, users = 150, 260
+	var under, most atomic.Int64
+	ahead := &atomic.Int64{}
+	began := time.Now()
+	w := newWorld(t, wish{config: patient, timeout: "20s", sim: func(o *wechatsim.Options) {
+		o.Apps[0].Limits = map[string]wechatsim.Limit{sendPath: {PerMinute: quota}}
+		o.Clock = func() time.Time { return began.Add(time.Duration(ahead.Load())) }
+	}})
+	w.stop()
+	w.throughFront(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == sendPath {
+			for n, m := under.Add(1), most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			defer under.Add(-1)
+		}
+		w.sim.ServeHTTP(rw, r)
+	})
+	w.start()
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Slow, Path: "subscribe/send", Times: -1, Delay: 1500 * time.Millisecond})
+	next := func() { // the first second of the next minute but one
+		d := time.Now().Add(time.Duration(ahead.Load())).Truncate(time.Minute).Add(2*time.Minute + time.Second).Sub(time.Now().Add(time.Duration(ahead.Load())))
+		ahead.Add(int64(d))
+		w.later(d)
+	}
+	for i := range users {
+		w.sim.Accept(w.sim.User("shop", "u"+strconv.Itoa(i)), tOrder)
+	}
+	w.settled()
+	batch := make([]any, users)
+	for i := range batch {
+		batch[i] = order(w.sim.User("shop", "u"+strconv.Itoa(i)), map[string]any{"send_at": inFuture(30 * time.Second)})
+	}
+	var ids []string
+	for _, m := range w.batchOf(batch) {
+		ids = append(ids, m.ID)
+	}
+	next()
+	if err := w.until(func() bool { return w.sim.Count("received") >= quota && w.inHand(ids) == 0 }); err != nil {
+		t.Fatalf("%d received, %d refused", w.sim.Count("received"), w.sim.Count("errcode:45011"))
+	}
+	if n := most.Swap(0); n <= 64 || n > 128 {
+		t.Errorf("%d were under way before WeChat refused any", n)
+	}
+	next()
+	for _, id := range ids {
+		w.toldOf(id, "message.delivered")
+	}
+	if n := most.Load(); n > 64 {
+		t.Errorf("%d were under way after a refusal, want at most half of 128", n)
 	}
 }
 

@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,6 +140,68 @@ func TestClaimPerLane(t *testing.T) {
 		if got := claimed(t, q); len(got) != 1 || got[0].Lane != first[0].Lane {
 			t.Errorf("got %v", ids(got))
 		}
+	})
+}
+
+// Slots narrows one lane while it runs, and no other; what it freed again is worked on without a wait.
+func TestSlots(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		q := open(t, rdb, Options{})
+		q.Handle("g", Group{Concurrency: 20, PerLane: 8}, never)
+		q.Slots("nobody:a", 1)
+		q.Slots("g:a", 3)
+		put(t, q, several(20, Job{Lane: "g:a"})...)
+		put(t, q, several(20, Job{Lane: "g:b"})...)
+		first := claimed(t, q)
+		count := func(jobs []*job, lane string) (n int) {
+			for _, j := range jobs {
+				if j.Lane == lane {
+					n++
+				}
+			}
+			return n
+		}
+		if a, b := count(first, "g:a"), count(first, "g:b"); a != 3 || b != 8 {
+			t.Errorf("%d and %d in hand, want 3 and 8", a, b)
+		}
+		q.Slots("g:a", 0) // at least one, and what is in hand stays there
+		if got := claimed(t, q); len(got) != 0 {
+			t.Errorf("%d beyond the slots", len(got))
+		}
+		q.Slots("g:a", 5)
+		if got := claimed(t, q); len(got) != 2 || count(got, "g:a") != 2 {
+			t.Errorf("%v after two slots more", ids(got))
+		}
+		q.Slots("g:a", 100)
+		if got := claimed(t, q); count(got, "g:a") != 3 || len(q.hands.groups[0].slots) != 0 {
+			t.Errorf("%v, want what Group.PerLane leaves", ids(got))
+		}
+	})
+}
+
+// Nobody else has to come for a lane that may have more in hand than before.
+func TestSlotsRouse(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		q := open(t, rdb, Options{})
+		held := make(chan struct{})
+		var inHand atomic.Int64
+		q.Handle("g", Group{Concurrency: 8}, func(context.Context, *Claimed) Verdict {
+			inHand.Add(1)
+			<-held
+			return Done(nil)
+		})
+		q.Slots("g:a", 1)
+		start(t, q)
+		t.Cleanup(func() { close(held) })
+		put(t, q, several(4, Job{Lane: "g:a"})...)
+		eventually(t, "one is in hand", func() bool { return inHand.Load() == 1 })
+		eventually(t, "the rest is known to wait for a slot", func() bool {
+			q.hands.mu.Lock()
+			defer q.hands.mu.Unlock()
+			return q.hands.groups[0].capped != 0
+		})
+		q.Slots("g:a", 3)
+		eventually(t, "two more", func() bool { return inHand.Load() == 3 })
 	})
 }
 

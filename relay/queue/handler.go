@@ -24,7 +24,7 @@ type Handler func(ctx context.Context, c *Claimed) Verdict
 // Group says how a group of lanes is worked on by this process.
 type Group struct {
 	Concurrency int           // jobs in hand at once, default 16
-	PerLane     int           // of one lane, default Concurrency
+	PerLane     int           // of one lane, default Concurrency; see Queue.Slots
 	Lease       time.Duration // default Options.Lease
 }
 

@@ -21,6 +21,7 @@ type group struct {
 	// guarded by hands.mu
 	count  int
 	lanes  map[string]int
+	slots  map[string]int  // of lanes that have fewer than conf.PerLane
 	jobs   map[string]*job // by token and id
 	shards [64]int         // jobs in hand, by shard
 	dirty  uint64          // shards (bits) that may have due work
@@ -66,11 +67,46 @@ func (q *Queue) Handle(name string, g Group, h Handler) {
 		panic("queue: Handle(" + strconv.Quote(name) + ") twice, too late, or not a group's name")
 	}
 	gr := &group{name: name, session: q.caller + "-" + strconv.Itoa(n), bit: 1 << n, conf: g, handler: h,
-		lanes: map[string]int{}, jobs: map[string]*job{}}
+		lanes: map[string]int{}, slots: map[string]int{}, jobs: map[string]*job{}}
 	hs.groups = append(hs.groups, gr)
 	byName := maps.Clone(*hs.byName.Load())
 	byName[name] = gr
 	hs.byName.Store(&byName)
+}
+
+// Slots sets how many jobs of a lane this process may have in hand at once, at least 1 and at most Group.PerLane, which it is
+// without. What is in hand beyond it is finished. A lane whose group nobody handles has none.
+func (q *Queue) Slots(lane string, n int) {
+	h := &q.hands
+	name, _, _ := strings.Cut(lane, ":")
+	g := h.group(name)
+	if g == nil {
+		return
+	}
+	h.mu.Lock()
+	before := g.perLane(lane)
+	if n < g.conf.PerLane {
+		g.slots[lane] = max(n, 1)
+	} else {
+		delete(g.slots, lane)
+	}
+	more := g.perLane(lane) > before && g.capped != 0
+	if more {
+		g.dirty |= g.capped
+		g.capped = 0
+	}
+	h.mu.Unlock()
+	if more {
+		h.rouse()
+	}
+}
+
+// perLane is how many jobs of a lane may be in hand. Called with hands.mu.
+func (g *group) perLane(lane string) int {
+	if n, fewer := g.slots[lane]; fewer {
+		return n
+	}
+	return g.conf.PerLane
 }
 
 func (h *hands) group(name string) *group { return (*h.byName.Load())[name] }
@@ -132,7 +168,7 @@ func (h *hands) rouse() {
 func (h *hands) take(g *group, j *job, asked time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	free := g.count < g.conf.Concurrency && g.lanes[j.Lane] < g.conf.PerLane
+	free := g.count < g.conf.Concurrency && g.lanes[j.Lane] < g.perLane(j.Lane)
 	if g.shards[j.shard] == 0 {
 		g.beatAt[j.shard], g.sure[j.shard] = asked.Add(g.conf.Lease/6), asked
 	}
@@ -225,9 +261,10 @@ func (h *hands) want(w *wish, g *group, sweep, claiming bool, turn int, now time
 	if len(shards) == 0 && !unsure {
 		return
 	}
-	lanes := make(map[string]int, len(g.lanes))
+	lanes := make(map[string]int, len(g.lanes)+len(g.slots))
+	maps.Copy(lanes, g.slots)
 	for lane, n := range g.lanes {
-		lanes[lane] = g.conf.PerLane - n
+		lanes[lane] = g.perLane(lane) - n
 	}
 	w.groups = append(w.groups, want{g, slots, lanes, shards})
 }

@@ -81,6 +81,7 @@ func relayDrain(o options, dir string, sim *wechatsim.Sim, wechatURL string, peo
 	}
 	defer worker.stop()
 	start := time.Now()
+	profiled := profile(o, worker, "relay drain", time.Duration(o.drain/4)*time.Millisecond) // less than it takes
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for sends(sim)-before < int64(o.drain) {
@@ -93,6 +94,9 @@ func relayDrain(o options, dir string, sim *wechatsim.Sim, wechatURL string, peo
 	g, _ := worker.cpu()
 	r1, _ := rds.cpu()
 	per := 100000 / float64(o.drain)
+	if err := <-profiled; err != nil {
+		return 0, 0, 0, err
+	}
 	return float64(o.drain) / took.Seconds(), g.Seconds() * per, (r1 - r0).Seconds() * per, nil
 }
 
