@@ -64,7 +64,8 @@ local function begin()
   local function load(P, user, template, message)
     local c, key = code_of(P, template), P .. 'l:' .. user
     local L = {c = c, template = template, key = key, kind = 0, status = 0, credits = 0, unproven = 0, status_at = 0,
-      closed = 0, reserved = 0, doubted = 0, every = 0, ring = ''}
+      closed = 0, reserved = 0, doubted = 0, every = 0, ring = '',
+      found = false, far = false, field = false, held = false, hash = false, dirty = false} -- all at once: a table that grows is made twice
     if not c then return L end
     local v
     if message then

@@ -19,6 +19,8 @@ type job struct {
 	shard  int
 	token  string // proves that the verdict is the holder's
 	serial string
+	group  *group // of the slot it is in
+	out    bool   // of its slot again; guarded by hands.mu
 	keep   string // ms
 	due    string // us: where it stood
 	tags   string
@@ -38,11 +40,12 @@ type claimer struct {
 
 // wish is what one turn asks of one site.
 type wish struct {
-	site   *site
-	at     time.Time
-	beats  []beat
-	look   bool // after lapsed leases and expired parking, on every shard
-	groups []want
+	site     *site
+	at       time.Time
+	beats    []beat
+	look     bool    // after lapsed leases and expired parking, on every shard
+	verdicts []*item // that go along
+	groups   []want
 }
 
 type beat struct {
@@ -62,6 +65,8 @@ type turned struct {
 	lost []beat
 	left []leftover
 	jobs []*job
+
+	committed string // what became of the verdicts
 }
 
 type leftover struct {
@@ -73,7 +78,9 @@ type leftover struct {
 
 // turn carries a wish to Redis and reads the answer.
 func (q *Queue) turn(ctx context.Context, w *wish) (turned, error) {
-	res, err := q.claim.send(ctx, q.rdb, w.site.key, w.args(q))
+	args := w.args(q)
+	res, err := q.turns.send(ctx, q.rdb, w.site.key, args)
+	clear(args)
 	if err != nil {
 		return turned{}, unavailable(err)
 	}
@@ -84,9 +91,14 @@ func (q *Queue) turn(ctx context.Context, w *wish) (turned, error) {
 	return t, nil
 }
 
-// args writes a wish as claim.lua reads it.
+// args writes a wish as turn.lua reads it.
 func (w *wish) args(q *Queue) []any {
-	a := make([]any, head, 64)
+	v := &w.site.verdicts
+	a := append(v.args[:0], make([]any, head+1)...)
+	if len(w.verdicts) > 0 {
+		a = v.write(q, a, w.verdicts, true)
+	}
+	a[head] = len(a) - head + 1
 	a = append(a, q.caller, strconv.FormatUint(w.site.turns, 10), maxClaimBytes, len(w.beats))
 	for _, b := range w.beats {
 		a = append(a, Prefix(b.shard), b.group.session, b.group.conf.Lease.Milliseconds())
@@ -110,6 +122,7 @@ func (w *wish) args(q *Queue) []any {
 			a = append(a, Prefix(n))
 		}
 	}
+	v.args = a
 	return a
 }
 
@@ -126,6 +139,7 @@ func (q *Queue) read(res any) (t turned, err error) {
 		return t, err
 	}
 	lost, left, jobs := parts[1].([]any), parts[2].([]any), parts[3].([]any)
+	t.committed = parts[4].(string)
 	for i := 0; i+1 < len(lost); i += 2 {
 		t.lost = append(t.lost, beat{q.hands.bySession(lost[i+1].(string)), shardOfPrefix(lost[i].(string))})
 	}

@@ -45,7 +45,8 @@ func (q *Queue) Commit(ctx context.Context, c Change) Result {
 // submit queues an item, waits for its answer and lets it go.
 func (q *Queue) submit(ctx context.Context, it *item) (Result, byte) {
 	s := q.siteOf[it.shard]
-	if !s.committers[it.shard%len(s.committers)].push(s, it) {
+	if it.ends != nil && s.verdicts.hold(q, it) {
+	} else if !s.committers[it.shard%len(s.committers)].push(s, it) {
 		it.put()
 		return Result{Err: unavailable(errFull)}, 0
 	}
@@ -71,6 +72,7 @@ type committer struct {
 	pending []*item
 	bytes   int
 	busy    bool
+	open    bool // of verdicts: somebody will come for what is held
 	caller  string
 	calls   uint64 // touched by the one flush at work
 	args    []any
@@ -91,6 +93,44 @@ func (c *committer) push(s *site, it *item) bool {
 		go c.flush(s)
 	}
 	return true
+}
+
+// hold keeps a verdict for the loop's next turn, if there will be one.
+func (c *committer) hold(q *Queue, it *item) bool {
+	c.mu.Lock()
+	if !c.open || c.bytes+it.size > maxPending {
+		c.mu.Unlock()
+		return false
+	}
+	c.pending = append(c.pending, it)
+	c.bytes += it.size
+	first := len(c.pending) == 1
+	c.mu.Unlock()
+	if first {
+		q.hands.rouse()
+	}
+	return true
+}
+
+// held is how many wait.
+func (c *committer) held() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.pending)
+}
+
+// shut gives what is held to those who commit by themselves.
+func (c *committer) shut(s *site) {
+	c.mu.Lock()
+	held := c.pending
+	c.pending, c.bytes, c.open = nil, 0, false
+	c.mu.Unlock()
+	for _, it := range held {
+		if !s.committers[it.shard%len(s.committers)].push(s, it) {
+			it.res = Result{Err: unavailable(errFull)}
+			it.done <- struct{}{}
+		}
+	}
 }
 
 // next takes what fits into one call. over: nothing waits, and the flush that asked must end, since the next push starts another.
@@ -144,7 +184,7 @@ func (s *site) call(c *committer, batch []*item) {
 	if err != nil && redis.HasErrorPrefix(err, "OOM") {
 		ends := make([]*item, 0, len(batch))
 		for _, it := range batch {
-			if it.ends {
+			if it.ends != nil {
 				ends = append(ends, it)
 			} else {
 				it.res = Result{Err: unavailable(err)}
@@ -162,41 +202,39 @@ func (s *site) call(c *committer, batch []*item) {
 			q.o.OnError(err)
 		}
 	}
+	q.answer(batch, text, err)
+}
+
+// answer hands out what became of a batch. The slot of a job that has ended is free before its worker knows.
+func (q *Queue) answer(batch []*item, text string, err error) {
 	for _, it := range batch {
 		if err == nil {
 			text, err = it.answer(text)
 		}
 		if err != nil {
 			it.res = Result{Err: err}
-		} else if it.res.Err == nil {
-			q.hands.nudge(it)
+		} else {
+			if it.res.Err == nil {
+				q.hands.nudge(it)
+			}
+			if it.ends != nil && over[it.code] {
+				q.release(it.ends)
+			}
 		}
 		it.done <- struct{}{}
 	}
 }
 
+// over are the codes after which a job is not in this process' hand any more.
+var over = [256]bool{'K': true, 'W': true, 'A': true, 'S': true}
+
 // carry makes one script call of a batch.
 func (s *site) carry(c *committer, batch []*item, relief bool) (string, error) {
 	q := s.q
-	c.calls++
-	flag := "0"
-	if relief {
-		flag = "1"
-	}
-	args := append(c.args[:0], "", "", "", "", c.caller, strconv.FormatUint(c.calls, 10), ms(q.o.BuriedKeep), flag)
-	for _, it := range batch {
-		for i := range it.strs {
-			args = append(args, &it.strs[i])
-		}
-		for i := range it.blobs {
-			args = append(args, it.blobs[i])
-		}
-	}
-	res, err := q.commit.send(context.Background(), q.rdb, s.key, args)
+	args := c.write(q, append(c.args[:0], "", "", "", "", "0"), batch, relief)
+	res, err := q.turns.send(context.Background(), q.rdb, s.key, args)
 	clear(args)
 	c.args = args
-	q.tally.calls.Add(1)
-	q.tally.changes.Add(uint64(len(batch)))
 	if err != nil {
 		return "", err
 	}
@@ -205,6 +243,27 @@ func (s *site) carry(c *committer, batch []*item, relief bool) (string, error) {
 		return "", fmt.Errorf("commit answered %T", res)
 	}
 	return text, nil
+}
+
+// write appends a batch as commit.lua reads it.
+func (c *committer) write(q *Queue, args []any, batch []*item, relief bool) []any {
+	c.calls++
+	q.tally.calls.Add(1)
+	q.tally.changes.Add(uint64(len(batch)))
+	flag := "0"
+	if relief {
+		flag = "1"
+	}
+	args = append(args, c.caller, strconv.FormatUint(c.calls, 10), ms(q.o.BuriedKeep), flag)
+	for _, it := range batch {
+		for i := range it.strs {
+			args = append(args, &it.strs[i])
+		}
+		for i := range it.blobs {
+			args = append(args, it.blobs[i])
+		}
+	}
+	return args
 }
 
 var errTornAnswer = fmt.Errorf("%w: torn answer", ErrUnavailable)

@@ -1,6 +1,6 @@
--- commit.lua makes changes happen, each wholly or not at all, each answering for itself.
+-- commit.lua makes changes happen, each wholly or not at all, each answering for itself: the first half of a turn (turn.lua).
 -- KEYS[1]  prefix of a shard. On a cluster every change is of this shard; on a single Redis they may be of any.
--- ARGV     caller, number of the call, buried_keep_ms, relief ('1': verdicts only, a full Redis takes them), then changes to the end:
+-- A[p..n]  caller, number of the call, buried_keep_ms, relief ('1': verdicts only, a full Redis takes them), then changes to the end:
 --            shape (bytes: how many ARGV it has, in two; how many of them, at its end, are blobs (bodies and notes), in two;
 --              once, moves, finish (how many ARGV), edit, jobs in two, refused in two, names, key,
 --              look: whether the ids exist: 1 not at all (DECISIONS.md 15), 2 also those known beyond their end (DECISIONS.md 17),
@@ -25,304 +25,306 @@
 --            N not found  E a rider failed (reply: why)  W finished, but what came with it failed (reply: why)
 --            A not finished but given again: an edit that came with it could not be done
 -- The same call again (a lost reply, sent again by the client) is answered from c:<caller> and does nothing.
-local A = ARGV
-local memory = KEYS[1] .. 'c:' .. A[1]
-if A[4] == '1' then call('DEL', memory .. '.') end -- Redis refuses a script for want of memory only until its first write
-local old = call('SET', memory, A[2], 'PX', 60000, 'GET') -- a write first: a replica, a full or broken Redis fails the whole call here
-if old and sub(old, 1, #A[2] + 1) == A[2] .. '\n' then
-  call('SET', memory, old, 'PX', 60000)
-  return sub(old, #A[2] + 2)
-end
-local BURIED = A[3]
-local s, b -- cursors over strings and blobs of the change at work
-local nothing = {}
-local freed -- the verdict at work let somebody go who waited for its serial
-local mark, taken_key -- its once key and its other room's key, set and not yet kept
+local function commit(A, p, n)
+  local memory, number = KEYS[1] .. 'c:' .. A[p], A[p + 1]
+  if A[p + 3] == '1' then call('DEL', memory .. '.') end -- Redis refuses a script for want of memory only until its first write
+  local old = call('SET', memory, number, 'PX', 60000, 'GET') -- a write first: a replica, a full or broken Redis fails the whole call here
+  if old and sub(old, 1, #number + 1) == number .. '\n' then
+    call('SET', memory, old, 'PX', 60000)
+    return sub(old, #number + 2)
+  end
+  local BURIED = A[p + 2]
+  local s, b -- cursors over strings and blobs of the change at work
+  local nothing = {}
+  local freed -- the verdict at work let somebody go who waited for its serial
+  local mark, taken_key -- its once key and its other room's key, set and not yet kept
 
--- put reads a job off the cursors and puts it; one that exists already is left alone when gently.
-local function put(P, id, replies, gently)
-  local lane, meta, shape = A[s], A[s + 1], A[s + 2]
-  local mode, nt, hs, hx, ht = byte(shape, 1, 5)
-  s = s + 3
-  local at, serial, x, tags, ttl
-  if mode ~= 110 then at = A[s]; s = s + 1 end
-  if hs == 49 then serial = A[s]; s = s + 1 end
-  if hx == 49 then x = A[s]; s = s + 1 end
-  if ht == 49 then tags, ttl = A[s], tonumber(A[s + 1]); s = s + 2 end
-  local j, body, note = P .. 'j:' .. id, A[b], nil
-  b = b + 1
-  if nt == 110 then note = A[b]; b = b + 1 elseif nt == 114 then note = table.concat(replies, '\n') end
-  if gently and call('EXISTS', j) == 1 then return end
-  meta = NOW .. meta
-  if serial and note then call('HSET', j, 'b', body, 'm', meta, 'n', note, 's', serial)
-  elseif serial then call('HSET', j, 'b', body, 'm', meta, 's', serial)
-  elseif note then call('HSET', j, 'b', body, 'm', meta, 'n', note)
-  else call('HSET', j, 'b', body, 'm', meta) end
-  if x then call('HSET', j, 'x', x) end
-  if mode == 110 then wait(P, lane, id, NOW)
-  elseif mode == 112 then call('HSET', j, 'st', 'parked', 'p', at); park(P, lane, id, at, x)
-  elseif mode == 97 then wait(P, lane, id, after(at, x))
-  else
-    local ms = tonumber(at)
-    if x and ms > tonumber(x) then ms = tonumber(x) end
-    wait(P, lane, id, due(ms))
-  end
-  if tags then list(P, id, tags, ttl) end
-end
-
--- place does the verdict whose ARGV start at f, on a job that has left the hand.
-local function place(P, f, note)
-  local id, lane, serial, verdict, keep, tags, version = A[f], A[f + 2], A[f + 3], A[f + 4], A[f + 6], A[f + 7], A[f + 8]
-  local j = P .. 'j:' .. id
-  freed = serial ~= '' and free(P, serial)
-  if verdict == 'g' then return wait(P, lane, id, version) end
-  if verdict == 'd' then
-    if byte(keep) < 49 then return forget(P, id, keep, tags) end
-    if note then call('HSET', j, 'v', version, 'st', 'ended', 'e', NOW_MS, 'n', note)
-    else call('HSET', j, 'v', version, 'st', 'ended', 'e', NOW_MS) end
-    return call('PEXPIRE', j, keep)
-  end
-  local ms, x, reason = A[f + 9], A[f + 10], A[f + 11]
-  if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
-  if verdict == 'r' then
-    call('HSET', j, 'a', A[f + 12], 'w', reason)
-    wait(P, lane, id, after(ms, x))
-  elseif verdict == 's' then
-    wait(P, lane, id, after(ms, x))
-  elseif verdict == 'l' then
-    call('HINCRBY', j, 'r', 1)
-    wait(P, lane, id, after(ms, x))
-  elseif verdict == 'b' then
-    call('HSET', j, 'st', 'buried', 'e', NOW_MS, 'w', reason)
-    call('PEXPIRE', j, BURIED)
-    local d = P .. 'd:' .. lane
-    call('ZREMRANGEBYSCORE', d, '-inf', NOW_MS)
-    call('ZADD', d, string.format('%.0f', now_ms + tonumber(BURIED)), id)
-    call('PEXPIRE', d, BURIED)
-    outlive(P, tags, tonumber(BURIED))
-  else -- 'p', its name in the place of the reason, its expiry in the place of the time
-    if ms ~= '' then x = ms; call('HSET', j, 'x', x) end
-    call('HSET', j, 'st', 'parked', 'p', reason)
-    park(P, lane, id, reason, x)
-    outlive(P, tags, 31536e6)
-  end
-end
-
--- steer does an edit whose checks passed; J is what they read: m v st s p x, and where it waits
-local function steer(P, e, note, J)
-  local id, to = A[e], A[e + 2]
-  local j, st, x = P .. 'j:' .. id, J[3], J[6]
-  local lane, keep, tags = match(J[1], '^%d+\n([^\n]*)\n(-?%d+)(.*)$')
-  local version = string.format('%.0f', tonumber(J[2] or 0) + 1)
-  if to == '2' and byte(keep) < 49 then
-    leave(P, lane, id, J[4], st, J[5])
-    return forget(P, id, keep, tags)
-  end
-  if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
-  if A[e + 4] + 0 > 1 then x = nil; call('HDEL', j, 'x') end
-  if to == '0' then return end
-  if to == '2' then
-    if st == 'ended' then return end
-    leave(P, lane, id, J[4], st, J[5])
-    call('HSET', j, 'st', 'ended', 'e', NOW_MS)
-    call('HDEL', j, 'p')
-    outlive(P, tags, tonumber(keep))
-    return call('PEXPIRE', j, keep)
-  end
-  if to == '1' then
-    call('HDEL', j, 'a')
-    if not st and num(J.at) <= num(HORIZON) then return end -- ready already, or in its serial's line: it keeps its place
-  end
-  leave(P, lane, id, J[4], st, J[5])
-  if st then
-    call('HDEL', j, 'st', 'e', 'p', 'w')
-    call('PERSIST', j)
-    outlive(P, tags, math.max(tonumber(keep), tonumber(BURIED)))
-  end
-  if to == '1' then wait(P, lane, id, NOW) else wait(P, lane, id, after(A[e + 3], x)) end
-end
-
--- room tells whether the job of a room (its ARGV start at r) may be parked. Those whose key it has give way to it then: gone
--- holds what is to be known of them.
-local function room(P, r)
-  local key, crowd, most, gone = A[r + 4], P .. 'k:' .. A[r + 2], tonumber(A[r + 3]), {}
-  if key ~= '' then
-    for _, id in ipairs(call('ZRANGE', P .. 'k:' .. A[r], 0, -1)) do
-      local j = call('HMGET', P .. 'j:' .. id, 'i', 'm', 's')
-      if j[1] == key then gone[#gone + 1] = { id, match(j[2], '^%d+\n([^\n]*)'), j[3] } end
-    end
-  end
-  if #gone > 0 or call('ZCARD', crowd) < most then return gone end
-  for _, id in ipairs(call('ZRANGE', crowd, 0, -1)) do -- who left its park is swept out only here
-    if call('HGET', P .. 'j:' .. id, 'st') ~= 'parked' then call('ZREM', crowd, id) end
-  end
-  return call('ZCARD', crowd) < most and gone or nil
-end
-
--- settle gives the job of a room its place; returns the ids of those that gave way, if any.
-local function settle(P, r, gone)
-  local id, crowd, key, ids = A[r + 1], P .. 'k:' .. A[r + 2], A[r + 4], {}
-  for i, g in ipairs(gone) do
-    local j = P .. 'j:' .. g[1]
-    leave(P, g[2], g[1], g[3], 'parked', A[r])
-    call('ZREM', crowd, g[1])
-    call('HDEL', j, 'st', 'p', 'i')
-    call('HINCRBY', j, 'v', 1)
-    wait(P, g[2], g[1], NOW)
-    ids[i] = g[1]
-  end
-  if key ~= '' then call('HSET', P .. 'j:' .. id, 'i', key) end
-  call('ZADD', crowd, NOW, id)
-  if call('PTTL', crowd) < tonumber(A[r + 5]) then call('PEXPIRE', crowd, A[r + 5]) end
-  return #ids > 0 and table.concat(ids, ' ') or nil
-end
-
-local held, heldlane -- the job that it finishes, out of the hand and not yet elsewhere
-
-local function finish(P, f, note)
-  place(P, f, note)
-  held = nil
-end
-
-local function undo()
-  if mark then call('DEL', mark); mark = nil end
-  if taken_key then call('DEL', taken_key); taken_key = nil end
-end
-
--- change does the change whose ARGV start at p and end before past; returns code, replies
-local function change(p, past)
-  local P = A[p + 1]
-  local _, _, bh, bl, once, moves, fin, ed, jh, jl, rh, rl, names, key, look, queue = byte(A[p], 1, 16)
-  local jobs, refused = jh * 256 + jl, rh * 256 + rl
-  local behind, r, gone
-  local rs, rb, f, fnote, e, enote, J, why
-  local taken = false
-  held, freed = nil, false
-  s, b, mark, taken_key = p + 2, past - bh * 256 - bl, nil, nil
-  if refused > 0 then rs, rb = p + tonumber(A[s]), b + tonumber(A[s + 1]); s = s + 2 end
-  if once > 0 then
-    local k = P .. 'o:' .. A[s]
-    if call('SET', k, '1', 'NX', 'PX', A[s + 1]) then mark = k
-    elseif fin == 0 then return 'T'
-    else taken = true end
-    s = s + 2
-  end
-  if key > 0 then
-    local k = A[s]
-    local holds = call('SET', k, A[s + 1], 'NX', 'GET', 'PX', A[s + 2])
-    if not holds then taken_key = k
-    elseif holds == A[s + 3] then
-      call('SET', k, A[s + 1], 'PX', A[s + 2])
-      taken_key = k
-    elseif holds ~= A[s + 1] then
-      undo()
-      return 'T', { holds }
-    end
-    s = s + 4
-  end
-  if fin > 0 then
-    f = s
-    s = s + fin
-    local hand = A[f] .. ' ' .. A[f + 1]
-    if call('HDEL', P .. 'h', hand) == 0 then undo(); return 'S' end
-    held, heldlane = hand, A[f + 2]
-    if A[f + 5] == '1' then fnote = A[b]; b = b + 1 end
-    if taken then finish(P, f, fnote); return freed and 'k' or 'K' end -- what comes with it happened before
-  end
-  if ed == 1 then
-    e = s
-    s = s + 5
-    J = call('HMGET', P .. 'j:' .. A[e], 'm', 'v', 'st', 's', 'p', 'x')
-    local no
-    if J[1] and not J[3] then J.at = stands(P, match(J[1], '^%d+\n([^\n]*)'), A[e], J[4]) end
-    if not J[1] then no = 'N'
-    elseif not J[3] and not J.at then no = 'H'
-    elseif A[e + 1] ~= '-1' and tonumber(A[e + 1]) ~= tonumber(J[2] or 0) then no = 'V' end
-    if no then
-      undo()
-      if fin == 0 then return no end
-      if A[f + 3] ~= '' then free(P, A[f + 3]) end
-      wait(P, A[f + 2], A[f], after(1000)) -- the handler reads again and decides again
-      held = nil
-      return 'A'
-    end
-    if A[e + 4] % 2 == 1 then enote = A[b]; b = b + 1 end
-  end
-  if queue % 2 == 1 then behind = A[s]; s = s + 1 end
-  if queue > 1 then r = s; s = s + 6 end
-  local ids, at = jobs + refused, s
-  if fin == 0 and ids > 0 and look ~= 1 then
-    local there
-    if ids == 1 and look == 0 then there = call('EXISTS', P .. 'j:' .. A[s])
-    elseif ids == 1 then there = call('EXISTS', P .. 'j:' .. A[s], P .. 'o:' .. A[s])
-    else
-      local ks = {}
-      for i = 1, ids do
-        ks[#ks + 1] = P .. 'j:' .. A[s + i - 1]
-        if look == 2 then ks[#ks + 1] = P .. 'o:' .. A[s + i - 1] end
-      end
-      there = call('EXISTS', unpack(ks))
-    end
-    if there > 0 then undo(); return 'X' end
-  end
-  s = s + ids
-  local replies = moves > 0 and {} or nothing
-  for i = 1, moves do
-    local rider, n = byte(A[s], 1, 2)
-    local o, ok, reply = s, nil, nil
-    s = s + 1 + n
-    if behind and call('EXISTS', P .. 'k:' .. behind) == 1 then ok, reply = false, 'behind'
-    elseif fin == 0 then ok, reply = riders[rider](P, now_ms, A, o, n)
-    else -- the verdict stands whatever becomes of its consequences
-      local good
-      good, ok, reply = pcall(riders[rider], P, now_ms, A, o, n)
-      if not good then why = text(ok); ok, reply = true, '' end
-    end
-    replies[i] = tostring(reply or '')
-    if not ok then
-      if r then
-        gone = room(P, r)
-        if not gone then undo(); return 'F' end
-      end
-      if refused == 0 or fin > 0 then undo() end
-      if fin > 0 then finish(P, f, fnote) end
-      s, b = rs, rb
-      for k = 1, refused do put(P, A[at + jobs + k - 1], replies, fin > 0) end
-      local who = r and settle(P, r, gone)
-      if who then replies[i + 1] = who; return 'P', replies end
-      return fin > 0 and (freed and 'k' or 'K') or 'R', replies
-    end
-  end
-  if fin > 0 then finish(P, f, fnote) end
-  if ed == 1 then steer(P, e, enote, J) end
-  for _ = 1, names do
-    call('SET', P .. 'n:' .. A[s], A[s + 1], 'PX', A[s + 2])
+  -- put reads a job off the cursors and puts it; one that exists already is left alone when gently.
+  local function put(P, id, replies, gently)
+    local lane, meta, shape = A[s], A[s + 1], A[s + 2]
+    local mode, nt, hs, hx, ht = byte(shape, 1, 5)
     s = s + 3
+    local at, serial, x, tags, ttl
+    if mode ~= 110 then at = A[s]; s = s + 1 end
+    if hs == 49 then serial = A[s]; s = s + 1 end
+    if hx == 49 then x = A[s]; s = s + 1 end
+    if ht == 49 then tags, ttl = A[s], tonumber(A[s + 1]); s = s + 2 end
+    local j, body, note = P .. 'j:' .. id, A[b], nil
+    b = b + 1
+    if nt == 110 then note = A[b]; b = b + 1 elseif nt == 114 then note = table.concat(replies, '\n') end
+    if gently and call('EXISTS', j) == 1 then return end
+    meta = NOW .. meta
+    if serial and note then call('HSET', j, 'b', body, 'm', meta, 'n', note, 's', serial)
+    elseif serial then call('HSET', j, 'b', body, 'm', meta, 's', serial)
+    elseif note then call('HSET', j, 'b', body, 'm', meta, 'n', note)
+    else call('HSET', j, 'b', body, 'm', meta) end
+    if x then call('HSET', j, 'x', x) end
+    if mode == 110 then wait(P, lane, id, NOW)
+    elseif mode == 112 then call('HSET', j, 'st', 'parked', 'p', at); park(P, lane, id, at, x)
+    elseif mode == 97 then wait(P, lane, id, after(at, x))
+    else
+      local ms = tonumber(at)
+      if x and ms > tonumber(x) then ms = tonumber(x) end
+      wait(P, lane, id, due(ms))
+    end
+    if tags then list(P, id, tags, ttl) end
   end
-  for k = 1, jobs do put(P, A[at + k - 1], replies, fin > 0) end
-  if why then return 'W', { why } end
-  return freed and 'k' or 'K', replies
-end
 
-local out, p, n = {}, 5, #A
-while p <= n do
-  local high, low = byte(A[p], 1, 2)
-  local past = p + high * 256 + low
-  local good, code, replies = pcall(change, p, past)
-  if not good then
-    pcall(undo)
-    if held then call('HSET', A[p + 1] .. 'h', held, heldlane) end
-    code, replies = 'E', { text(code) }
+  -- place does the verdict whose ARGV start at f, on a job that has left the hand.
+  local function place(P, f, note)
+    local id, lane, serial, verdict, keep, tags, version = A[f], A[f + 2], A[f + 3], A[f + 4], A[f + 6], A[f + 7], A[f + 8]
+    local j = P .. 'j:' .. id
+    freed = serial ~= '' and free(P, serial)
+    if verdict == 'g' then return wait(P, lane, id, version) end
+    if verdict == 'd' then
+      if byte(keep) < 49 then return forget(P, id, keep, tags) end
+      if note then call('HSET', j, 'v', version, 'st', 'ended', 'e', NOW_MS, 'n', note)
+      else call('HSET', j, 'v', version, 'st', 'ended', 'e', NOW_MS) end
+      return call('PEXPIRE', j, keep)
+    end
+    local ms, x, reason = A[f + 9], A[f + 10], A[f + 11]
+    if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
+    if verdict == 'r' then
+      call('HSET', j, 'a', A[f + 12], 'w', reason)
+      wait(P, lane, id, after(ms, x))
+    elseif verdict == 's' then
+      wait(P, lane, id, after(ms, x))
+    elseif verdict == 'l' then
+      call('HINCRBY', j, 'r', 1)
+      wait(P, lane, id, after(ms, x))
+    elseif verdict == 'b' then
+      call('HSET', j, 'st', 'buried', 'e', NOW_MS, 'w', reason)
+      call('PEXPIRE', j, BURIED)
+      local d = P .. 'd:' .. lane
+      call('ZREMRANGEBYSCORE', d, '-inf', NOW_MS)
+      call('ZADD', d, string.format('%.0f', now_ms + tonumber(BURIED)), id)
+      call('PEXPIRE', d, BURIED)
+      outlive(P, tags, tonumber(BURIED))
+    else -- 'p', its name in the place of the reason, its expiry in the place of the time
+      if ms ~= '' then x = ms; call('HSET', j, 'x', x) end
+      call('HSET', j, 'st', 'parked', 'p', reason)
+      park(P, lane, id, reason, x)
+      outlive(P, tags, 31536e6)
+    end
   end
-  local k = #out
-  if replies then
-    out[k + 1] = code .. #replies .. ' '
-    for i = 1, #replies do out[k + 1 + i] = #replies[i] .. ':' .. replies[i] end
-  else
-    out[k + 1] = code .. '0 '
+
+  -- steer does an edit whose checks passed; J is what they read: m v st s p x, and where it waits
+  local function steer(P, e, note, J)
+    local id, to = A[e], A[e + 2]
+    local j, st, x = P .. 'j:' .. id, J[3], J[6]
+    local lane, keep, tags = match(J[1], '^%d+\n([^\n]*)\n(-?%d+)(.*)$')
+    local version = string.format('%.0f', tonumber(J[2] or 0) + 1)
+    if to == '2' and byte(keep) < 49 then
+      leave(P, lane, id, J[4], st, J[5])
+      return forget(P, id, keep, tags)
+    end
+    if note then call('HSET', j, 'v', version, 'n', note) else call('HSET', j, 'v', version) end
+    if A[e + 4] + 0 > 1 then x = nil; call('HDEL', j, 'x') end
+    if to == '0' then return end
+    if to == '2' then
+      if st == 'ended' then return end
+      leave(P, lane, id, J[4], st, J[5])
+      call('HSET', j, 'st', 'ended', 'e', NOW_MS)
+      call('HDEL', j, 'p')
+      outlive(P, tags, tonumber(keep))
+      return call('PEXPIRE', j, keep)
+    end
+    if to == '1' then
+      call('HDEL', j, 'a')
+      if not st and num(J.at) <= num(HORIZON) then return end -- ready already, or in its serial's line: it keeps its place
+    end
+    leave(P, lane, id, J[4], st, J[5])
+    if st then
+      call('HDEL', j, 'st', 'e', 'p', 'w')
+      call('PERSIST', j)
+      outlive(P, tags, math.max(tonumber(keep), tonumber(BURIED)))
+    end
+    if to == '1' then wait(P, lane, id, NOW) else wait(P, lane, id, after(A[e + 3], x)) end
   end
-  p = past
+
+  -- room tells whether the job of a room (its ARGV start at r) may be parked. Those whose key it has give way to it then: gone
+  -- holds what is to be known of them.
+  local function room(P, r)
+    local key, crowd, most, gone = A[r + 4], P .. 'k:' .. A[r + 2], tonumber(A[r + 3]), {}
+    if key ~= '' then
+      for _, id in ipairs(call('ZRANGE', P .. 'k:' .. A[r], 0, -1)) do
+        local j = call('HMGET', P .. 'j:' .. id, 'i', 'm', 's')
+        if j[1] == key then gone[#gone + 1] = { id, match(j[2], '^%d+\n([^\n]*)'), j[3] } end
+      end
+    end
+    if #gone > 0 or call('ZCARD', crowd) < most then return gone end
+    for _, id in ipairs(call('ZRANGE', crowd, 0, -1)) do -- who left its park is swept out only here
+      if call('HGET', P .. 'j:' .. id, 'st') ~= 'parked' then call('ZREM', crowd, id) end
+    end
+    return call('ZCARD', crowd) < most and gone or nil
+  end
+
+  -- settle gives the job of a room its place; returns the ids of those that gave way, if any.
+  local function settle(P, r, gone)
+    local id, crowd, key, ids = A[r + 1], P .. 'k:' .. A[r + 2], A[r + 4], {}
+    for i, g in ipairs(gone) do
+      local j = P .. 'j:' .. g[1]
+      leave(P, g[2], g[1], g[3], 'parked', A[r])
+      call('ZREM', crowd, g[1])
+      call('HDEL', j, 'st', 'p', 'i')
+      call('HINCRBY', j, 'v', 1)
+      wait(P, g[2], g[1], NOW)
+      ids[i] = g[1]
+    end
+    if key ~= '' then call('HSET', P .. 'j:' .. id, 'i', key) end
+    call('ZADD', crowd, NOW, id)
+    if call('PTTL', crowd) < tonumber(A[r + 5]) then call('PEXPIRE', crowd, A[r + 5]) end
+    return #ids > 0 and table.concat(ids, ' ') or nil
+  end
+
+  local held, heldlane -- the job that it finishes, out of the hand and not yet elsewhere
+
+  local function finish(P, f, note)
+    place(P, f, note)
+    held = nil
+  end
+
+  local function undo()
+    if mark then call('DEL', mark); mark = nil end
+    if taken_key then call('DEL', taken_key); taken_key = nil end
+  end
+
+  -- change does the change whose ARGV start at p and end before past; returns code, replies
+  local function change(p, past)
+    local P = A[p + 1]
+    local _, _, bh, bl, once, moves, fin, ed, jh, jl, rh, rl, names, key, look, queue = byte(A[p], 1, 16)
+    local jobs, refused = jh * 256 + jl, rh * 256 + rl
+    local behind, r, gone
+    local rs, rb, f, fnote, e, enote, J, why
+    local taken = false
+    held, freed = nil, false
+    s, b, mark, taken_key = p + 2, past - bh * 256 - bl, nil, nil
+    if refused > 0 then rs, rb = p + tonumber(A[s]), b + tonumber(A[s + 1]); s = s + 2 end
+    if once > 0 then
+      local k = P .. 'o:' .. A[s]
+      if call('SET', k, '1', 'NX', 'PX', A[s + 1]) then mark = k
+      elseif fin == 0 then return 'T'
+      else taken = true end
+      s = s + 2
+    end
+    if key > 0 then
+      local k = A[s]
+      local holds = call('SET', k, A[s + 1], 'NX', 'GET', 'PX', A[s + 2])
+      if not holds then taken_key = k
+      elseif holds == A[s + 3] then
+        call('SET', k, A[s + 1], 'PX', A[s + 2])
+        taken_key = k
+      elseif holds ~= A[s + 1] then
+        undo()
+        return 'T', { holds }
+      end
+      s = s + 4
+    end
+    if fin > 0 then
+      f = s
+      s = s + fin
+      local hand = A[f] .. ' ' .. A[f + 1]
+      if call('HDEL', P .. 'h', hand) == 0 then undo(); return 'S' end
+      held, heldlane = hand, A[f + 2]
+      if A[f + 5] == '1' then fnote = A[b]; b = b + 1 end
+      if taken then finish(P, f, fnote); return freed and 'k' or 'K' end -- what comes with it happened before
+    end
+    if ed == 1 then
+      e = s
+      s = s + 5
+      J = call('HMGET', P .. 'j:' .. A[e], 'm', 'v', 'st', 's', 'p', 'x')
+      local no
+      if J[1] and not J[3] then J.at = stands(P, match(J[1], '^%d+\n([^\n]*)'), A[e], J[4]) end
+      if not J[1] then no = 'N'
+      elseif not J[3] and not J.at then no = 'H'
+      elseif A[e + 1] ~= '-1' and tonumber(A[e + 1]) ~= tonumber(J[2] or 0) then no = 'V' end
+      if no then
+        undo()
+        if fin == 0 then return no end
+        if A[f + 3] ~= '' then free(P, A[f + 3]) end
+        wait(P, A[f + 2], A[f], after(1000)) -- the handler reads again and decides again
+        held = nil
+        return 'A'
+      end
+      if A[e + 4] % 2 == 1 then enote = A[b]; b = b + 1 end
+    end
+    if queue % 2 == 1 then behind = A[s]; s = s + 1 end
+    if queue > 1 then r = s; s = s + 6 end
+    local ids, at = jobs + refused, s
+    if fin == 0 and ids > 0 and look ~= 1 then
+      local there
+      if ids == 1 and look == 0 then there = call('EXISTS', P .. 'j:' .. A[s])
+      elseif ids == 1 then there = call('EXISTS', P .. 'j:' .. A[s], P .. 'o:' .. A[s])
+      else
+        local ks = {}
+        for i = 1, ids do
+          ks[#ks + 1] = P .. 'j:' .. A[s + i - 1]
+          if look == 2 then ks[#ks + 1] = P .. 'o:' .. A[s + i - 1] end
+        end
+        there = call('EXISTS', unpack(ks))
+      end
+      if there > 0 then undo(); return 'X' end
+    end
+    s = s + ids
+    local replies = moves > 0 and {} or nothing
+    for i = 1, moves do
+      local rider, n = byte(A[s], 1, 2)
+      local o, ok, reply = s, nil, nil
+      s = s + 1 + n
+      if behind and call('EXISTS', P .. 'k:' .. behind) == 1 then ok, reply = false, 'behind'
+      elseif fin == 0 then ok, reply = riders[rider](P, now_ms, A, o, n)
+      else -- the verdict stands whatever becomes of its consequences
+        local good
+        good, ok, reply = pcall(riders[rider], P, now_ms, A, o, n)
+        if not good then why = text(ok); ok, reply = true, '' end
+      end
+      replies[i] = tostring(reply or '')
+      if not ok then
+        if r then
+          gone = room(P, r)
+          if not gone then undo(); return 'F' end
+        end
+        if refused == 0 or fin > 0 then undo() end
+        if fin > 0 then finish(P, f, fnote) end
+        s, b = rs, rb
+        for k = 1, refused do put(P, A[at + jobs + k - 1], replies, fin > 0) end
+        local who = r and settle(P, r, gone)
+        if who then replies[i + 1] = who; return 'P', replies end
+        return fin > 0 and (freed and 'k' or 'K') or 'R', replies
+      end
+    end
+    if fin > 0 then finish(P, f, fnote) end
+    if ed == 1 then steer(P, e, enote, J) end
+    for _ = 1, names do
+      call('SET', P .. 'n:' .. A[s], A[s + 1], 'PX', A[s + 2])
+      s = s + 3
+    end
+    for k = 1, jobs do put(P, A[at + k - 1], replies, fin > 0) end
+    if why then return 'W', { why } end
+    return freed and 'k' or 'K', replies
+  end
+
+  local out = {}
+  p = p + 4
+  while p <= n do
+    local high, low = byte(A[p], 1, 2)
+    local past = p + high * 256 + low
+    local good, code, replies = pcall(change, p, past)
+    if not good then
+      pcall(undo)
+      if held then call('HSET', A[p + 1] .. 'h', held, heldlane) end
+      code, replies = 'E', { text(code) }
+    end
+    local k = #out
+    if replies then
+      out[k + 1] = code .. #replies .. ' '
+      for i = 1, #replies do out[k + 1 + i] = #replies[i] .. ':' .. replies[i] end
+    else
+      out[k + 1] = code .. '0 '
+    end
+    p = past
+  end
+  local reply = table.concat(out)
+  call('SET', memory, number .. '\n' .. reply, 'PX', 60000)
+  return reply
 end
-local reply = table.concat(out)
-call('SET', memory, A[2] .. '\n' .. reply, 'PX', 60000)
-return reply

@@ -22,7 +22,7 @@ type item struct {
 	blobs [][]byte
 	size  int // bytes
 	shard int
-	ends  bool // it carries a verdict
+	ends  *job // whose verdict it carries, if any
 
 	ready  uint64        // groups (bits) that get due work by it
 	later  uint64        // groups that get work after wakeIn
@@ -65,7 +65,7 @@ var items = sync.Pool{New: func() any { return &item{done: make(chan struct{}, 1
 func newItem(shard int) *item {
 	it := items.Get().(*item)
 	it.strs, it.blobs = it.strs[:0], it.blobs[:0]
-	it.size, it.shard, it.ends, it.ready, it.later, it.wakeIn = 0, shard, false, 0, 0, 0
+	it.size, it.shard, it.ends, it.ready, it.later, it.wakeIn = 0, shard, nil, 0, 0, 0
 	it.res, it.code = Result{}, 0
 	it.state.Store(itemWaits)
 	return it
@@ -75,7 +75,7 @@ func newItem(shard int) *item {
 func (it *item) put() {
 	clear(it.strs)
 	clear(it.blobs)
-	it.res = Result{}
+	it.res, it.ends = Result{}, nil
 	items.Put(it)
 }
 
@@ -105,7 +105,7 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 		it.str(k.Name, k.Value, ms(or(k.For, 24*time.Hour)), k.Over)
 	}
 	if f != nil {
-		it.ends = true
+		it.ends = f
 		before := len(it.strs)
 		it.verdict(q, f, v)
 		shape.finish = byte(len(it.strs) - before)

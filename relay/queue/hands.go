@@ -19,16 +19,18 @@ type group struct {
 	handler Handler
 
 	// guarded by hands.mu
-	count  int
-	lanes  map[string]int
-	slots  map[string]int  // of lanes that have fewer than conf.PerLane
-	jobs   map[string]*job // by token and id
-	shards [64]int         // jobs in hand, by shard
-	dirty  uint64          // shards (bits) that may have due work
-	capped uint64          // shards whose due work waits for a slot of its lane
-	due    [64]time.Time   // when a shard's next job is due; zero = not known
-	beatAt [64]time.Time   // next renewal of a shard's lease
-	sure   [64]time.Time   // the lease was certainly renewed later than this
+	count   int
+	lanes   map[string]int
+	slots   map[string]int  // of lanes that have fewer than conf.PerLane
+	frees   int             // slots that the verdicts of the turn being made free,
+	freesIn map[string]int  // and in which lane
+	jobs    map[string]*job // by token and id
+	shards  [64]int         // jobs in hand, by shard
+	dirty   uint64          // shards (bits) that may have due work
+	capped  uint64          // shards whose due work waits for a slot of its lane
+	due     [64]time.Time   // when a shard's next job is due; zero = not known
+	beatAt  [64]time.Time   // next renewal of a shard's lease
+	sure    [64]time.Time   // the lease was certainly renewed later than this
 }
 
 // hands is what this process holds, and what it knows about where to find more.
@@ -67,7 +69,7 @@ func (q *Queue) Handle(name string, g Group, h Handler) {
 		panic("queue: Handle(" + strconv.Quote(name) + ") twice, too late, or not a group's name")
 	}
 	gr := &group{name: name, session: q.caller + "-" + strconv.Itoa(n), bit: 1 << n, conf: g, handler: h,
-		lanes: map[string]int{}, slots: map[string]int{}, jobs: map[string]*job{}}
+		lanes: map[string]int{}, slots: map[string]int{}, freesIn: map[string]int{}, jobs: map[string]*job{}}
 	hs.groups = append(hs.groups, gr)
 	byName := maps.Clone(*hs.byName.Load())
 	byName[name] = gr
@@ -172,6 +174,7 @@ func (h *hands) take(g *group, j *job, asked time.Time) bool {
 	if g.shards[j.shard] == 0 {
 		g.beatAt[j.shard], g.sure[j.shard] = asked.Add(g.conf.Lease/6), asked
 	}
+	j.group = g
 	g.count++
 	h.total++
 	g.lanes[j.Lane]++
@@ -180,9 +183,15 @@ func (h *hands) take(g *group, j *job, asked time.Time) bool {
 	return free
 }
 
-// release frees a job's slot, and rouses the loop when somebody waits for one.
-func (h *hands) release(g *group, j *job) {
+// release frees a job's slot, and rouses the loop when somebody waits for one. It tells whether it was taken.
+func (h *hands) release(j *job) bool {
 	h.mu.Lock()
+	g := j.group
+	if g == nil || j.out {
+		h.mu.Unlock()
+		return false
+	}
+	j.out = true
 	g.count--
 	h.total--
 	if g.lanes[j.Lane]--; g.lanes[j.Lane] == 0 {
@@ -201,6 +210,7 @@ func (h *hands) release(g *group, j *job) {
 	if wake {
 		h.rouse()
 	}
+	return true
 }
 
 // empty returns a channel that is closed when nothing is in hand.
@@ -222,7 +232,11 @@ func (h *hands) wish(s *site, now time.Time, sweep, claiming bool, turn int) *wi
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	w := &wish{site: s, at: now, look: sweep && claiming}
+	if s.verdicts.held() > 0 {
+		w.verdicts, _ = s.verdicts.next(make([]*item, 0, maxBatch))
+	}
 	for _, g := range h.groups {
+		g.foresee(w.verdicts)
 		for _, n := range s.shards {
 			if g.shards[n] > 0 && !now.Before(g.beatAt[n]) {
 				w.beats = append(w.beats, beat{g, n})
@@ -230,7 +244,7 @@ func (h *hands) wish(s *site, now time.Time, sweep, claiming bool, turn int) *wi
 		}
 		h.want(w, g, sweep, claiming, turn, now)
 	}
-	if !w.look && len(w.beats) == 0 && len(w.groups) == 0 {
+	if !w.look && len(w.beats) == 0 && len(w.groups) == 0 && len(w.verdicts) == 0 {
 		return nil
 	}
 	return w
@@ -241,7 +255,7 @@ func (h *hands) want(w *wish, g *group, sweep, claiming bool, turn int, now time
 	s, slots := w.site, 0
 	unsure := slices.Contains(s.unsure, g)
 	if claiming {
-		slots = max(0, min(maxClaim, g.conf.Concurrency-g.count))
+		slots = max(0, min(maxClaim, g.conf.Concurrency-g.count+g.frees))
 	}
 	if slots == 0 && !unsure {
 		return
@@ -264,9 +278,30 @@ func (h *hands) want(w *wish, g *group, sweep, claiming bool, turn int, now time
 	lanes := make(map[string]int, len(g.lanes)+len(g.slots))
 	maps.Copy(lanes, g.slots)
 	for lane, n := range g.lanes {
-		lanes[lane] = g.perLane(lane) - n
+		lanes[lane] = g.perLane(lane) - n + g.freesIn[lane]
 	}
 	w.groups = append(w.groups, want{g, slots, lanes, shards})
+}
+
+// foresee reckons with what the verdicts of a turn will have done when it claims: slots they free, work they make due.
+// Called with hands.mu.
+func (g *group) foresee(verdicts []*item) {
+	g.frees = 0
+	clear(g.freesIn)
+	for _, it := range verdicts {
+		if it.ready&g.bit != 0 {
+			g.dirty |= 1 << it.shard
+			it.ready &^= g.bit
+		}
+		if it.ends.group == g {
+			g.frees++
+			g.freesIn[it.ends.Lane]++
+		}
+	}
+	if g.frees > 0 {
+		g.dirty |= g.capped
+		g.capped = 0
+	}
 }
 
 // again marks what a failed turn would have looked at, and may have looked at.
@@ -351,6 +386,9 @@ func (h *hands) sleepUntil(now, sweepAt time.Time, sites []*site, claiming bool)
 		default:
 			for _, n := range s.shards {
 				open |= 1 << n
+			}
+			if s.verdicts.held() > 0 {
+				at = now
 			}
 		}
 	}

@@ -10,7 +10,7 @@
 --   z          zset  session -> lease_until_ms of the workers with something in hand
 --   w          zset  id -> expires_ms (or NEVER): parked jobs;  k:<name> zset id -> parked_us: the same by name,
 --                    and a crowd's (Room), which expires and is swept when it is full
---   y, s:<serial>    hash serial -> id in hand;  zset id -> due_us: those that wait for it
+--   y, s:<serial>    hash serial -> id in hand, "\n"serial -> '' when somebody waits for it;  zset id -> due_us: those
 --   u          hash  "p"lane, "s"lane -> how many are parked, wait for their serial
 --   d:<lane>   zset  id -> forgotten_ms: buried jobs.            Expires.
 --   t:<tag>    zset  id -> created_us.                          Expires.
@@ -64,10 +64,44 @@ local function stands(P, lane, id, serial)
   return call('ZSCORE', P .. 'q:' .. lane, id) or serial and call('ZSCORE', P .. 's:' .. serial, id) or nil
 end
 
--- leave takes a job that is not in hand from where it stands; st is its field, name its park name.
+-- queue has a job wait for its serial, which another one holds.
+local function queue(P, lane, id, serial, score)
+  call('ZADD', P .. 's:' .. serial, score, id)
+  call('HSET', P .. 'y', '\n' .. serial, '')
+  call('HINCRBY', P .. 'u', 's' .. lane, 1)
+end
+
+-- follow sends the first that waits for a serial back to its lane, at its old place. Tells whether there was one.
+local function follow(P, serial)
+  local line = P .. 's:' .. serial
+  while true do
+    local nx = call('ZPOPMIN', line)
+    if not nx[1] then return false end
+    local m = call('HGET', P .. 'j:' .. nx[1], 'm')
+    if m then
+      local lane = match(m, '^%d+\n([^\n]*)')
+      less(P, 's' .. lane)
+      wait(P, lane, nx[1], nx[2])
+      if call('EXISTS', line) == 1 then call('HSET', P .. 'y', '\n' .. serial, '') end
+      return true
+    end
+  end
+end
+
+-- free ends the hold of a serial. Tells whether somebody waited for it.
+local function free(P, serial)
+  return call('HDEL', P .. 'y', serial, '\n' .. serial) == 2 and follow(P, serial)
+end
+
+-- leave takes a job that is not in hand from where it stands; st is its field, name its park name. It may have been the one
+-- whose turn it was: the next of its serial gets it.
 local function leave(P, lane, id, serial, st, name)
   if not st then
-    if call('ZREM', P .. 'q:' .. lane, id) == 0 and serial and call('ZREM', P .. 's:' .. serial, id) == 1 then less(P, 's' .. lane) end
+    if call('ZREM', P .. 'q:' .. lane, id) == 1 then
+      if serial and call('HEXISTS', P .. 'y', serial) == 0 and call('HDEL', P .. 'y', '\n' .. serial) == 1 then follow(P, serial) end
+    elseif serial and call('ZREM', P .. 's:' .. serial, id) == 1 then
+      less(P, 's' .. lane)
+    end
   elseif st == 'parked' then
     call('ZREM', P .. 'w', id)
     call('ZREM', P .. 'k:' .. (name or ''), id)
@@ -75,19 +109,6 @@ local function leave(P, lane, id, serial, st, name)
   elseif st == 'buried' then
     call('ZREM', P .. 'd:' .. lane, id)
   end
-end
-
--- free ends the hold of a serial; the first that waits for it goes back to its lane, at its old place. Tells whether one did.
-local function free(P, serial)
-  call('HDEL', P .. 'y', serial)
-  local nx = call('ZPOPMIN', P .. 's:' .. serial)
-  if not nx[1] then return false end
-  local m = call('HGET', P .. 'j:' .. nx[1], 'm')
-  if not m then return false end
-  local lane = match(m, '^%d+\n([^\n]*)')
-  less(P, 's' .. lane)
-  wait(P, lane, nx[1], nx[2])
-  return true
 end
 
 local fresh = {} -- tags whose expiry this call has looked at

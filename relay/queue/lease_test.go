@@ -229,7 +229,7 @@ func TestAFailedTurnIsAskedAgain(t *testing.T) {
 	if s.fails != 0 || s.turns != 1 || len(s.unsure) != 0 {
 		t.Errorf("after a success: %+v", s.claimer)
 	}
-	q.hands.release(g, other)
+	q.hands.release(other)
 	if diff := cmp.Diff(want[:1], ids(claimed(t, q))); diff != "" {
 		t.Error(diff)
 	}

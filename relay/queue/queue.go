@@ -88,7 +88,7 @@ type Queue struct {
 	riders map[string]byte
 	ids    mint
 
-	commit, claim, get, list, depths, pause *script
+	turns, get, list, depths, pause *script // turns commits and claims
 
 	apart  bool // one call carries one shard
 	sites  []*site
@@ -119,15 +119,15 @@ func Open(ctx context.Context, rdb redis.UniversalClient, o Options) (*Queue, er
 	}
 	q := &Queue{rdb: rdb, o: o, caller: randomName(), gone: make(chan struct{}), riders: make(map[string]byte, len(o.Riders))}
 	q.hands.init(o.Shards)
-	q.crew = crew{work: q.work, next: make(chan task)}
+	q.crew = crew{work: q.work, next: make(chan task, crewMost)}
 	var b strings.Builder
 	b.WriteString("local riders = {}\n")
 	for i, r := range o.Riders {
 		q.riders[r.Name] = byte(i + 1)
 		fmt.Fprintf(&b, "riders[%d] = (function()\n%s\nend)()\n", i+1, r.Lua)
 	}
-	q.commit = newScript(b.String(), commitLua)
-	q.claim, q.get, q.list = newScript("", claimLua), newScript("", getLua), newScript("", listLua)
+	q.turns = newScript(b.String(), commitLua+claimLua+turnLua)
+	q.get, q.list = newScript("", getLua), newScript("", listLua)
 	q.depths, q.pause = newScript("", depthsLua), newScript("", pauseLua)
 	_, single := rdb.(*redis.Client)
 	q.divide(!single || o.PerShard)
@@ -152,7 +152,7 @@ func (q *Queue) agree(ctx context.Context) error {
 		return fmt.Errorf("%w: this Redis was started with %d, the config says %d; set it back, or start over on an empty Redis", ErrShards, n, q.o.Shards)
 	}
 	for _, s := range q.sites { // an empty commit: the riders' Lua compiles, and the scripts are loaded
-		if _, err := q.commit.run(ctx, q.rdb, s.key, q.caller, "0", "0", "0"); err != nil {
+		if _, err := q.turns.run(ctx, q.rdb, s.key, "0", q.caller, "0", "0", "0"); err != nil {
 			return unavailable(err)
 		}
 	}
@@ -165,6 +165,7 @@ type site struct {
 	key        string // prefix of its first shard: the routing key of its calls
 	shards     []int
 	committers [2]committer
+	verdicts   committer // those that leave with the next claim (DECISIONS.md 20)
 	claimer
 }
 
@@ -185,6 +186,7 @@ func (q *Queue) divide(perShard bool) {
 		for i := range s.committers {
 			s.committers[i].caller = q.caller + "." + strconv.Itoa(i)
 		}
+		s.verdicts.caller = q.caller + ".v"
 	}
 }
 

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 const (
 	sweepEvery = time.Second            // how soon other replicas' work, lapsed leases and expired parking are noticed
-	breath     = time.Millisecond       // between claims while work waits for slots
+	breath     = 2 * time.Millisecond       // between claims while work waits for slots
 	deepBreath = 5 * time.Millisecond   // between claims that took all there was: under load they gather, an idle queue does not wait
 	patience   = 100 * time.Millisecond // one silent cluster node does not keep the others waiting
 	firstRung  = 100 * time.Millisecond // of the ladder climbed while Redis fails
@@ -32,6 +33,10 @@ func (q *Queue) Run(ctx context.Context) error {
 	hctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	l := &loop{q: q, handlers: hctx, answers: make(chan answer, len(q.sites)), claiming: true}
+	if len(q.sites) == 1 { // the sites of a cluster are asked one after the other: too slow for verdicts
+		q.sites[0].verdicts.open = true
+		defer q.sites[0].verdicts.shut(q.sites[0])
+	}
 	for ctx.Err() == nil {
 		l.round()
 		l.sleep(ctx.Done())
@@ -98,6 +103,7 @@ func (l *loop) round() {
 		s.out = true
 		go func() {
 			t, err := q.turn(context.Background(), w)
+			q.answer(w.verdicts, t.committed, err)
 			l.answers <- answer{w, t, err}
 		}()
 		l.await(s)
@@ -223,9 +229,16 @@ func (q *Queue) work(t task) {
 	if t.started {
 		v = q.handle(t.ctx, t.group, t.job)
 	}
-	q.finish(t.group, t.job, &v)
+	q.finish(t.job, &v)
 	t.job.cancel(nil)
-	q.hands.release(t.group, t.job)
+	q.release(t.job)
+}
+
+// release frees the slot of a job, whose worker will want another one then.
+func (q *Queue) release(j *job) {
+	if q.hands.release(j) {
+		q.crew.expect()
+	}
 }
 
 // crew is the goroutines that work. One that is done takes the next task, because a new one would grow its stack anew through
@@ -233,15 +246,38 @@ func (q *Queue) work(t task) {
 type crew struct {
 	work func(task)
 	next chan task
+
+	mu   sync.Mutex
+	idle int // workers that wait for a task, or will at once, beyond the tasks in next
 }
 
-// crewPatience is how long one stands by.
-const crewPatience = 10 * time.Second
+const (
+	crewPatience = 10 * time.Second // how long one stands by
+	crewMost     = 4096             // that stand by
+)
+
+// expect is told of each worker that is done, before the worker itself knows.
+func (c *crew) expect() {
+	c.mu.Lock()
+	c.idle++
+	c.mu.Unlock()
+}
+
+// leave takes one of the idle off the count.
+func (c *crew) leave() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idle <= 0 || len(c.next) == cap(c.next) {
+		return false
+	}
+	c.idle--
+	return true
+}
 
 func (c *crew) give(t task) {
-	select {
-	case c.next <- t:
-	default:
+	if c.leave() {
+		c.next <- t
+	} else {
 		go c.stand(t)
 	}
 }
@@ -255,7 +291,10 @@ func (c *crew) stand(t task) {
 		select {
 		case t = <-c.next:
 		case <-timer.C:
-			return
+			if c.leave() {
+				return
+			}
+			t = <-c.next // a task was given to one who waits
 		}
 	}
 }
@@ -279,7 +318,7 @@ func (q *Queue) handle(ctx context.Context, g *group, j *job) (v Verdict) {
 
 // finish commits a verdict, again and again while Redis is away: until it is done, or the lease lapsed and it is not ours to
 // say any more.
-func (q *Queue) finish(g *group, j *job, v *Verdict) {
+func (q *Queue) finish(j *job, v *Verdict) {
 	with := Change{}
 	if v.with != nil {
 		with = *v.with

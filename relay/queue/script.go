@@ -16,6 +16,8 @@ var (
 	commitLua string
 	//go:embed claim.lua
 	claimLua string
+	//go:embed turn.lua
+	turnLua string
 	//go:embed get.lua
 	getLua string
 	//go:embed list.lua

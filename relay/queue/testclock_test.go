@@ -58,9 +58,8 @@ func claimed(t *testing.T, q *Queue) []*job {
 // judge gives a verdict on a job claimed by hand.
 func judge(t *testing.T, q *Queue, j *job, v Verdict) {
 	t.Helper()
-	g := q.hands.bySession(sessionOf(j.token))
-	q.finish(g, j, &v)
-	q.hands.release(g, j)
+	q.finish(j, &v)
+	q.hands.release(j)
 }
 
 func ids(jobs []*job) []string {
