@@ -45,10 +45,11 @@ func (q *Queue) Commit(ctx context.Context, c Change) Result {
 // submit queues an item, waits for its answer and lets it go.
 func (q *Queue) submit(ctx context.Context, it *item) (Result, byte) {
 	s := q.siteOf[it.shard]
-	if it.ends != nil && s.verdicts.hold(q, it) {
-	} else if !s.committers[it.shard%len(s.committers)].push(s, it) {
-		it.put()
-		return Result{Err: unavailable(errFull)}, 0
+	if c := s.committer(it); it.ends == nil || !c.join(it) && !s.verdicts.hold(q, it) {
+		if !c.push(s, it) {
+			it.put()
+			return Result{Err: unavailable(errFull)}, 0
+		}
 	}
 	select {
 	case <-it.done:
@@ -72,6 +73,7 @@ type committer struct {
 	pending []*item
 	bytes   int
 	busy    bool
+	company bool // the call under way, or the next, carries more than verdicts
 	open    bool // of verdicts: somebody will come for what is held
 	caller  string
 	calls   uint64 // touched by the one flush at work
@@ -80,12 +82,10 @@ type committer struct {
 
 func (c *committer) push(s *site, it *item) bool {
 	c.mu.Lock()
-	if c.bytes+it.size > maxPending {
+	if !c.add(it) {
 		c.mu.Unlock()
 		return false
 	}
-	c.pending = append(c.pending, it)
-	c.bytes += it.size
 	start := !c.busy
 	c.busy = true
 	c.mu.Unlock()
@@ -95,20 +95,34 @@ func (c *committer) push(s *site, it *item) bool {
 	return true
 }
 
+// join adds a verdict to the next call when one is under way that others asked for: where they commit all the time, it costs
+// no call.
+func (c *committer) join(it *item) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.busy && c.company && c.add(it)
+}
+
 // hold keeps a verdict for the loop's next turn, if there will be one.
 func (c *committer) hold(q *Queue, it *item) bool {
 	c.mu.Lock()
-	if !c.open || c.bytes+it.size > maxPending {
-		c.mu.Unlock()
+	held := c.open && c.add(it)
+	first := len(c.pending) == 1
+	c.mu.Unlock()
+	if held && first {
+		q.hands.rouse()
+	}
+	return held
+}
+
+// add tells whether there was room. Called with mu.
+func (c *committer) add(it *item) bool {
+	if c.bytes+it.size > maxPending {
 		return false
 	}
 	c.pending = append(c.pending, it)
 	c.bytes += it.size
-	first := len(c.pending) == 1
-	c.mu.Unlock()
-	if first {
-		q.hands.rouse()
-	}
+	c.company = c.company || it.ends == nil
 	return true
 }
 
@@ -126,7 +140,7 @@ func (c *committer) shut(s *site) {
 	c.pending, c.bytes, c.open = nil, 0, false
 	c.mu.Unlock()
 	for _, it := range held {
-		if !s.committers[it.shard%len(s.committers)].push(s, it) {
+		if !s.committer(it).push(s, it) {
 			it.res = Result{Err: unavailable(errFull)}
 			it.done <- struct{}{}
 		}
@@ -138,6 +152,7 @@ func (c *committer) next(batch []*item) (_ []*item, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, bytes := 0, 0
+	c.company = false
 	for n < len(c.pending) && len(batch) < maxBatch && (bytes == 0 || bytes+c.pending[n].size <= maxBatchBytes) {
 		it := c.pending[n]
 		n++
@@ -145,6 +160,7 @@ func (c *committer) next(batch []*item) (_ []*item, over bool) {
 		if it.state.CompareAndSwap(itemWaits, itemTaken) {
 			batch = append(batch, it)
 			bytes += it.size
+			c.company = c.company || it.ends == nil
 		} else {
 			it.put()
 		}

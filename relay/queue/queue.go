@@ -169,6 +169,8 @@ type site struct {
 	claimer
 }
 
+func (s *site) committer(it *item) *committer { return &s.committers[it.shard%len(s.committers)] }
+
 func (q *Queue) divide(perShard bool) {
 	q.apart = perShard
 	if !perShard {
