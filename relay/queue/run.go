@@ -13,7 +13,7 @@ import (
 
 const (
 	sweepEvery = time.Second            // how soon other replicas' work, lapsed leases and expired parking are noticed
-	breath     = 2 * time.Millisecond       // between claims while work waits for slots
+	breath     = 2 * time.Millisecond   // between claims while work waits for slots
 	deepBreath = 5 * time.Millisecond   // between claims that took all there was: under load they gather, an idle queue does not wait
 	patience   = 100 * time.Millisecond // one silent cluster node does not keep the others waiting
 	firstRung  = 100 * time.Millisecond // of the ladder climbed while Redis fails
