@@ -57,7 +57,7 @@ func TestWrongUsageIsExit2(t *testing.T) {
 // TestStaysUpUntilTold: without -once the world stands until the signal, and what it printed is true.
 func TestStaysUpUntilTold(t *testing.T) {
 	ctx, stop := context.WithCancel(within(t))
-	out := &watched{seen: make(chan struct{}), want: "readyz"}
+	out := &watched{seen: make(chan struct{}), want: "how the gateway feels"} // the last it says
 	var faults bytes.Buffer
 	ended := make(chan int)
 	go func() { ended <- run(ctx, []string{"-calm", "-quiet", "-addr", "127.0.0.1:0"}, out, &faults) }()
@@ -190,7 +190,7 @@ func TestTheTourCanFail(t *testing.T) {
 func TestTheTourHoldsInBadWeather(t *testing.T) {
 	for _, forced := range [][]wechatsim.Forced{
 		{{Mood: wechatsim.Busy, Path: "jscode2session", Times: 2}},
-		{{Mood: wechatsim.Busy, Path: "stable_token"}},
+		{{Mood: wechatsim.Busy, Path: "stable_token"}, {Mood: wechatsim.TokenDies, Path: "subscribe/send"}}, // asked again, if it was there before
 		{{Mood: wechatsim.Timeout, Path: "subscribe/send"}},
 		{{Mood: wechatsim.Cut, Path: "subscribe/send"}},
 		{{Mood: wechatsim.BadGateway, Path: "subscribe/send"}},
