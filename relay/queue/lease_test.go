@@ -178,7 +178,7 @@ func TestNoRoomForALateAnswer(t *testing.T) {
 	if err != nil || len(tr.jobs) != 2 {
 		t.Fatal(tr, err)
 	}
-	l := &loop{q: q, handlers: t.Context(), claiming: true}
+	l := &loop{q: q, ctx: t.Context(), handlers: t.Context(), claiming: true}
 	l.accept(answer{wish: w, turn: tr})
 	if id := <-begun; id != want[0] {
 		t.Errorf("begun %s", id)
@@ -199,7 +199,7 @@ func TestAFailedTurnIsAskedAgain(t *testing.T) {
 	q.Handle("g", Group{Concurrency: 1}, never)
 	want := put(t, q, several(2, Job{Lane: "g", Keep: time.Hour})...)
 	g, s := q.hands.group("g"), q.sites[0]
-	l := &loop{q: q, handlers: t.Context(), claiming: true}
+	l := &loop{q: q, ctx: t.Context(), handlers: t.Context(), claiming: true}
 	lost := q.hands.wish(s, time.Now(), true, true, 0)
 	if _, err := q.turn(t.Context(), lost); err != nil {
 		t.Fatal(err)

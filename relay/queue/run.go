@@ -32,7 +32,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 	hctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	l := &loop{q: q, handlers: hctx, answers: make(chan answer, len(q.sites)), claiming: true}
+	l := &loop{q: q, ctx: ctx, handlers: hctx, answers: make(chan answer, len(q.sites)), claiming: true}
 	if len(q.sites) == 1 { // the sites of a cluster are asked one after the other: too slow for verdicts
 		q.sites[0].verdicts.open = true
 		defer q.sites[0].verdicts.shut(q.sites[0])
@@ -64,6 +64,7 @@ func (q *Queue) Run(ctx context.Context) error {
 // loop is the one goroutine that claims.
 type loop struct {
 	q        *Queue
+	ctx      context.Context // Run's
 	handlers context.Context
 	answers  chan answer
 	claiming bool
@@ -152,7 +153,7 @@ func (l *loop) accept(a answer) {
 		ctx, cancel := context.WithCancelCause(l.handlers)
 		j.cancel = cancel
 		free := q.hands.take(g, j, a.wish.at)
-		q.crew.give(task{ctx, g, j, free && l.claiming})
+		q.crew.give(task{ctx, g, j, free && l.claiming && l.ctx.Err() == nil})
 	}
 }
 

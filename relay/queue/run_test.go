@@ -272,13 +272,16 @@ func TestShutdown(t *testing.T) {
 			return Done(nil)
 		})
 		jobs := put(t, q, Job{Lane: "g", Body: []byte("slow"), Keep: time.Hour}, Job{Lane: "g", Body: []byte("fast"), Keep: time.Hour}, Job{Lane: "g"})
-		stop := start(t, q)
+		ctx, cancel := context.WithCancel(t.Context())
+		stopped := make(chan error)
+		go func() { stopped <- q.Run(ctx) }()
 		<-begun
 		<-begun
-		stopped := make(chan struct{})
-		go func() { stop(); close(stopped) }()
+		cancel()
 		close(gone)
-		<-stopped
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
 		got := map[string]string{}
 		for _, id := range jobs {
 			got[id] = get(t, q, id).State
