@@ -207,23 +207,9 @@ func (w *world) besides(names ...string) {
 
 // Two apps with more bulk waiting than there are slots do not delay a third one's high ones: their p99 stays under twice what
 // it is without. WeChat takes long for a send, and no other journey runs beside, so that what is measured is waiting and not
-// this machine. A machine that has other work is measured up to three times: a fault of ours would show in each.
+// this machine: what a busy one adds is little beside the latency, what a fault of ours would add is a multiple of it.
 func TestHighIsNotDelayedByBulk(t *testing.T) {
-	for try := 1; ; try++ {
-		idle, loaded := highBehindBulk(t)
-		if loaded <= 2*idle {
-			return
-		}
-		if try == 3 {
-			t.Fatalf("p99 of high: %v behind two apps' bulk, %v without", loaded, idle)
-		}
-	}
-}
-
-// highBehindBulk gives the p99 of high messages without and with bulk before them.
-func highBehindBulk(t *testing.T) (idle, loaded time.Duration) {
-	t.Helper()
-	const latency, probes, together, backlog = 2 * time.Second, 200, 100, 1000 // of each app
+	const latency, probes, together, backlog = 4 * time.Second, 200, 100, 1000 // of each app
 	bulk := []string{"mall", "club"}
 	w := newWorld(t, wish{events: `"app.alert"`, timeout: "20s", sim: func(o *wechatsim.Options) {
 		for _, name := range bulk {
@@ -259,7 +245,7 @@ func highBehindBulk(t *testing.T) (idle, loaded time.Duration) {
 		t.Logf("%s: p50 %v, p99 %v, worst %v", name, took[probes/2], took[probes*99/100], took[probes-1])
 		return took[probes*99/100]
 	}
-	idle = measure("idle")
+	idle := measure("idle")
 	due := inFuture(time.Hour) // so that none leaves before all are there
 	for _, app := range bulk {
 		for at := 0; at < backlog; at += 500 {
@@ -277,10 +263,11 @@ func highBehindBulk(t *testing.T) (idle, loaded time.Duration) {
 	if err := w.until(func() bool { return len(w.sim.Sends()) > before+100 }); err != nil {
 		t.Fatal("the bulk does not flow")
 	}
-	loaded = measure("loaded")
+	loaded := measure("loaded")
 	if left := 2*backlog - (len(w.sim.Sends()) - before); left < 256 {
 		t.Fatalf("%d of the backlog were left: it did not last", left)
 	}
-	w.stop()
-	return idle, loaded
+	if loaded > 2*idle {
+		t.Errorf("p99 of high: %v behind two apps' bulk, %v without", loaded, idle)
+	}
 }

@@ -1,11 +1,11 @@
--- claim.lua is one turn of a worker: leases renewed, lapsed ones taken back, parked jobs that expired let go, and jobs that
+-- claim.lua is the second half of a turn (turn.lua): leases renewed, lapsed ones taken back, parked jobs that expired let go, and jobs that
 -- are due taken in hand. Never more than a group has free slots: a job in hand is one that may have been acted upon (R-2).
 -- KEYS[1]  prefix of a shard; see commit.lua
--- ARGV     caller, number of the call, most bytes of the answer,
+-- A[i..]   caller, number of the call, most bytes of the answer,
 --          n, then n leases held: prefix, session, lease_ms
 --          n, then n prefixes to look after (lapsed leases, expired parking)
 --          n, then n groups: name, session, lease_ms, want, per_lane, n, then n (lane, slots free in it), n, then n prefixes
--- Returns  { now_us, sessions lost, what is left, jobs }, each of the last three flat:
+-- Returns  { now_us, sessions lost, what is left, jobs, what became of the verdicts }, the middle three flat:
 --          lost: prefix, session
 --          left: group, prefix, why (m more is due, c more is due in lanes without a free slot, else the due_us of the next)
 --          jobs: prefix, id, due_us, token, then the fields m b n v a r s x ('' = none)

@@ -66,8 +66,8 @@ func (q *Queue) submit(ctx context.Context, it *item) (Result, byte) {
 
 // committer is the group commit of a site, or of half of its shards: with two of them Redis works on one call while the next
 // is made and the last is handed out. Each is a caller of its own to the script, which knows the last call of each again.
-// No goroutine waits for work: the first change of an idle site starts one, which
-// ends when nothing is left.
+// No goroutine waits for work: the first change of an idle one starts it, and it ends when nothing is left. A third one only
+// holds verdicts, for the loop to take along.
 type committer struct {
 	mu      sync.Mutex
 	pending []*item

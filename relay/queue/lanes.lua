@@ -10,7 +10,8 @@
 --   z          zset  session -> lease_until_ms of the workers with something in hand
 --   w          zset  id -> expires_ms (or NEVER): parked jobs;  k:<name> zset id -> parked_us: the same by name,
 --                    and a crowd's (Room), which expires and is swept when it is full
---   y, s:<serial>    hash serial -> id in hand, "\n"serial -> '' when somebody waits for it;  zset id -> due_us: those
+--   y, s:<serial>    hash serial -> id in hand, "\n"serial -> '' when somebody waits for it;  zset id ->
+--                    due_us: those that wait for it
 --   u          hash  "p"lane, "s"lane -> how many are parked, wait for their serial
 --   d:<lane>   zset  id -> forgotten_ms: buried jobs.            Expires.
 --   t:<tag>    zset  id -> created_us.                          Expires.
