@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxrelay/wxrelay/relay"
 	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
@@ -216,6 +218,53 @@ func TestTheFirstAnswerStands(t *testing.T) {
 		w.as(asking{id: "A-1"}, "POST", "/messages", order(ann, "")).got(202, "").into(&other)
 		if other.ID == m.ID {
 			t.Error("a new request got an old message")
+		}
+	})
+}
+
+// A batch whose own answer was lost is asked again: what was accepted stays so, also when it would not be accepted today.
+func TestABatchAgainKeepsWhatWasAccepted(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w := newWorld(t, rdb)
+		ann, session := w.login("ann")
+		bob, _ := w.login("bob")
+		w.accept(session)
+		name := func(rules relay.Rules, aliases map[string]relay.Alias) {
+			rules.Apps = maps.Clone(rules.Apps)
+			app := rules.Apps["shop"]
+			app.Templates = aliases
+			rules.Apps["shop"] = app
+			w.relay.SetRules(rules)
+		}
+		name(w.rules, map[string]relay.Alias{"bought": {TemplateID: tOrder}})
+		item := func(openid string) string {
+			return strings.Replace(order(openid, `,"template":"bought"`), `"template_id":"`+tOrder+`",`, "", 1)
+		}
+		body := `{"messages":[` + item(ann) + "," + item(bob) + "," + item(ann) + `]}`
+		type results struct {
+			Results []struct {
+				Status  int
+				Message struct{ ID, State string }
+				Problem struct{ Code Code }
+			}
+		}
+		var first, again results
+		w.as(asking{id: "B-1"}, "POST", "/messages/batch", body).got(200, "").into(&first)
+		if r := first.Results; len(r) != 3 || r[0].Status != 202 || r[1].Status != 409 || r[2].Status != 409 {
+			t.Fatalf("%+v", r)
+		}
+		for _, k := range rdb.Keys(t.Context(), "wx:{in:*").Val() {
+			rdb.Del(t.Context(), k)
+		}
+		name(w.rules, nil) // nobody knows the alias any more
+		w.as(asking{id: "B-1"}, "POST", "/messages/batch", body).got(200, "").into(&again)
+		if diff := cmp.Diff(first.Results[0], again.Results[0]); diff != "" {
+			t.Error(diff)
+		}
+		for _, r := range again.Results[1:] {
+			if r.Status != 422 || r.Problem.Code != InvalidMessage {
+				t.Errorf("%+v", r)
+			}
 		}
 	})
 }

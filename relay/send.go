@@ -270,12 +270,31 @@ func (r *Relay) SendBatch(ctx context.Context, partner string, key RequestKey, i
 			item := key
 			item.Item = i + 1
 			m, _, err := r.Send(ctx, partner, item, items[i].Request)
+			if err != nil { // what was accepted before the batch's answer was lost stays so, though it might not be accepted today
+				if was, gone := r.acceptedBefore(ctx, partner, item, &items[i].Request); gone == nil {
+					m, err = was, nil
+				}
+			}
 			if out[i].Err = err; err == nil {
 				out[i].Message = &m
 			}
 		}
 	})
 	return out, nil
+}
+
+// acceptedBefore finds the message that a request became when it came the first time, by the id it must have got: so long as
+// the request's `to` means whom it meant then.
+func (r *Relay) acceptedBefore(ctx context.Context, partner string, key RequestKey, req *SendRequest) (Message, error) {
+	app, err := r.appOf(partner, req.App)
+	if err != nil {
+		return Message{}, err
+	}
+	openid, _, err := r.addressee(ctx, partner, app, req.To, new(faults))
+	if err != nil {
+		return Message{}, err
+	}
+	return r.FirstAnswer(ctx, partner, r.q.IDFor("msg_", r.q.Shard(app.Name, openid), key.seed(partner)))
 }
 
 // TooLarge says that a request is past a limit of the config.
