@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,9 +13,11 @@ import (
 
 // stage is a config in a folder of its own, watched in a bubble of made-up time.
 type stage struct {
-	t       *testing.T
-	dir     string
-	kick    chan struct{}
+	t    *testing.T
+	dir  string
+	kick chan struct{}
+
+	mu      sync.Mutex // made-up time orders the goroutines, but the race detector does not know
 	applied []*Config
 	refused []string
 }
@@ -32,11 +35,33 @@ func (s *stage) within(d time.Duration) {
 	synctest.Wait()
 }
 
-func (s *stage) want(applied, refused int) {
+// want counts what was told so far, and returns the latest of each.
+func (s *stage) want(applied, refused int) (latest *Config, why string) {
 	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.applied) != applied || len(s.refused) != refused {
 		s.t.Fatalf("applied %d, want %d; refused %d, want %d: %v", len(s.applied), applied, len(s.refused), refused, s.refused)
 	}
+	if applied > 0 {
+		latest = s.applied[applied-1]
+	}
+	if refused > 0 {
+		why = s.refused[refused-1]
+	}
+	return latest, why
+}
+
+func (s *stage) apply(c *Config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.applied = append(s.applied, c)
+}
+
+func (s *stage) refuse(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = append(s.refused, err.Error())
 }
 
 func watched(t *testing.T, play func(s *stage)) {
@@ -58,8 +83,7 @@ func watched(t *testing.T, play func(s *stage)) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			Watch(ctx, c, WatchOptions{Kick: s.kick, Refused: func(err error) { s.refused = append(s.refused, err.Error()) }},
-				func(c *Config) { s.applied = append(s.applied, c) })
+			Watch(ctx, c, WatchOptions{Kick: s.kick, Refused: s.refuse}, s.apply)
 		}()
 		play(s)
 		stop()
@@ -81,9 +105,8 @@ func TestWatchTakesAChangeWithinFiveSeconds(t *testing.T) {
 		s.want(0, 0)
 		s.write("wxrelay.yml", s.content()+"log: {level: debug}\n")
 		s.within(5 * time.Second)
-		s.want(1, 0)
-		if s.applied[0].Log.Level != "debug" {
-			t.Errorf("level %s", s.applied[0].Log.Level)
+		if c, _ := s.want(1, 0); c.Log.Level != "debug" {
+			t.Errorf("level %s", c.Log.Level)
 		}
 		s.within(time.Minute)
 		s.want(1, 0)
@@ -94,8 +117,8 @@ func TestWatchTakesAChangedSecretFile(t *testing.T) {
 	watched(t, func(s *stage) {
 		s.write("secret", "second\n")
 		s.within(5 * time.Second)
-		s.want(1, 0)
-		if got := s.applied[0].Apps[0].Secret.Reveal(); got != "second" {
+		c, _ := s.want(1, 0)
+		if got := c.Apps[0].Secret.Reveal(); got != "second" {
 			t.Errorf("secret %q", got)
 		}
 	})
@@ -131,17 +154,15 @@ func TestWatchRefusesABadConfigAndKeepsLooking(t *testing.T) {
 		good := s.content()
 		s.write("wxrelay.yml", good+"lisen: x\n")
 		s.within(5 * time.Second)
-		s.want(0, 1)
-		if s.refused[0] != `lisen: unknown key, did you mean "listen"?` {
-			t.Error(s.refused[0])
+		if _, why := s.want(0, 1); why != `lisen: unknown key, did you mean "listen"?` {
+			t.Error(why)
 		}
 		s.within(time.Minute)
 		s.want(0, 1) // told once
 		s.write("wxrelay.yml", good+"listen: ':1'\n")
 		s.within(5 * time.Second)
-		s.want(1, 1)
-		if s.applied[0].Listen != ":1" {
-			t.Error(s.applied[0].Listen)
+		if c, _ := s.want(1, 1); c.Listen != ":1" {
+			t.Error(c.Listen)
 		}
 	})
 }

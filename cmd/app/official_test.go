@@ -18,13 +18,19 @@ const tNews = "TnewsTnewsTnewsTnewsTnewsTnewsTnewsTnews000"
 
 // newsWorld has an official account beside the mini-program, of one Open Platform account, so that one person has one
 // unionid at both. WeChat's user/info is answered here.
-func newsWorld(t *testing.T) *world {
+func newsWorld(t *testing.T, over ...wish) *world {
 	t.Helper()
-	w := newWorld(t, wish{sim: func(o *wechatsim.Options) {
+	of := append(over, wish{})[0]
+	besides := of.sim
+	of.sim = func(o *wechatsim.Options) {
+		if besides != nil {
+			besides(o)
+		}
 		o.Apps[0].Platform = "group"
 		o.Apps = append(o.Apps, wechatsim.App{Name: "news", Kind: wechatsim.OfficialAccount, Platform: "group",
 			Templates: []wechatsim.Template{{ID: tNews, Title: "News", Content: "{{first.DATA}}\n", OfOA: true}}})
-	}})
+	}
+	w := newWorld(t, of)
 	w.stop()
 	w.throughFront(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/cgi-bin/user/info" {
