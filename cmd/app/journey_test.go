@@ -47,18 +47,19 @@ func TestMain(m *testing.M) {
 // world is the whole product in one process: the real gateway between a simulated WeChat and a simulated partner, on an
 // in-process Redis whose clock the journey can move.
 type world struct {
-	t       *testing.T
-	ctx     context.Context
-	redis   *miniredis.Miniredis
-	sim     *wechatsim.Sim
-	partner *partnersim.Partner
-	client  *partnersim.Client
-	app     *app.App
-	dial    *dial
-	wire    *wire // between it and Redis, when the journey may cut it
-	yaml    string
-	hook    string       // where the partner's server stands
-	ahead   atomic.Int64 // nanoseconds that WeChat's clock is before ours
+	t        *testing.T
+	ctx      context.Context
+	redis    *miniredis.Miniredis
+	sim      *wechatsim.Sim
+	partner  *partnersim.Partner
+	client   *partnersim.Client
+	app      *app.App
+	dial     *dial
+	accounts []string // apps beside "shop" for which WeChat pushes
+	wire     *wire    // between it and Redis, when the journey may cut it
+	yaml     string
+	hook     string       // where the partner's server stands
+	ahead    atomic.Int64 // nanoseconds that WeChat's clock is before ours
 }
 
 // The templates of the one mini-program.
@@ -175,7 +176,9 @@ func (w *world) start() {
 		w.t.Fatal("the gateway did not become ready")
 	}
 	w.client = &partnersim.Client{Base: "http://" + w.app.PublicAddr(), Partner: "orders", Secret: whsec}
-	w.sim.SetApp("shop", func(a *wechatsim.App) { a.CallbackURL = "http://" + w.app.PublicAddr() + "/callback/shop" })
+	for _, name := range append([]string{"shop"}, w.accounts...) {
+		w.sim.SetApp(name, func(a *wechatsim.App) { a.CallbackURL = "http://" + w.app.PublicAddr() + "/callback/" + name })
+	}
 }
 
 func (w *world) stop() {
@@ -260,8 +263,8 @@ func (w *world) later(d time.Duration) {
 	if w.redis == nil {
 		return
 	}
+	w.redis.FastForward(d) // first: what is written at the new time is not to expire by this step
 	w.dial.set(d)
-	w.redis.FastForward(d)
 }
 
 // inStep sets WeChat's clock to Redis', after later moved that one. The app must take pushes of any age (max_age: 0): to the
@@ -345,11 +348,15 @@ func (w *world) sendAs(id string, want int, m map[string]any) *partnersim.Answer
 
 func (w *world) message(id string) partnersim.Message {
 	w.t.Helper()
-	a, err := w.client.Get(w.ctx, "messages/"+id, nil)
-	if err != nil || a.Status != 200 {
-		w.t.Fatalf("GET messages/%s: %v %+v", id, err, a)
+	for n := 0; ; n++ {
+		a, err := w.client.Get(w.ctx, "messages/"+id, nil)
+		switch {
+		case err != nil || a.Status != 200 && (a.Status != 503 || n == 5): // a busy machine's Redis is away for a moment
+			w.t.Fatalf("GET messages/%s: %v %d %s", id, err, a.Status, a.Body)
+		case a.Status == 200:
+			return a.Message()
+		}
 	}
-	return a.Message()
 }
 
 // line is the account of one template as the partner reads it.

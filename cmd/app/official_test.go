@@ -44,8 +44,8 @@ func newsWorld(t *testing.T, over ...wish) *world {
 	w.yaml = strings.Replace(w.yaml, "\npartners:", fmt.Sprintf("\n  - {id: news, appid: %s, secret: %s, original_id: %s, kind: official_account, push: {token: %s, encoding_aes_key: %s, mode: secure}}\npartners:",
 		news.AppID, news.Secret, news.OriginalID, news.Token, news.EncodingAESKey), 1)
 	w.yaml = strings.Replace(w.yaml, "apps: [shop]", "apps: [shop, news]", 1)
+	w.accounts = append(w.accounts, "news")
 	w.start()
-	w.sim.SetApp("news", func(a *wechatsim.App) { a.CallbackURL = "http://" + w.app.PublicAddr() + "/callback/news" })
 	return w
 }
 

@@ -76,12 +76,9 @@ func TestTheRateAdaptsToTheMinuteQuota(t *testing.T) {
 		o.Apps[0].Limits = map[string]wechatsim.Limit{sendPath: {PerMinute: quota}}
 		o.Clock = func() time.Time { return began.Add(time.Duration(minutes.Load()) * time.Minute) }
 	}})
-	ahead := time.Duration(0)
-	minute := func() { // the first second of the next minute but one, so that whoever waits for the next one is due
-		d := time.Now().Add(ahead).Truncate(time.Minute).Add(2*time.Minute + time.Second).Sub(time.Now().Add(ahead))
-		ahead += d
+	minute := func() {
 		minutes.Add(1)
-		w.later(d)
+		w.nextMinute()
 	}
 	received := func() (n int) {
 		for i := range users {
@@ -149,11 +146,7 @@ func TestWhatIsUnderWayAdaptsToRefusals(t *testing.T) {
 	})
 	w.start()
 	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Slow, Path: "subscribe/send", Times: -1, Delay: 1500 * time.Millisecond})
-	next := func() { // the first second of the next minute but one
-		d := time.Now().Add(time.Duration(ahead.Load())).Truncate(time.Minute).Add(2*time.Minute + time.Second).Sub(time.Now().Add(time.Duration(ahead.Load())))
-		ahead.Add(int64(d))
-		w.later(d)
-	}
+	next := func() { ahead.Add(int64(w.nextMinute())) }
 	for i := range users {
 		w.sim.Accept(w.sim.User("shop", "u"+strconv.Itoa(i)), tOrder)
 	}
@@ -180,6 +173,16 @@ func TestWhatIsUnderWayAdaptsToRefusals(t *testing.T) {
 	if n := most.Load(); n > 64 {
 		t.Errorf("%d were under way after a refusal, want at most half of 128", n)
 	}
+}
+
+// nextMinute moves to the first second of the next minute but one, so that whoever waits for the next one is due, and has the
+// clock go slowly there, so that a busy machine does not get to its end. It returns how far that was.
+func (w *world) nextMinute() time.Duration {
+	now := w.dial.now()
+	d := now.Truncate(time.Minute).Add(2*time.Minute + time.Second).Sub(now)
+	w.later(d)
+	w.dial.drag()
+	return d
 }
 
 // inHand counts the messages that a worker has.

@@ -100,9 +100,9 @@ func around(t *testing.T, seed uint64, limit, lease, deadline time.Duration) *ou
 	o.config = fmt.Sprintf(`
 listen: "127.0.0.1:0"
 admin: {listen: "127.0.0.1:0"}
-shutdown_grace: 5s
+shutdown_grace: 20s
 redis: {url: "unix://%s?db=0&client_name=%%s"}
-wechat: {base_url: %q, timeout: 3s}
+wechat: {base_url: %q, timeout: 10s}
 queue: {lease: %s}
 messages: {unknown_deadline: %s}
 apps:
