@@ -126,7 +126,7 @@ type Partner struct {
 // Endpoint is where a partner is told of events.
 type Endpoint struct {
 	ID      string   `yaml:"id"`
-	URL     string   `yaml:"url"`
+	URL     HookURL  `yaml:"url"`
 	Events  []string `yaml:"events"`
 	Secrets []Secret `yaml:"secrets"`
 }

@@ -243,6 +243,20 @@ func TestSecretFiles(t *testing.T) {
 	}
 }
 
+// TestShowMasksEndpoints: many receivers know their senders by what stands in the address.
+func TestShowMasksEndpoints(t *testing.T) {
+	c, err := Parse(Example(), ".", []string{"WXRELAY_PARTNERS_ORDERS_ENDPOINTS_MAIN_URL=https://orders.example.com/hook?tok=hunter2&hunter3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Partners[0].Endpoints[0].URL; got != "https://orders.example.com/hook?tok=hunter2&hunter3" {
+		t.Errorf("told at %s", got)
+	}
+	if shown := string(c.Show()); strings.Contains(shown, "hunter") || !strings.Contains(shown, "url: https://orders.example.com/hook?tok=***&*** # from env") {
+		t.Error(shown)
+	}
+}
+
 // TestShowReadsBack: what is shown has only known keys, and the values that are not secret are the same again.
 func TestShowReadsBack(t *testing.T) {
 	c, err := Load("testdata/good_full.yml", nil)
@@ -315,7 +329,12 @@ func TestMaskURL(t *testing.T) {
 		"redis://:p@ss/w:rd@h:1/0":           "redis://:***@h:1/0",
 		"redis+sentinel://u:x@a,b/master":    "redis+sentinel://u:***@a,b/master",
 		"redis://h/0?password=hunter2&db=1":  "redis://h/0?password=***&db=1",
-		"https://h/x?appid=1&%6bey=hunter2":  "https://h/x?appid=1&%6bey=***",
+		"redis://h/0?%6bey=hunter2&db=1":     "redis://h/0?%6bey=***&db=1",
+		"https://h/x?appid=1&%6bey=hunter2":  "https://h/x?appid=***&%6bey=***",
+		"https://u:hunter2@h/x?tok=hunter2":  "https://u:***@h/x?tok=***",
+		"HTTP://h/x?hunter2":                 "HTTP://h/x?***",
+		"https://h/x?a=b=c&&d=#e":            "https://h/x?a=***&&d=***",
+		"https://h/x?":                       "https://h/x?",
 		"hunter2":                            "***",
 		"":                                   "",
 		"redis://user@h":                     "redis://user@h",

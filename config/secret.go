@@ -56,8 +56,10 @@ func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) 
 // MarshalYAML gives String.
 func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 
-// URL is an address that may carry credentials: it prints with its password, and query values that are named like
-// secrets, as ***.
+// HookURL is a partner's address. The program has it as it is; Show masks what its query carries.
+type HookURL string
+
+// URL is an address that may carry credentials: it prints with its password, and what its query may carry, as ***.
 type URL struct{ raw Secret }
 
 func newURL(s string) URL { return URL{newSecret(s)} }
@@ -88,7 +90,8 @@ func (u URL) MarshalYAML() (any, error) { return u.String(), nil }
 
 var secretParameter = regexp.MustCompile(`(?i)pass|secret|key|token|sign|auth`)
 
-// maskURL masks by position, not by parsing: an address that does not parse must not show its password either.
+// maskURL masks by position, not by parsing: an address that does not parse must not show its password either. Of a web
+// address every query value is masked, since whoever made it names a token as he likes; Redis' options have known names.
 func maskURL(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
@@ -108,11 +111,16 @@ func maskURL(raw string) string {
 	}
 	out := scheme + "://" + rest
 	if asked {
+		web := strings.EqualFold(scheme, "https") || strings.EqualFold(scheme, "http")
 		pairs := strings.Split(query, "&")
 		for i, pair := range pairs {
 			name, _, has := strings.Cut(pair, "=")
-			if plain, err := url.QueryUnescape(name); has && (err != nil || secretParameter.MatchString(plain)) {
+			plain, err := url.QueryUnescape(name)
+			switch {
+			case has && (web || err != nil || secretParameter.MatchString(plain)):
 				pairs[i] = name + "=" + masked
+			case web && pair != "": // a token alone
+				pairs[i] = masked
 			}
 		}
 		out += "?" + strings.Join(pairs, "&")

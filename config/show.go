@@ -93,6 +93,8 @@ func scalarNode(v reflect.Value) *yaml.Node {
 		return text(x.String())
 	case URL:
 		return text(x.String())
+	case HookURL:
+		return text(maskURL(string(x)))
 	case Size:
 		return plainNode(x.String())
 	case time.Duration:

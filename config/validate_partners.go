@@ -80,8 +80,8 @@ func (c *Config) validateEndpoints(f *filling, partner string, endpoints []Endpo
 		if e.URL == "" {
 			f.refuse(p+".url", "required")
 		} else {
-			f.httpURL(p+".url", e.URL, false)
-			if u, err := url.Parse(e.URL); err == nil && u.Scheme == "http" && len(c.AllowPrivateEndpoints) == 0 {
+			f.httpURL(p+".url", string(e.URL), false)
+			if u, err := url.Parse(string(e.URL)); err == nil && u.Scheme == "http" && len(c.AllowPrivateEndpoints) == 0 {
 				f.refuse(p+".url", "plain http is only possible inside allow_private_endpoints, which is empty")
 			}
 		}

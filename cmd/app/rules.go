@@ -54,7 +54,7 @@ func planOf(c *config.Config) (*plan, error) {
 		out.Secrets = secretsOf(&faults, path, partner.Secrets)
 		for j, e := range partner.Endpoints {
 			at := fmt.Sprintf("%s.endpoints[%d]", path, j)
-			if err := checker.CheckURL(e.URL); err != nil {
+			if err := checker.CheckURL(string(e.URL)); err != nil {
 				faults = append(faults, config.Fault{Path: at + ".url", Reason: err.Error()})
 			}
 			for k, pattern := range e.Events {
@@ -62,7 +62,7 @@ func planOf(c *config.Config) (*plan, error) {
 					faults = append(faults, config.Fault{Path: fmt.Sprintf("%s.events[%d]", at, k), Reason: err.Error()})
 				}
 			}
-			out.Endpoints = append(out.Endpoints, webhook.Endpoint{Partner: partner.ID, ID: e.ID, URL: e.URL, Events: e.Events,
+			out.Endpoints = append(out.Endpoints, webhook.Endpoint{Partner: partner.ID, ID: e.ID, URL: string(e.URL), Events: e.Events,
 				Secrets: secretsOf(&faults, at, e.Secrets)})
 		}
 		p.rules.Partners[partner.ID] = out
