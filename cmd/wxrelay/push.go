@@ -58,6 +58,11 @@ func push(p *program, fs *flag.FlagSet, args []string) error {
 	if *format != "json" && *format != "xml" {
 		return usagef("-format %q: json or xml", *format)
 	}
+	if *to != "" {
+		if err := webURL("to", *to, "https://relay.example.com/callback/shop"); err != nil {
+			return err
+		}
+	}
 	c, err := p.load(*path)
 	if err != nil {
 		return err
@@ -195,6 +200,15 @@ func appNamed(c *config.Config, name string) (*config.App, error) {
 		known = append(known, c.Apps[i].ID)
 	}
 	return nil, usagef("-app: one of %s", strings.Join(known, ", "))
+}
+
+// webURL refuses what cannot be the address of a gateway. It is not quoted: it may carry a password.
+func webURL(flag, given, such string) error {
+	u, err := url.Parse(given)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return usagef("-%s: not a URL such as %s (http or https)", flag, such)
+	}
+	return nil
 }
 
 // reachable is how this machine reaches a listen address.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -137,8 +136,8 @@ func newSender(c *config.Config, partner, base string) (*sender, error) {
 		if base == "" {
 			base = "http://" + reachable(c.Listen)
 		}
-		if u, err := url.Parse(base); err != nil || u.Host == "" {
-			return nil, usagef("-url: not a URL such as https://relay.example.com")
+		if err := webURL("url", base, "https://relay.example.com"); err != nil {
+			return nil, err
 		}
 		s := &sender{base: strings.TrimSuffix(base, "/") + "/v1/partners/" + found.ID, client: client(20 * time.Second)}
 		for _, secret := range found.Secrets {
