@@ -6,8 +6,8 @@ import (
 
 // Fault is one thing that is wrong with a config.
 type Fault struct {
-	Path   string // apps[0].push.token; the file's name for a file that cannot be read; "yaml" for one that is not YAML
-	Reason string
+	Path   string `json:"path"` // apps[0].push.token; the file's name for a file that cannot be read; "yaml" for one that is not YAML
+	Reason string `json:"reason"`
 }
 
 // String gives "path: reason".

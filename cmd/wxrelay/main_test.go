@@ -67,7 +67,7 @@ func TestCommandLines(t *testing.T) {
 		"serve -c /nonexistent.yml":       {2, "", "/nonexistent.yml: no such file or directory"},
 		"serve -c BAD":                    {2, "", `lisen: unknown key, did you mean "listen"?`},
 		"check -c BAD":                    {2, "", "log.level: "},
-		"check -c BAD -json":              {2, `"faults":[{"Path":"lisen"`, "log.level: "},
+		"check -c BAD -json":              {2, `"faults":[{"path":"lisen","reason":"unknown key`, "log.level: "},
 		"config":                          {2, "", "example or show is missing"},
 		"config exmaple":                  {2, "", `"exmaple": example or show`},
 		"config example":                  {0, "encoding_aes_key:", ""},
