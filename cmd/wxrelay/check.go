@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,9 +92,11 @@ func check(p *program, fs *flag.FlagSet, args []string) error {
 	f := &findings{Faults: []config.Fault{}, List: []finding{}}
 	f.ok("config", "load", "%s: %d apps, %d partners", *path, len(c.Apps), len(c.Partners))
 	checkConfig(f, c)
-	if err := checkRedisAndApps(ctx, f, c); err != nil {
+	proven, err := checkRedisAndApps(ctx, f, c)
+	if err != nil {
 		return err
 	}
+	checkSecrets(f, c, proven)
 	f.OK = true
 	for _, x := range f.List {
 		f.OK = f.OK && x.Grade != gradeProblem
@@ -126,9 +129,6 @@ func (p *program) printFindings(f *findings) {
 
 // checkConfig notes what is allowed and still deserves a look.
 func checkConfig(f *findings, c *config.Config) {
-	if left := c.ExampleSecrets(); len(left) > 0 {
-		f.problem("config", "secrets", "still the example's: "+strings.Join(left, ", "), "wxrelay keygen makes new ones")
-	}
 	if c.MasterKey.IsZero() {
 		f.note("config", "master_key", "none: access tokens and session keys lie in Redis as they are", "wxrelay keygen prints one")
 	}
@@ -147,6 +147,16 @@ func checkConfig(f *findings, c *config.Config) {
 	}
 }
 
+// checkSecrets names what everybody can read in the example. An AppSecret that WeChat has given a token for is the app's own,
+// however it looks; one that got none is a likely cause.
+func checkSecrets(f *findings, c *config.Config, proven map[string]bool) {
+	left := slices.DeleteFunc(c.ExampleSecrets(), func(path string) bool { return proven[path] })
+	if len(left) > 0 {
+		f.problem("config", "secrets", "still the example's: "+strings.Join(left, ", "),
+			"wxrelay keygen makes new ones; an AppSecret comes from WeChat's console")
+	}
+}
+
 // hostPort is what a base URL is dialled at.
 func hostPort(base string) string {
 	host, _, _ := strings.Cut(strings.TrimPrefix(base, "http://"), "/")
@@ -157,11 +167,12 @@ func hostPort(base string) string {
 }
 
 // checkRedisAndApps looks at the apps with the gateway's own store, or with one of its own when that is away: a token
-// of an app whose source is classic is then not asked for, because it would end the one in use.
-func checkRedisAndApps(ctx context.Context, f *findings, c *config.Config) error {
+// of an app whose source is classic is then not asked for, because it would end the one in use. proven has the paths of
+// the AppSecrets WeChat takes.
+func checkRedisAndApps(ctx context.Context, f *findings, c *config.Config) (proven map[string]bool, err error) {
 	rdb, closing, err := app.OpenRedis(c.Redis.URL)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = closing() }()
 	shared := true
@@ -172,51 +183,56 @@ func checkRedisAndApps(ctx context.Context, f *findings, c *config.Config) error
 		shared = false
 		rdb, closing, err = spareRedis()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer func() { _ = closing() }()
 	}
 	w, err := app.NewWeChat(rdb, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	proven = map[string]bool{}
 	for i := range c.Apps {
-		checkApp(ctx, f, w, &c.Apps[i], shared)
+		a := &c.Apps[i]
+		got := checkApp(ctx, f, w, a, shared)
+		proven[fmt.Sprintf("apps[%d].secret", i)] = got && a.Token.Source != "external" // another centre proves nothing of it
 	}
-	return nil
+	return proven, nil
 }
 
 func spareRedis() (redis.UniversalClient, func() error, error) {
 	return app.OpenRedis(app.EmbeddedURL)
 }
 
-func checkApp(ctx context.Context, f *findings, w *wechat.Client, a *config.App, shared bool) {
+// checkApp tells whether there is a token.
+func checkApp(ctx context.Context, f *findings, w *wechat.Client, a *config.App, shared bool) (token bool) {
 	subject := "app " + a.ID
 	if a.Token.Source == "classic" && !shared {
 		f.note(subject, "token", "not asked for: without the gateway's Redis a classic token would end the one in use", "")
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	t, err := w.Token(ctx, a.ID)
 	if err != nil {
 		f.add(wechatFinding(subject, "token", err))
-		return
+		return false
 	}
 	f.ok(subject, "token", "obtained (%s), ends in %s", a.Token.Source, time.Until(t.ExpiresAt).Round(time.Second))
 	list, err := w.Templates(ctx, a.ID)
 	if err != nil {
 		f.add(wechatFinding(subject, "templates", err))
-		return
+		return true
 	}
 	if len(list) == 0 {
 		f.note(subject, "templates", "none", "choose some in WeChat's console, or there is nothing to subscribe to")
-		return
+		return true
 	}
 	f.ok(subject, "templates", "%d", len(list))
 	for _, t := range list {
 		f.ok(subject, "template", "%s  %s (%s)", t.ID, t.Title, strings.Join(t.Keywords, ", "))
 	}
+	return true
 }
 
 // wechatFinding says what WeChat refused, why, and what to do: 40164 with the address to allow.

@@ -121,6 +121,43 @@ func TestCheckNotesPlaceholders(t *testing.T) {
 	}
 }
 
+// TestCheckTakesAnExampleSecretWeChatTakes: an AppSecret for which there is a token is the app's own, however it looks. Without
+// a token it is named; so is what no platform vouches for.
+func TestCheckTakesAnExampleSecretWeChatTakes(t *testing.T) {
+	good := httptest.NewServer(standIn())
+	defer good.Close()
+	bad := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"errcode":40125,"errmsg":"invalid appsecret"}`)
+	}))
+	defer bad.Close()
+	const secret, master = "secret: 0123456789abcdef0123456789abcdef", "master_key: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	appSecret := func(yaml string) string { return strings.Replace(yaml, "secret: appsecret", secret, 1) }
+	masterKey := func(yaml string) string {
+		return strings.Replace(yaml, "master_key: HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", master, 1)
+	}
+	external := func(yaml string) string {
+		return strings.Replace(yaml, "partners:", "    token: {source: external, url: "+good.URL+"/cgi-bin/token}\npartners:", 1)
+	}
+	for name, c := range map[string]struct {
+		yaml string
+		left []string
+	}{
+		"a token":         {appSecret(gatewayYAML("embedded://", good.URL, "http://127.0.0.1:1/x")), nil},
+		"no token":        {appSecret(gatewayYAML("embedded://", bad.URL, "http://127.0.0.1:1/x")), []string{"problem still the example's: apps[0].secret"}},
+		"a master key":    {masterKey(gatewayYAML("embedded://", good.URL, "http://127.0.0.1:1/x")), []string{"problem still the example's: master_key"}},
+		"both":            {masterKey(appSecret(gatewayYAML("embedded://", good.URL, "http://127.0.0.1:1/x"))), []string{"problem still the example's: master_key"}},
+		"another's token": {external(appSecret(gatewayYAML("embedded://", good.URL, "http://127.0.0.1:1/x"))), []string{"problem still the example's: apps[0].secret"}},
+		"not asked for":   {strings.Replace(appSecret(gatewayYAML("embedded://", good.URL, "http://127.0.0.1:1/x")), "partners:", "    token: {source: classic}\npartners:", 1), []string{"problem still the example's: apps[0].secret"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, f := checked(t, c.yaml)
+			if diff := cmp.Diff(c.left, f.find("config", "secrets")); diff != "" || (code == 0) != (c.left == nil) {
+				t.Errorf("exit %d, %+v\n%s", code, f.List, diff)
+			}
+		})
+	}
+}
+
 // TestServerFindings judges what INFO says.
 func TestServerFindings(t *testing.T) {
 	good := map[string]string{"redis_version": "7.2.4", "role": "master", "maxmemory_policy": "noeviction", "aof_enabled": "1", "aof_last_write_status": "ok"}
