@@ -127,7 +127,7 @@ func (s *scratch) signature(token []byte, timestamp, nonce string, encrypt []byt
 	return sum
 }
 
-// name is what makes a push itself: a message's MsgId; otherwise the user, the event, the second and all of the content, so
+// name is what makes a push itself: a message's user and MsgId; otherwise the user, the event, the second and all of the content, so
 // that a delivery sealed anew is the same and two events of one second are two (DECISIONS.md 5).
 func (s *scratch) name(p *Push) {
 	ev := &p.Event
@@ -136,7 +136,7 @@ func (s *scratch) name(p *Push) {
 	b := append(append(s.join[:0], p.App...), 0)
 	if ev.MsgID != "" && ev.MsgType != "event" && ev.MsgType != "" {
 		name[0] = 'm'
-		b = append(b, ev.MsgID...)
+		b = append(append(append(b, ev.OpenID...), 0), ev.MsgID...)
 	} else {
 		b = append(append(b, ev.OpenID...), 0)
 		b = append(append(b, ev.Event...), 0)

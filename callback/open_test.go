@@ -190,14 +190,15 @@ func TestNames(t *testing.T) {
 		name(a, event("oY", "subscribe_msg_popup_event", 6, ""), "1", now):                                      "another user",
 		name(a, textJSONPush, "1", now):                                                                         "a message",
 		name(a, strings.Replace(textJSONPush, "6789}", "6788}", 1), "1", now):                                   "the next message",
+		name(a, strings.Replace(textJSONPush, `"oX"`, `"oY"`, 1), "1", now):                                     "another user's message of that number",
 		name(a, `{"MsgType":"event","Event":"TEMPLATESENDJOBFINISH","MsgID":1}`, "1", now):                      "a receipt",
 		name(a, `{"MsgType":"event","Event":"TEMPLATESENDJOBFINISH","MsgID":1,"Status":"success"}`, "1", now):   "its second half",
 	}
-	if len(names) != 10 {
-		t.Errorf("%d names for 10 pushes: %v", len(names), names)
+	if len(names) != 11 {
+		t.Errorf("%d names for 11 pushes: %v", len(names), names)
 	}
 	if name(a, textJSONPush, "1", now) != name(a, textXMLPush, "2", now) {
-		t.Error("a message is its MsgId, whatever else differs")
+		t.Error("a message is its user and MsgId, whatever else differs")
 	}
 }
 

@@ -215,7 +215,7 @@ func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callba
 		if err != nil || !rep.Changed && rep.Delta == 0 {
 			continue
 		}
-		told, err := r.tellLine(ctx, shard, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep.Cause, at, users)
+		told, err := r.tellLine(ctx, shard, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep, at, users)
 		if err != nil {
 			return nil, err
 		}
@@ -224,8 +224,8 @@ func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callba
 	return jobs, nil
 }
 
-// tellLine tells the line as it now is to every partner of the app, each with its own name for the user.
-func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ, cause string, at time.Time, users usersOf) ([]queue.Job, error) {
+// tellLine tells the line as it was after a movement to every partner of the app, each with its own name for the user.
+func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ string, rep ledger.Reply, at time.Time, users usersOf) ([]queue.Job, error) {
 	hearers := r.hearers(l.App, typ)
 	if len(hearers) == 0 {
 		return nil, nil
@@ -241,7 +241,7 @@ func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ, cau
 	var jobs []queue.Job
 	for _, partner := range hearers {
 		jobs = append(jobs, r.tell(telling{shard: shard, app: l.App, partner: partner, typ: typ, at: at,
-			data: SubscriptionEvent{Line: r.lineOf(st, names[partner]), Cause: cause}})...)
+			data: SubscriptionEvent{Line: r.lineOf(st.After(rep), names[partner]), Cause: rep.Cause}})...)
 	}
 	return jobs, nil
 }

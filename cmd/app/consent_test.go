@@ -14,6 +14,7 @@ import (
 
 	"github.com/wxrelay/wxrelay/cmd/wxsim/partnersim"
 	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
+	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
 const listPath = "call:/wxaapi/newtmpl/gettemplate"
@@ -173,6 +174,56 @@ func TestSubscriptionEventsNameTheUser(t *testing.T) {
 		}
 		return e.Path == "/hook" && e.Into(&l) == nil && l.TemplateID == tOther && l.User != nil && *l.User == "u-42"
 	})
+}
+
+// An event shows the line as its own movement left it, though it was told when the line had moved on.
+func TestAnEventShowsTheLineAsOfItsMovement(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, wish{})
+	ann := w.sim.User("shop", "ann")
+	for _, shard := range w.shards() { // pushes are taken, and followed later
+		w.redis.HSet(shard+"p", "push:shop", "99999999999999")
+	}
+	w.accept(ann, tOrder)
+	w.accept(ann, tOrder)
+	w.ahead.Add(int64(time.Second))
+	w.sim.ChangeSetting(ann, tOrder, "reject")
+	w.wantLine(ann, tOrder, 0, 0, "cancelled")
+	for _, shard := range w.shards() {
+		w.redis.HDel(shard+"p", "push:shop")
+	}
+	type told struct {
+		Credits int
+		Status  string
+		Updated time.Time `json:"updated_at"`
+		History []struct {
+			At             time.Time
+			Delta, Balance int
+		}
+	}
+	for _, want := range []struct {
+		typ, status string
+		credits, of int
+	}{{"subscription.accepted", "accepted", 1, 1}, {"subscription.accepted", "accepted", 2, 2}, {"subscription.cancelled", "cancelled", 0, 3}} {
+		w.told(want.typ, func(e partnersim.Event) bool {
+			var l told
+			if e.Into(&l) != nil || l.Credits != want.credits {
+				return false
+			}
+			if n := len(l.History); n != want.of || l.Status != want.status || l.History[n-1].Balance != want.credits || !l.Updated.Equal(l.History[n-1].At) {
+				t.Errorf("%s, %d credits: %+v", want.typ, want.credits, l)
+			}
+			return true
+		})
+	}
+}
+
+// shards are the prefixes of what a gateway keeps in Redis by user.
+func (w *world) shards() (prefixes []string) {
+	for i := range 16 {
+		prefixes = append(prefixes, queue.Prefix(i))
+	}
+	return prefixes
 }
 
 // subscription waits for the event about one line, and gives its cause.

@@ -57,6 +57,26 @@ func ParseReply(s string) (Reply, error) {
 		Cause: causes[n[6]], LongTerm: open(n[4], n[3])}, nil
 }
 
+// After is the statement as it stood right after the move that answered rep, taken from one that was read later: what has
+// moved since is not in it.
+func (st Statement) After(rep Reply) Statement {
+	st.Credits, st.Reserved, st.Status, st.Kind, st.LongTerm = rep.Credits, rep.Reserved, rep.Status, Kind(rep.Kind), rep.LongTerm
+	st.Unproven = min(st.Unproven, st.Credits)
+	for i := len(st.History) - 1; i >= 0; i-- {
+		if m := st.History[i]; m.Cause == rep.Cause && m.Delta == rep.Delta && m.Balance == rep.Credits+rep.Reserved {
+			st.History = st.History[:i+1]
+			st.UpdatedAt = time.Time{}
+			for _, m := range st.History {
+				if m.At.After(st.UpdatedAt) {
+					st.UpdatedAt = m.At
+				}
+			}
+			break
+		}
+	}
+	return st
+}
+
 // ParseForgotten reads the reply of Forget.
 func ParseForgotten(s string) []string {
 	var ids []string
