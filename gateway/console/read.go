@@ -19,7 +19,7 @@ const shown = 50
 
 func (c *Console) overview(r *http.Request) (page, error) {
 	ctx, rules := r.Context(), c.o.Rules()
-	p := &Overview{Ready: true, Checks: c.o.Ready(ctx), Live: r.URL.Query().Get("live") != ""}
+	p := &Overview{Ready: true, Checks: append([]Check{}, c.o.Ready(ctx)...), Apps: []AppRow{}, Live: r.URL.Query().Get("live") != ""}
 	for _, check := range p.Checks {
 		p.Ready = p.Ready && check.OK
 	}
@@ -83,7 +83,7 @@ func (c *Console) lanes(ctx context.Context) ([]Lane, error) {
 
 // latest merges every partner's messages, the newest first. A partner that may not use the app asked for has none of it.
 func (c *Console) latest(ctx context.Context, q relay.MessageQuery) ([]relay.Message, error) {
-	var all []relay.Message
+	all := []relay.Message{}
 	rules := c.o.Rules()
 	for name, partner := range rules.Partners {
 		if q.App != "" && !partner.MayUse(q.App) {
@@ -101,7 +101,8 @@ func (c *Console) latest(ctx context.Context, q relay.MessageQuery) ([]relay.Mes
 
 func (c *Console) user(r *http.Request) (page, error) {
 	q := r.URL.Query()
-	p := &User{Apps: names(c.o.Rules().Apps), App: q.Get("app"), OpenID: strings.TrimSpace(q.Get("openid"))}
+	p := &User{Apps: names(c.o.Rules().Apps), App: q.Get("app"), OpenID: strings.TrimSpace(q.Get("openid")),
+		Lines: []relay.Line{}, Messages: []relay.Message{}}
 	if p.OpenID == "" {
 		return p, nil
 	}
@@ -143,7 +144,7 @@ func (c *Console) oneMessage(ctx context.Context, id string) (page, error) {
 	}
 	p := &Message{Message: m}
 	if m.Errcode != nil && *m.Errcode != 0 {
-		known := wechat.Lookup(*m.Errcode)
+		known := Errcode(wechat.Lookup(*m.Errcode))
 		p.Known = &known
 	}
 	return p, nil
@@ -198,14 +199,18 @@ func (c *Console) endpoints(r *http.Request) (page, error) {
 			if err != nil {
 				return nil, err
 			}
-			p.Items = append(p.Items, EndpointRow{Partner: name, ID: e.ID, URL: e.URL, Events: e.Events, Condition: how})
+			p.Items = append(p.Items, EndpointRow{Partner: name, ID: e.ID, URL: e.URL, Events: append([]string{}, e.Events...), Condition: conditionOf(how)})
 		}
 	}
 	return p, nil
 }
 
 func (c *Console) errcodes(*http.Request) (page, error) {
-	return &Errcodes{Items: wechat.Errcodes()}, nil
+	p := &Errcodes{Items: []Errcode{}}
+	for _, row := range wechat.Errcodes() {
+		p.Items = append(p.Items, Errcode(row))
+	}
+	return p, nil
 }
 
 func names[T any](m map[string]T) []string {

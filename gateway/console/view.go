@@ -153,10 +153,10 @@ type messageTable struct {
 }
 
 // MeaningOf and CureOf are what an errcode means and asks for, in the page's language.
-func (f *Frame) MeaningOf(e wechat.Errcode) string { return f.choose(e.Meaning, e.MeaningZH) }
+func (f *Frame) MeaningOf(e Errcode) string { return f.choose(e.Meaning, e.MeaningZH) }
 
 // CureOf: see MeaningOf.
-func (f *Frame) CureOf(e wechat.Errcode) string { return f.choose(e.Cure, e.CureZH) }
+func (f *Frame) CureOf(e Errcode) string { return f.choose(e.Cure, e.CureZH) }
 
 func (f *Frame) choose(en, zh string) string {
 	if f.Words.Code == "zh-CN" && zh != "" {
@@ -232,7 +232,7 @@ func (p *Messages) Table() messageTable { return messageTable{&p.Frame, p.Items}
 type Message struct {
 	Frame `json:"-"`
 	relay.Message
-	Known *wechat.Errcode `json:"known,omitempty"` // what its errcode means
+	Known *Errcode `json:"known,omitempty"` // what its errcode means
 }
 
 // MetadataText is the partner's metadata, "" when there is none.
@@ -265,11 +265,31 @@ type Endpoints struct {
 
 // EndpointRow is one endpoint.
 type EndpointRow struct {
-	Partner   string            `json:"partner"`
-	ID        string            `json:"id"`
-	URL       string            `json:"url"`
-	Events    []string          `json:"events"`
-	Condition webhook.Condition `json:"condition"`
+	Partner   string    `json:"partner"`
+	ID        string    `json:"id"`
+	URL       string    `json:"url"`
+	Events    []string  `json:"events"`
+	Condition Condition `json:"condition"`
+}
+
+// Condition is how an endpoint does; the times are nil while it is healthy.
+type Condition struct {
+	State    string     `json:"state"`
+	Until    *time.Time `json:"until"`
+	Since    *time.Time `json:"since"`
+	Failures int        `json:"failures"`
+}
+
+func conditionOf(c webhook.Condition) Condition {
+	return Condition{State: c.State, Until: someTime(c.Until), Since: someTime(c.Since), Failures: c.Failures}
+}
+
+func someTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
 }
 
 // Key is the endpoint's name on these pages.
@@ -278,7 +298,19 @@ func (e EndpointRow) Key() string { return e.Partner + "/" + e.ID }
 // Errcodes is what WeChat's errcodes mean and what the gateway does about them.
 type Errcodes struct {
 	Frame `json:"-"`
-	Items []wechat.Errcode `json:"items"`
+	Items []Errcode `json:"items"`
+}
+
+// Errcode is a row of the table in the names of the JSON face.
+type Errcode struct {
+	Code      int             `json:"code"`
+	Name      string          `json:"name"`
+	Meaning   string          `json:"meaning"`
+	MeaningZH string          `json:"meaning_zh"`
+	Reaction  wechat.Reaction `json:"reaction"`
+	Cure      string          `json:"cure"`
+	CureZH    string          `json:"cure_zh"`
+	Doc       string          `json:"doc"`
 }
 
 // Trouble is the page of an error.
