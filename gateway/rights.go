@@ -137,9 +137,6 @@ func (g *Gate) deliveries(ctx context.Context, a *ask) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if q["endpoint"] == "" {
-		return reply{}, invalid("endpoint", "is missing: the id of one of your endpoints")
-	}
 	if s := q["state"]; s != "" && !slices.Contains(deliveryStates, s) {
 		return reply{}, invalid("state", "must be one of "+strings.Join(deliveryStates, ", "))
 	}

@@ -82,7 +82,7 @@ func viewDelivery(rec queue.Record) (Delivery, envelope, error) {
 	d := Delivery{ID: rec.ID, WebhookID: env.ID, Endpoint: env.Endpoint, Type: env.Type, Reason: some(rec.Reason), CreatedAt: rec.Created.UTC(), Attempts: []DeliveryAttempt{}}
 	switch rec.State {
 	case "ended":
-		d.State = "delivered"
+		d.State, d.Reason = "delivered", nil // what was wrong before stands with the attempts
 	case "buried":
 		d.State = "buried"
 	case "parked":
@@ -110,15 +110,21 @@ func viewDelivery(rec queue.Record) (Delivery, envelope, error) {
 	return d, env, nil
 }
 
-// Deliveries lists an endpoint's deliveries, the newest first; state "" lists all.
+// Deliveries lists the deliveries to an endpoint, or with "" to each that the partner has, the newest first; state "" lists all.
 func (r *Relay) Deliveries(ctx context.Context, partner, endpoint, state, cursor string) (Page[Delivery], error) {
 	page := Page[Delivery]{Items: []Delivery{}}
-	if _, ok := r.endpoint(partner, endpoint); !ok {
+	var of []queue.Listed
+	for _, e := range r.rules.Load().Partners[partner].Endpoints {
+		if endpoint == "" || e.ID == endpoint {
+			of = append(of, queue.Listed{Tag: deliveryTag(partner, e.ID), Shard: -1})
+		}
+	}
+	if endpoint != "" && len(of) == 0 {
 		return page, ErrNotFound
 	}
 	const limit = 50
 	for range 20 {
-		recs, next, err := r.q.List(ctx, deliveryTag(partner, endpoint), -1, cursor, limit-len(page.Items))
+		recs, next, err := r.q.ListAny(ctx, of, cursor, limit-len(page.Items))
 		if err != nil {
 			return page, badCursor(err)
 		}

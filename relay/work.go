@@ -68,6 +68,7 @@ type sending struct {
 	o     *order
 	s     *story
 	shard int
+	left  time.Time // when the call left, by the clock of c.Now, which stands at its answer then
 }
 
 func (w *sending) channel() string { return w.o.Channels[w.s.Channel] }
@@ -111,12 +112,13 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	}
 	start := time.Now()
 	got, err := w.r.wechat.Send(ctx, w.sender(), wechat.Channel(w.channel()), body)
+	w.left, w.c.Now = w.c.Now, w.c.Now.Add(time.Since(start))
 	var api *wechat.APIError
 	switch {
 	case err == nil:
 		w.s.Attempts++
-		w.r.paces.works(w.path(), w.c.Now)
-		return w.sent(got, time.Since(start))
+		w.r.paces.works(w.path(), w.left)
+		return w.sent(got)
 	case errors.Is(err, wechat.ErrNotLeft):
 		return w.notLeft(ctx, err)
 	case errors.As(err, &api):
@@ -125,7 +127,7 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	case errors.Is(err, wechat.ErrNoAnswer):
 		w.s.Attempts++
 		w.s.silent()
-		return w.unanswered("no_answer", w.c.Now)
+		return w.unanswered("no_answer", w.left)
 	}
 	// The app left the config, or the body cannot be sent as it is: nothing left, and it never will.
 	w.r.log.Error("send not possible", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Error(err))
@@ -200,11 +202,11 @@ func with(raw json.RawMessage, member, value string) (json.RawMessage, error) {
 }
 
 // sent: WeChat took it. The credit is spent, the msgid will name the receipt.
-func (w *sending) sent(got wechat.Receipt, took time.Duration) queue.Verdict {
+func (w *sending) sent(got wechat.Receipt) queue.Verdict {
 	w.s.MsgID, w.s.Open = got.MsgID, 0
 	w.s.answered(0, "ok", "")
 	code := 0
-	w.s.to(StateSent, "wechat", w.c.Now.Add(took), &code)
+	w.s.to(StateSent, "wechat", w.c.Now, &code)
 	ch := queue.Change{Moves: w.o.spend(w.s, w.c.ID)}
 	if got.MsgID != "" {
 		ch.Names = []queue.Name{{Name: msgidName(w.sender(), got.MsgID), Value: w.c.ID, For: w.r.rules.Load().KeepMessages}}
@@ -220,13 +222,13 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	}
 	switch api.Reaction() {
 	case wechat.ReactionRetry: // -1: nobody knows whether it was taken
-		return w.unanswered("wechat_busy", w.c.Now)
+		return w.unanswered("wechat_busy", w.left)
 	case wechat.ReactionSerial: // 43108: another send to this openid is under way somewhere else
 		w.s.waits("another send to this user is under way", w.c.Now, &api.Code)
-		return queue.Snooze(300*time.Millisecond+rand.N(700*time.Millisecond), w.s.note())
+		return queue.Snooze(serialPause(w.s.Attempts), w.s.note())
 	case wechat.ReactionQuotaMinute:
-		w.r.paces.refused(w.path(), w.c.Now)
-		return w.rest(w.path(), untilNext(w.c.Now, time.Minute), "WeChat takes no more this minute", nil)
+		w.r.paces.refused(w.path(), w.left)
+		return w.rest(w.path(), untilNext(w.left, time.Minute), "WeChat takes no more this minute", nil)
 	case wechat.ReactionQuotaDay:
 		return w.rest(w.path(), quotaPause, "WeChat takes no more today", api)
 	case wechat.ReactionConfig, wechat.ReactionToken, wechat.ReactionWait:
@@ -236,7 +238,7 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 		}
 		return w.rest(at, configPause, "the app needs its operator", api)
 	}
-	w.r.paces.works(w.path(), w.c.Now)
+	w.r.paces.works(w.path(), w.left)
 	if api.Code == 40037 {
 		w.r.templates.doubt(w.sender())
 	}
@@ -405,6 +407,12 @@ func (w *sending) pause(at path, d time.Duration) {
 			}
 		}
 	}
+}
+
+// serialPause is how long to wait for another's send to the same user: a moment, longer when it does not end.
+func serialPause(attempts int) time.Duration {
+	d := 300 * time.Millisecond << min(max(attempts-3, 0), 7)
+	return d + rand.N(d+400*time.Millisecond)
 }
 
 func backoff(attempts int) time.Duration {

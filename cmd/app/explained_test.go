@@ -173,3 +173,32 @@ func TestAnAlertIsToldOnce(t *testing.T) {
 		t.Errorf("after an hour told %d times", w.countTold("app.alert"))
 	}
 }
+
+// What is told of a call stands at the time of its answer, not of its departure: in the timeline, and on the event.
+func TestAnAnswerIsToldAtItsTime(t *testing.T) {
+	t.Parallel()
+	const took = 700 * time.Millisecond
+	for name, c := range map[string]struct {
+		mood    wechatsim.Forced
+		timeout string
+		event   string
+	}{
+		"sent":      {wechatsim.Forced{Mood: wechatsim.Slow, Delay: took}, "20s", "message.sent"},
+		"no answer": {wechatsim.Forced{Mood: wechatsim.TimeoutBefore}, "700ms", "message.unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, wish{timeout: c.timeout, sim: func(o *wechatsim.Options) { o.Hang = 3 * time.Second }})
+			ann := w.granted("ann", 1)
+			c.mood.Path = "subscribe/send"
+			w.sim.Force(c.mood)
+			id := w.send(202, order(ann, nil)).Message().ID
+			var m partnersim.Message
+			e := w.told(c.event, func(e partnersim.Event) bool { return e.Into(&m) == nil && m.ID == id })
+			first, last := m.Timeline[0].At, m.Timeline[len(m.Timeline)-1].At
+			if last.Sub(first) < took || e.Timestamp.Sub(last).Abs() > time.Millisecond {
+				t.Errorf("accepted %s, %s %s, told at %s", first, c.event, last, e.Timestamp)
+			}
+		})
+	}
+}
