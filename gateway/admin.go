@@ -79,7 +79,8 @@ func closed(password string, in http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if password == "" {
 			if !nearHost(r.Host) {
-				refuseAdmin(w, r, &fault{code: NotAllowed, detail: "without a password this door answers to addresses and localhost only"})
+				refuseAdmin(w, r, "Not under this host name", &fault{code: NotAllowed,
+					detail: "without a password this door answers to addresses and localhost only; set admin.password to reach it by another name"})
 				return
 			}
 			in.ServeHTTP(w, r)
@@ -88,15 +89,18 @@ func closed(password string, in http.Handler) http.Handler {
 		_, given, _ := r.BasicAuth()
 		got := sha256.Sum256([]byte(given))
 		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			refuseAdmin(w, r, &fault{code: Unauthorized, detail: "the operators' password is asked for", scope: `Basic realm="wxrelay", charset="UTF-8"`})
+			refuseAdmin(w, r, "The password is missing or wrong", &fault{code: Unauthorized,
+				detail: "give admin.password by basic authentication, with any user name", scope: `Basic realm="wxrelay", charset="UTF-8"`})
 			return
 		}
 		in.ServeHTTP(w, r)
 	})
 }
 
-func refuseAdmin(w http.ResponseWriter, r *http.Request, err error) {
+// refuseAdmin answers under a title of this door's own: those of the codes speak of partners and signatures.
+func refuseAdmin(w http.ResponseWriter, r *http.Request, title string, err error) {
 	p := problemOf(err, requestID(r.Header.Get(requestIDHeader)))
+	p.Title = title
 	w.Header().Set(requestIDHeader, p.RequestID)
 	p.write(w)
 }
