@@ -106,7 +106,7 @@ func Start(ctx context.Context, c *config.Config, o Options) (_ *App, err error)
 	a.config.Store(c)
 	defer func() {
 		if err != nil {
-			_ = a.takeApart() // err says what is wrong
+			_ = a.takeApart(context.Background()) // err says what is wrong
 			a.endLog()
 		}
 	}()

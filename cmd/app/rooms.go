@@ -40,7 +40,8 @@ func (a *App) join(ctx context.Context) error {
 	}
 	q, err := queue.Open(ctx, a.rdb, queue.Options{
 		Shards: c.Redis.Shards, Riders: relay.Riders(),
-		Lease: c.Queue.Lease, BuriedKeep: c.Retention.Buried, Grace: c.ShutdownGrace, OnError: a.queueTrouble,
+		Lease: c.Queue.Lease, BuriedKeep: c.Retention.Buried, OnError: a.queueTrouble,
+		Grace: max(patienceOf(c.ShutdownGrace).rooms, 1), // 0 would be its default
 	})
 	if err != nil {
 		return err

@@ -20,10 +20,13 @@ func (a *App) Close(ctx context.Context) error {
 		began, grace := time.Now(), a.config.Load().ShutdownGrace
 		a.log.Info("stopping", zap.Duration("grace", grace))
 		a.stopping.Store(true)
-		ctx, cancel := context.WithTimeout(ctx, grace)
+		p := patienceOf(grace)
+		draining, cancel := context.WithDeadline(ctx, began.Add(p.drain))
 		defer cancel()
-		inTime := a.drain(ctx)
-		a.closeErr = a.takeApart()
+		inTime := a.drain(draining)
+		leaving, cancel := context.WithDeadline(ctx, began.Add(p.leave))
+		defer cancel()
+		a.closeErr = a.takeApart(leaving)
 		level := zap.InfoLevel
 		if !inTime {
 			level = zap.WarnLevel
@@ -33,6 +36,19 @@ func (a *App) Close(ctx context.Context) error {
 	})
 	<-a.closed
 	return a.closeErr
+}
+
+// patience is how the grace of a stop is shared out, each part counted from its beginning.
+type patience struct {
+	rooms time.Duration // the queue's own: Redis may be away to the last, and then it uses all of it
+	drain time.Duration // a moment more, so that it can write down how it ended
+	leave time.Duration // the desk's last answers; what is left is for closing Redis and writing the log
+}
+
+// patienceOf keeps the whole stop within the grace: whoever sent SIGTERM may kill us at its end.
+func patienceOf(grace time.Duration) patience {
+	spare := min(grace/4, 500*time.Millisecond)
+	return patience{rooms: grace - spare, drain: grace - spare/2, leave: grace - spare/4}
 }
 
 // drain ends the public door's requests and the loops side by side (decision 3). What a last request queues is for the
@@ -57,12 +73,9 @@ func (a *App) drain(ctx context.Context) (inTime bool) {
 	both.Go(func() {
 		done := make(chan struct{})
 		go func() { a.work.Wait(); close(done) }()
-		// The queue has its own grace of the same length; a moment more, so that it can write down how it ended.
-		patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config.Load().ShutdownGrace+2*time.Second)
-		defer cancel()
 		select {
 		case <-done:
-		case <-patience.Done():
+		case <-ctx.Done():
 			late()
 		}
 	})
@@ -71,14 +84,14 @@ func (a *App) drain(ctx context.Context) (inTime bool) {
 }
 
 // takeApart closes what is open, in whatever state the start was left.
-func (a *App) takeApart() error {
+func (a *App) takeApart(ctx context.Context) error {
 	a.endLife()
 	var errs []error
 	for _, s := range []*http.Server{a.public, a.admin} {
 		if s == nil {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		if s.Shutdown(ctx) != nil {
 			errs = append(errs, s.Close())
 		}
