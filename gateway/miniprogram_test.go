@@ -73,21 +73,30 @@ func TestSubscriptionsOfAMiniProgram(t *testing.T) {
 		if body := w.mp("POST", "/shop/subscriptions", session, report).got(200, "").Body.String(); body != one {
 			t.Errorf("after the report: %s", body)
 		}
-		twice := func(id string) string {
+		tell := func(id, report string) string {
 			r := httptest.NewRequest("POST", "/mp/shop/subscriptions", strings.NewReader(report))
 			r.Header.Set("Authorization", "bearer "+session)
 			r.Header.Set("X-Request-Id", id)
 			return w.do(r).got(200, "").Body.String()
 		}
-		first, again := twice("tap 2, odd id"), twice("tap 2, odd id")
+		first, again := tell("tap 2, odd id", report), tell("tap 2, odd id", report)
 		if first != again {
 			t.Errorf("a repeated report moved the line: %s %s", first, again)
 		}
+		if body := tell("tap 2, odd id", `{"errMsg":"requestSubscribeMessage:ok","Tother":"accept"}`); !strings.Contains(body, `"template_id":"Tother","credits":1`) {
+			t.Errorf("another report under the same id: %s", body)
+		}
+		if body := tell("tap 3", `{"errMsg":"requestSubscribeMessage:fail main switch is off","errCode":20004,"`+tOrder+`":"accept"}`); !strings.Contains(body, `"credits":2`) {
+			t.Errorf("a call that failed granted something: %s", body)
+		}
 		two := strings.Replace(one, `"credits":1`, `"credits":2`, 1)
-		for _, q := range []string{"?template_id=" + tOrder, "", "?template_id=" + tOrder + ","} {
+		for _, q := range []string{"?template_id=" + tOrder, "?template_id=" + tOrder + ","} {
 			if body := w.mp("GET", "/shop/subscriptions"+q, session, "").got(200, "").Body.String(); body != two {
 				t.Errorf("%q: %s", q, body)
 			}
+		}
+		if body := w.mp("GET", "/shop/subscriptions", session, "").got(200, "").Body.String(); !strings.Contains(body, tOrder) || !strings.Contains(body, "Tother") {
+			t.Errorf("all lines: %s", body)
 		}
 		var other struct{ Items []struct{ Credits int } }
 		w.mp("GET", "/shop/subscriptions?template_id=A,"+tOrder+"&template_id=B", session, "").got(200, "").into(&other)
@@ -105,7 +114,7 @@ func TestSubscriptionsOfAMiniProgram(t *testing.T) {
 			Next  *string `json:"next_cursor"`
 		}
 		w.ask("GET", "/subscriptions?app=shop&openid="+openid, "").got(200, "").into(&lines)
-		if len(lines.Items) != 1 || lines.Items[0].OpenID != openid {
+		if len(lines.Items) != 2 || lines.Items[0].OpenID != openid {
 			t.Errorf("the partner reads %+v", lines)
 		}
 		if f := w.ask("GET", "/subscriptions?openid="+openid, "").got(422, InvalidRequest).fields(); f != "app" {

@@ -3,6 +3,8 @@ package relay
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -162,9 +164,14 @@ const (
 )
 
 // choices reads an object of template id -> word, as wx.requestSubscribeMessage and itemSettings have it. Other members,
-// errMsg and errCode among them, are passed over. The ids come in their order.
+// errMsg and errCode among them, are passed over; where errMsg says that the call failed, nothing was answered. The ids come
+// in their order.
 func choices(members map[string]json.RawMessage, most int) (ids []string, words map[string]string, err error) {
 	words = map[string]string{}
+	var errMsg string
+	if json.Unmarshal(members["errMsg"], &errMsg) == nil && strings.Contains(errMsg, ":fail") {
+		return nil, words, nil
+	}
 	for k, raw := range members {
 		var word string
 		if k == "errMsg" || k == "errCode" || json.Unmarshal(raw, &word) != nil || len(k) > 128 || k == "" {
@@ -278,6 +285,11 @@ func (r *Relay) bookWords(ctx context.Context, app, openid string, ids []string,
 	if name == "" {
 		name = rand.Text()
 	}
+	for _, id := range ids { // what is said is in it: another report is another one, whatever the client calls it
+		name += "\x00" + id + "\x00" + word(id)
+	}
+	sum := sha256.Sum256([]byte(name))
+	name = base64.RawURLEncoding.EncodeToString(sum[:18])
 	order := wordsOrder{App: app, OpenID: openid}
 	ch := queue.Change{Shard: shard, Once: "r/" + app + "/" + openid + "/" + name, OnceFor: rememberPush}
 	for _, id := range ids {

@@ -125,3 +125,12 @@ func TestPaceRestsAndProbes(t *testing.T) {
 		}
 	}
 }
+
+// Another's send to the same user that does not end is waited for longer and longer, within bounds.
+func TestSerialPause(t *testing.T) {
+	for attempts, most := range map[int]time.Duration{0: time.Second, 3: time.Second, 5: 3 * time.Second, 10: 78 * time.Second, 1000: 78 * time.Second} {
+		if d := serialPause(attempts); d < most/4 || d > most {
+			t.Errorf("%v after %d attempts", d, attempts)
+		}
+	}
+}

@@ -136,6 +136,7 @@ func New(rooms Rooms, rules Rules) *Relay {
 		r.log = zap.NewNop()
 	}
 	r.templates.fetch, r.templates.wake = r.wechat.Templates, make(chan struct{}, 1)
+	r.templates.asked = make(chan struct{})
 	r.paces.slots = func(at path, atOnce int) {
 		for _, p := range priorities {
 			r.q.Slots(sendLane(at.app, at.channel, p), atOnce)

@@ -18,8 +18,9 @@ type templates struct {
 	apps   map[string]*templateList
 	doubts map[string]time.Time // when a send that was told 40037 last had an app's list fetched
 
-	one  sync.Mutex    // one fetch at a time: the list is small and rarely asked for
-	wake chan struct{} // there is an app whose list nobody fetched yet
+	one   sync.Mutex    // one fetch at a time: the list is small and rarely asked for
+	wake  chan struct{} // there is an app whose list nobody fetched yet
+	asked chan struct{} // closed when every app's list has been asked for once
 }
 
 type templateList struct {
@@ -31,7 +32,7 @@ type templateList struct {
 const (
 	templatesFresh = 10 * time.Minute
 	templatesRetry = 15 * time.Second // an unknown id, or a fetch that failed, asks again no sooner
-	templatesAgain = time.Minute      // the timer, of a list that did not come
+	templatesAgain = 20 * time.Second // the timer, of a list that did not come
 )
 
 func (t *templates) list(app string) *templateList {
@@ -171,9 +172,9 @@ func (t *templates) stir() {
 }
 
 // SyncTemplates fetches every app's list now and keeps it fresh until ctx ends. One that could not be fetched is asked for
-// again every minute.
+// again every 20 seconds.
 func (r *Relay) SyncTemplates(ctx context.Context) {
-	for {
+	for first := true; ; first = false {
 		wait := templatesFresh
 		for name := range r.rules.Load().Apps {
 			l := r.templates.list(name)
@@ -181,6 +182,9 @@ func (r *Relay) SyncTemplates(ctx context.Context) {
 				l = r.templates.refresh(ctx, name)
 			}
 			wait = min(wait, max(templatesFresh-time.Since(l.at), templatesAgain))
+		}
+		if first {
+			close(r.templates.asked)
 		}
 		tick := time.NewTimer(wait)
 		select {
@@ -194,6 +198,10 @@ func (r *Relay) SyncTemplates(ctx context.Context) {
 		}
 	}
 }
+
+// TemplatesAsked is closed when SyncTemplates has asked for every app's list once. A push that is booked before that may count
+// as a credit what is long-term.
+func (r *Relay) TemplatesAsked() <-chan struct{} { return r.templates.asked }
 
 // kind of a template: as the operator says, else as WeChat lists it; "" when unknown.
 func (r *Relay) kind(app, id string) ledger.Kind {

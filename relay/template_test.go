@@ -96,14 +96,14 @@ func TestANewTemplateIsLookedFor(t *testing.T) {
 }
 
 // The timer keeps the lists of all apps fresh, takes in an app that a reload brought at once, and asks for a list that did
-// not come again within the minute.
+// not come again soon.
 func TestSyncTemplates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		asked, away := map[string]int{}, true
 		count := func(app string) int { mu.Lock(); defer mu.Unlock(); return asked[app] }
 		r := &Relay{}
-		r.templates.wake = make(chan struct{}, 1)
+		r.templates.wake, r.templates.asked = make(chan struct{}, 1), make(chan struct{})
 		r.templates.fetch = func(_ context.Context, app string) ([]wechat.Template, error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -117,6 +117,7 @@ func TestSyncTemplates(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go r.SyncTemplates(ctx)
+		<-r.TemplatesAsked()
 		synctest.Wait()
 		if n := count("shop"); n != 1 {
 			t.Fatalf("shop was asked for %d times at the start", n)
@@ -133,7 +134,7 @@ func TestSyncTemplates(t *testing.T) {
 		time.Sleep(templatesAgain)
 		synctest.Wait()
 		if n, m := count("new"), count("shop"); n != 2 || m != 1 {
-			t.Fatalf("after a minute: new %d, shop %d", n, m)
+			t.Fatalf("after 20 seconds: new %d, shop %d", n, m)
 		}
 		time.Sleep(templatesFresh)
 		synctest.Wait()

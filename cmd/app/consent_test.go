@@ -128,6 +128,24 @@ func TestTheKindOfALineIsWhatWeChatLists(t *testing.T) {
 	}
 }
 
+// Who is ready knows what WeChat lists: the first push after a start is booked by its template's kind.
+func TestTheFirstPushIsBookedByItsKind(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, wish{})
+	ann := w.sim.User("shop", "ann")
+	w.stop()
+	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Slow, Path: "newtmpl/gettemplate", Delay: 300 * time.Millisecond})
+	w.start()
+	w.accept(ann, tLong)
+	w.told("subscription.accepted", func(e partnersim.Event) bool {
+		var l line
+		if err := e.Into(&l); err != nil || l.Kind != "long_term" || l.Credits != 0 {
+			t.Errorf("%v %+v", err, l)
+		}
+		return true
+	})
+}
+
 // A partner that bound the user is told of the line under its own name for them; whoever did not is told null.
 func TestSubscriptionEventsNameTheUser(t *testing.T) {
 	t.Parallel()

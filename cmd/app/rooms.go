@@ -17,6 +17,9 @@ import (
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
+// listWait bounds how long the doors wait for the apps' template lists.
+const listWait = 2 * time.Second
+
 // rooms is what stands once Redis has been there.
 type rooms struct {
 	queue   *queue.Queue
@@ -63,6 +66,13 @@ func (a *App) join(ctx context.Context) error {
 	a.loop("queue", q.Run)
 	a.loop("tokens", func(ctx context.Context) error { a.wechat.Run(ctx); return nil })
 	a.loop("templates", func(ctx context.Context) error { r.relay.SyncTemplates(ctx); return nil })
+	listed, done := context.WithTimeout(ctx, listWait)
+	defer done()
+	select { // the first pushes are booked by what WeChat lists, if it is quick
+	case <-r.relay.TemplatesAsked():
+	case <-listed.Done():
+	case <-a.life.Done():
+	}
 	a.rooms.Store(r)
 	a.view.rooms.Store(r)
 	a.gate.set(r.gate)

@@ -38,8 +38,9 @@ func (l Login) String() string { return "wechat.Login{" + l.OpenID + "}" }
 // GoString is String for %#v.
 func (l Login) GoString() string { return l.String() }
 
-// codeForm is wider than any code seen. What does not fit is nobody's code, and the SDK pastes it into a URL.
-var codeForm = regexp.MustCompile(`^[A-Za-z0-9_.~|=+/-]{1,256}$`)
+// codeForm is much wider than any code seen. What does not fit is nobody's code; and nothing that means something in a URL's
+// query fits, though it is escaped as well.
+var codeForm = regexp.MustCompile(`^[A-Za-z0-9_.~|=+/:@,!*()$'-]{1,512}$`)
 
 // Login exchanges a wx.login code. A -1 is repeated once; the code may be consumed by then (40163).
 // Errors: *APIError (40029 also for a code that cannot be one, without asking WeChat; 41004 when the app has no
