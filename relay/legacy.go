@@ -43,12 +43,24 @@ func (w *sending) withFormID(ctx context.Context, raw json.RawMessage) (json.Raw
 var prepayForm = regexp.MustCompile(`^wx[0-9]{14}`)
 
 // ownFormID is what the message itself carries.
-func (w *sending) ownFormID() string {
+func (w *sending) ownFormID() string { return w.o.formID(w.s.Channel) }
+
+func (o *order) formID(n int) string {
 	var has struct {
 		FormID string `json:"form_id"`
 	}
-	_ = json.Unmarshal(w.o.Payloads[w.s.Channel], &has) // ours
+	_ = json.Unmarshal(o.Payloads[n], &has) // ours
 	return has.FormID
+}
+
+// lacksFormID tells whether channel n needs a form_id and there is none. It is a look, not a hold: of two messages that see
+// the last one, the later fails when it is sent.
+func (r *Relay) lacksFormID(ctx context.Context, o *order, n int) (bool, error) {
+	if o.Channels[n] != ChannelTemplate || o.NoCredit == "try" || o.formID(n) != "" {
+		return false, nil
+	}
+	any, err := r.bindings.Any(ctx, o.App, o.OpenID)
+	return !any, err
 }
 
 // formIDRefused: 41028 soon after a payment passes with time; otherwise the credential is bad, and the next one is taken.

@@ -54,6 +54,12 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 	refused, wait := "", time.Duration(0)
 	for n := 0; n < len(o.Channels); n++ { // a channel the user gives no credit for cannot reach them: the next one is asked
 		o.First = n
+		if lacks, err := r.lacksFormID(ctx, o, n); err != nil {
+			return Message{}, false, err
+		} else if lacks {
+			refused = ledger.NoCredit
+			continue
+		}
 		s := &story{Channel: n, Booked: n + 1}
 		cause := "accepted"
 		if n > 0 {

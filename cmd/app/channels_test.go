@@ -302,7 +302,12 @@ func TestTemplateMessagesOf2018(t *testing.T) {
 	if len(in) != 4 || in[0].Values["keyword1"] != "339208499" || string(in[0].Body["emphasis_keyword"]) != `"keyword1.DATA"` {
 		t.Errorf("%+v", in)
 	}
-	if got := w.toldOf(w.send(202, legacy(ann, nil)).Message().ID, "message.failed"); got.Timeline[len(got.Timeline)-1].Cause != "no_form_id" {
+	for _, no := range []string{"refuse", "hold"} {
+		if a := w.send(409, legacy(ann, map[string]any{"no_credit": no})); a.Code() != "no_credit" {
+			t.Errorf("an empty pool: %s", a.Body)
+		}
+	}
+	if got := w.toldOf(w.send(202, legacy(ann, map[string]any{"no_credit": "try"})).Message().ID, "message.failed"); got.Timeline[len(got.Timeline)-1].Cause != "no_form_id" {
 		t.Errorf("%+v", got)
 	}
 	own := w.sim.SubmitForm(ann)

@@ -337,6 +337,7 @@ func TestWithoutRedis(t *testing.T) {
 		"Forget":        func() error { _, err := b.Forget(ctx, "a", "o"); return err },
 		"AddCredential": func() error { _, err := b.AddCredential(ctx, "a", "o", Credential{Kind: FormID, ID: "f"}); return err },
 		"Take":          func() error { _, err := b.Take(ctx, "a", "o", "", "m"); return err },
+		"Any":           func() error { _, err := b.Any(ctx, "a", "o"); return err },
 		"GiveBack":      func() error { return b.GiveBack(ctx, "a", "o", "m") },
 		"Spoil":         func() error { return b.Spoil(ctx, "a", "o", "m") },
 	}

@@ -84,6 +84,13 @@ func (b *Book) Take(ctx context.Context, app, openid string, kind CredentialKind
 	return Credential{Kind: CredentialKind(r[1]), ID: r[0], Uses: uses, Expires: time.UnixMilli(ms).UTC()}, errors.Join(err1, err2)
 }
 
+// Any tells whether a use is left that nobody took.
+func (b *Book) Any(ctx context.Context, app, openid string) (bool, error) {
+	at := openidTag(app, openid)
+	v, err := b.run(ctx, anyScript, []string{at + "p", at + "h"})
+	return v == int64(1), err
+}
+
 // GiveBack returns the use holder took: WeChat refused the send for another reason. Nothing held: nothing happens.
 func (b *Book) GiveBack(ctx context.Context, app, openid, holder string) error {
 	at := openidTag(app, openid)
@@ -160,6 +167,10 @@ if not c then
   redis.call('PEXPIRE', KEYS[2], math.max(redis.call('PTTL', KEYS[1]), 1))
 end
 return {id, c.kind, tostring(c.left), string.format('%.0f', c.exp)}`)
+
+// anyScript: KEYS credentials, holders. Returns 1 when Take would find one for a new holder.
+var anyScript = redis.NewScript(poolHead + `
+return oldest(function(c) return c.left > 0 end) and 1 or 0`)
 
 // backScript: KEYS credentials, holders; ARGV[1] holder, ARGV[2] "1" to give the use back, "0" to drop the credential.
 // Returns 1 when the holder held one.

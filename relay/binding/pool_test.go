@@ -110,6 +110,24 @@ func TestPoolRules(t *testing.T) {
 			}
 			sequence(t, take(t, b, "", "m1"), "f1")
 		},
+		"any is what another could take": func(t *testing.T, b *Book) {
+			want := func(want bool) {
+				t.Helper()
+				if got, err := b.Any(ctx, "shop", "oAnn"); err != nil || got != want {
+					t.Errorf("any: %v %v", got, err)
+				}
+			}
+			want(false)
+			add(t, b, PrepayID, "p1", 2)
+			take(t, b, "", "m1")
+			want(true)
+			take(t, b, "", "m2")
+			want(false)
+			if err := b.GiveBack(ctx, "shop", "oAnn", "m1"); err != nil {
+				t.Fatal(err)
+			}
+			want(true)
+		},
 		"one user's are not another's": func(t *testing.T, b *Book) {
 			add(t, b, FormID, "f1", 1)
 			if _, err := b.Take(ctx, "shop", "oBob", "", "m1"); !errors.Is(err, ErrEmpty) {
