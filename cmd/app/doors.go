@@ -85,8 +85,8 @@ func (a *App) checks(ctx context.Context) []gateway.Check {
 	ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if err := a.rdb.Ping(ctx).Err(); err != nil {
-		out = append(out, gateway.Check{Name: "redis", Detail: "does not answer: " + err.Error()})
+	if err := probe(ctx, a.rdb, a.config.Load().Redis.Shards); err != nil {
+		out = append(out, gateway.Check{Name: "redis", Detail: refusal(err)})
 	} else {
 		out = append(out, gateway.Check{Name: "redis", OK: true, Detail: "answers in " + time.Since(began).Round(10*time.Microsecond).String()})
 	}

@@ -1,0 +1,53 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/relay/queue"
+)
+
+// probeKept is how long a probe's key stays.
+const probeKept = time.Minute
+
+// probe asks Redis for what the gateway lives by: one tiny write that expires. A PING would not do: a Redis that is full,
+// cannot save or has become a replica answers it and takes nothing. The key stands beside the queue's; of a cluster, whose
+// nodes fail one by one, every shard's node is asked.
+func probe(ctx context.Context, rdb redis.UniversalClient, shards int) error {
+	if _, single := rdb.(*redis.Client); single {
+		shards = 1
+	}
+	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n := range shards {
+			p.Set(ctx, queue.Prefix(n)+"probe", "", probeKept)
+		}
+		return nil
+	})
+	return err
+}
+
+// cures is what to do about a refusal of Redis, by how its error begins.
+// https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors
+var cures = []struct{ prefix, cure string }{
+	{"OOM", "it is full: give it more memory (maxmemory), or shorten retention"},
+	{"MISCONF", "it cannot save: look at its disk and its log"},
+	{"READONLY", "it is a replica: point redis.url at the master, or use redis+sentinel://"},
+	{"NOREPLICAS", "too few replicas follow it: see min-replicas-to-write"},
+}
+
+// refusal says why a probe failed, and the cure where there is one to name.
+func refusal(err error) string {
+	if _, reply := errors.AsType[redis.Error](err); !reply {
+		return "does not answer: " + err.Error()
+	}
+	out := "takes no writes: " + err.Error()
+	for _, c := range cures {
+		if redis.HasErrorPrefix(err, c.prefix) {
+			out += "; " + c.cure
+		}
+	}
+	return out
+}
