@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -43,7 +44,7 @@ func refusal(err error) string {
 	if _, reply := errors.AsType[redis.Error](err); !reply {
 		return "does not answer: " + err.Error()
 	}
-	out := "takes no writes: " + err.Error()
+	out := "takes no writes: " + strings.TrimSuffix(err.Error(), ".")
 	for _, c := range cures {
 		if redis.HasErrorPrefix(err, c.prefix) {
 			out += "; " + c.cure

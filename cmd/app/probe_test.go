@@ -28,7 +28,7 @@ func TestReadyNeedsWrites(t *testing.T) {
 		t.Errorf("the probe's key stays for %s", left)
 	}
 	for refused, cure := range map[string]string{
-		"OOM command not allowed when used memory > 'maxmemory'.":                         "it is full: give it more memory",
+		"OOM command not allowed when used memory > 'maxmemory'.":                         "'maxmemory'; it is full: give it more memory",
 		"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to": "it cannot save: look at its disk",
 		"READONLY You can't write against a read only replica.":                           "point redis.url at the master",
 		"NOREPLICAS Not enough good replicas to write.":                                   "min-replicas-to-write",
