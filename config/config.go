@@ -71,6 +71,7 @@ type App struct {
 	Kind       string `yaml:"kind"` // miniprogram | official_account
 	Push       Push   `yaml:"push"`
 	Token      Token  `yaml:"token"`
+	PhoneEcho  bool   `yaml:"phone_echo"` // POST phone answers the number
 
 	Templates     []Template       `yaml:"templates"`
 	Subscriptions AppSubscriptions `yaml:"subscriptions"`

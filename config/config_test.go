@@ -154,6 +154,7 @@ func TestEveryScalarFromTheEnvironment(t *testing.T) {
 		"apps.push.token":            {"WXRELAY_APPS_SHOP_PUSH_TOKEN", "hunter2", "token: '***' # from env WXRELAY_APPS_SHOP_PUSH_TOKEN"},
 		"apps.push.previous":         {"WXRELAY_APPS_SHOP_PUSH_PREVIOUS_0_TOKEN", "hunter2", "token: '***' # from env WXRELAY_APPS_SHOP_PUSH_PREVIOUS_0_TOKEN"},
 		"apps.push.max_age":          {"WXRELAY_APPS_SHOP_PUSH_MAX_AGE", "0", "max_age: 0 # from env"},
+		"apps.phone_echo":            {"WXRELAY_APPS_SHOP_PHONE_ECHO", "true", "phone_echo: true # from env WXRELAY_APPS_SHOP_PHONE_ECHO"},
 		"partners.secrets":           {"WXRELAY_PARTNERS_ORDERS_SECRETS", "whsec_" + strings.Repeat("A", 32), "secrets: ['***'] # from env"},
 		"partners.rate":              {"WXRELAY_PARTNERS_ORDERS_RATE_PER_SECOND", "0.5", "per_second: 0.5 # from env"},
 		"partners.endpoints":         {"WXRELAY_PARTNERS_ORDERS_ENDPOINTS_MAIN_URL", "https://h/x", "url: https://h/x # from env"},

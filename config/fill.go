@@ -276,6 +276,11 @@ func setScalar(v reflect.Value, text string) error {
 			return fmt.Errorf("%q is not a number", text)
 		}
 		v.SetFloat(n)
+	case reflect.Bool:
+		if text != "true" && text != "false" {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		v.SetBool(text == "true")
 	default:
 		panic("config: the schema has a " + v.Type().String() + ", which nobody can fill")
 	}

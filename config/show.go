@@ -105,6 +105,8 @@ func scalarNode(v reflect.Value) *yaml.Node {
 		return plainNode(strconv.FormatFloat(x, 'f', -1, 64))
 	case int:
 		return plainNode(strconv.Itoa(x))
+	case bool:
+		return plainNode(strconv.FormatBool(x))
 	}
 	return text(v.String())
 }

@@ -218,5 +218,5 @@ func (g *Gate) mpPhone(ctx context.Context, v *visitor) (any, error) {
 	if in.Code == "" {
 		return nil, invalid("code", "is missing: it comes from a getPhoneNumber button")
 	}
-	return taken{true}, g.relay.Phone(ctx, v.app, v.openid, in.Code)
+	return g.relay.Phone(ctx, v.app, v.openid, in.Code)
 }

@@ -201,18 +201,32 @@ func (r *Relay) DeleteBinding(ctx context.Context, partner, app, user string) (B
 	return Binding{App: app, User: user, OpenID: openid}, r.tellBinding(ctx, EventUserUnbound, partner, app, user, openid)
 }
 
-// Phone exchanges the code of a getPhoneNumber button; the number goes to the partners that bound this openid.
-func (r *Relay) Phone(ctx context.Context, app, openid, code string) error {
+// PhoneAnswer is what a mini-program gets for a phone code: that it was taken, and the number, in WeChat's words, where the
+// app says so.
+type PhoneAnswer struct {
+	OK              bool   `json:"ok"`
+	PhoneNumber     string `json:"phoneNumber,omitempty"`
+	PurePhoneNumber string `json:"purePhoneNumber,omitempty"`
+	CountryCode     string `json:"countryCode,omitempty"`
+}
+
+// Phone exchanges the code of a getPhoneNumber button; the number goes to the partners that bound this openid, and back to
+// the mini-program only where the app says so.
+func (r *Relay) Phone(ctx context.Context, app, openid, code string) (PhoneAnswer, error) {
 	if code == "" {
-		return &Invalid{Code: "invalid_request", Fields: []Field{{"code", "is required: the code of the getPhoneNumber button"}}}
+		return PhoneAnswer{}, &Invalid{Code: "invalid_request", Fields: []Field{{"code", "is required: the code of the getPhoneNumber button"}}}
 	}
 	users, err := r.bindings.UsersOf(ctx, app, openid)
 	if err != nil {
-		return err
+		return PhoneAnswer{}, err
 	}
 	got, err := r.wechat.Phone(ctx, app, code)
 	if err != nil {
-		return loginError(err)
+		return PhoneAnswer{}, loginError(err)
+	}
+	answer := PhoneAnswer{OK: true}
+	if a, _ := r.App(app); a.PhoneEcho {
+		answer.PhoneNumber, answer.PurePhoneNumber, answer.CountryCode = got.PhoneNumber, got.PurePhoneNumber, got.CountryCode
 	}
 	shard, now := r.q.Shard(app, openid), time.Now()
 	number := "+" + got.CountryCode + got.PurePhoneNumber
@@ -222,7 +236,7 @@ func (r *Relay) Phone(ctx context.Context, app, openid, code string) error {
 			data: UserEvent{App: app, OpenID: openid, User: some(user), Phone: &number}})...)
 	}
 	if len(jobs) == 0 {
-		return nil
+		return answer, nil
 	}
-	return r.q.Commit(ctx, queue.Change{Shard: shard, Jobs: jobs}).Err
+	return answer, r.q.Commit(ctx, queue.Change{Shard: shard, Jobs: jobs}).Err
 }

@@ -38,6 +38,8 @@ type App struct {
 	ReplyEndpoint string
 	// Reply is what WeChat hears: success | transfer_customer_service | partner. "" is success.
 	Reply string
+	// PhoneEcho gives the number of a phone code to the mini-program too, not to partners alone.
+	PhoneEcho bool
 	// Consent is whose word grants credits of its lines.
 	Consent ledger.Policy
 	// Templates are the names by which partners may call templates, so that they carry neither ids nor keywords.

@@ -121,7 +121,7 @@ func WeChatApp(a config.App) wechat.App {
 
 func relayApp(a config.App) relay.App {
 	out := relay.App{Name: a.ID, AppID: a.AppID, Kind: a.Kind, PushMaxAge: a.Push.MaxAge, Reply: a.Push.Reply, ReplyEndpoint: a.Push.ReplyEndpoint,
-		Consent: consentPolicy(a.Subscriptions)}
+		PhoneEcho: a.PhoneEcho, Consent: consentPolicy(a.Subscriptions)}
 	for _, t := range a.Templates {
 		if out.Templates == nil {
 			out.Templates = map[string]relay.Alias{}
