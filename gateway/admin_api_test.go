@@ -4,7 +4,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
 // TestAPIWhereNothingIs: a list without items is an empty list, and every row has its names in lower case.
@@ -29,4 +32,17 @@ func TestAPIWhereNothingIs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestConsoleHidesWhatAQueryCarries: an endpoint's address often has a token of the receiver's in it.
+func TestConsoleHidesWhatAQueryCarries(t *testing.T) {
+	d := newDesk(t, redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()}))
+	orders := d.rules.Partners["orders"]
+	orders.Endpoints = []webhook.Endpoint{{Partner: "orders", ID: "main", URL: "https://orders.example.com/hook?tok=hunter2", Events: []string{"*"}, Secrets: orders.Secrets}}
+	d.rules.Partners["orders"] = orders
+	for _, target := range []string{"/endpoints", "/api/endpoints"} {
+		if body := d.open("GET", target, "", "").Body.String(); strings.Contains(body, "hunter2") || !strings.Contains(body, "https://orders.example.com/hook?***") {
+			t.Errorf("%s:\n%s", target, body)
+		}
+	}
 }

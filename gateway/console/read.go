@@ -199,10 +199,18 @@ func (c *Console) endpoints(r *http.Request) (page, error) {
 			if err != nil {
 				return nil, err
 			}
-			p.Items = append(p.Items, EndpointRow{Partner: name, ID: e.ID, URL: e.URL, Events: append([]string{}, e.Events...), Condition: conditionOf(how)})
+			p.Items = append(p.Items, EndpointRow{Partner: name, ID: e.ID, URL: shownURL(e.URL), Events: append([]string{}, e.Events...), Condition: conditionOf(how)})
 		}
 	}
 	return p, nil
+}
+
+// shownURL is an endpoint's address without its query: many receivers know their senders by a token in it.
+func shownURL(raw string) string {
+	if bare, _, asked := strings.Cut(raw, "?"); asked {
+		return bare + "?***"
+	}
+	return raw
 }
 
 func (c *Console) errcodes(*http.Request) (page, error) {
