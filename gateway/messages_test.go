@@ -77,6 +77,7 @@ func TestMessagesThatAreFaulty(t *testing.T) {
 			"not a time":        {order(openid, `,"send_at":"soon"`), 400, Malformed, ""},
 			"unknown field":     {order(openid, `,"templateid":"x","to_user":"y"`), 422, InvalidMessage, "templateid to_user"},
 			"unknown inside":    {strings.Replace(right, `"openid"`, `"open_id"`, 1), 422, InvalidMessage, "to.open_id"},
+			"user with a break": {strings.Replace(right, `"openid":"`+openid, `"user":"u\n1`, 1), 422, InvalidMessage, "to.user"},
 			"field twice":       {order(openid, `,"app":"shop"`), 422, InvalidMessage, "app"},
 			"field in capitals": {order(openid, `,"Lang":"zh_CN"`), 422, InvalidMessage, "Lang"},
 			"unknown in a part": {order(openid, `,"subscribe":{"bogus":1,"to":{"openid":"x"},"no_credit":"try"}`), 422, InvalidMessage, "subscribe.bogus subscribe.to subscribe.no_credit"},
@@ -122,6 +123,29 @@ func TestBatchItemsAreReadAsStrictly(t *testing.T) {
 				t.Errorf("item %d blames %q, want %q", i, got, want)
 			}
 		}
+	})
+}
+
+// A partner's name for a user is shown in lists and logs: a new one has no control characters. An old one can be taken back.
+func TestNamesOfUsersCanBeShown(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w := newWorld(t, rdb)
+		openid, _ := w.login("ann")
+		for name, escaped := range map[string]string{"u%00": `u\u0000`, "u%0A1": `u\n1`, "%7F": `\u007f`, "u%C2%85": `u\u0085`} {
+			if f := w.ask("PUT", "/bindings/shop/"+name, `{"openid":"`+openid+`"}`).got(422, InvalidRequest).fields(); f != "user" {
+				t.Errorf("%s blames %q", name, f)
+			}
+			if f := w.ask("POST", "/bindings/tickets", `{"user":"`+escaped+`"}`).got(422, InvalidRequest).fields(); f != "app user" {
+				t.Errorf("%s blames %q", name, f)
+			}
+		}
+		w.ask("PUT", "/bindings/shop/%FF", `{"openid":"`+openid+`"}`).got(422, InvalidRequest)
+		if err := w.rooms.Bindings.Bind(t.Context(), "orders", "shop", "u\n1", openid); err != nil {
+			t.Fatal(err)
+		}
+		w.ask("GET", "/bindings/shop/u%0A1", "").got(200, "")
+		w.ask("DELETE", "/bindings/shop/u%0A1", "").got(200, "")
+		w.ask("PUT", "/bindings/shop/%E5%BC%A0%20+", `{"openid":"`+openid+`"}`).got(200, "")
 	})
 }
 

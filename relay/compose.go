@@ -273,6 +273,10 @@ func (r *Relay) addressee(ctx context.Context, partner string, app App, to To, f
 		f.add("to", "must have exactly one of openid, user, unionid, audience")
 		return "", "", nil
 	}
+	if reason := checkName(to.User); reason != "" {
+		f.add("to.user", reason)
+		return "", "", nil
+	}
 	switch {
 	case to.OpenID != "":
 		if !openIDForm.MatchString(to.OpenID) {

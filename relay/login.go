@@ -95,20 +95,24 @@ type Ticket struct {
 
 // NewTicket makes a one-time ticket for a partner's user, good for 10 minutes.
 func (r *Relay) NewTicket(ctx context.Context, partner, app, user string) (Ticket, error) {
-	if err := r.checkUser(partner, app, user); err != nil {
+	if err := r.checkUser(partner, app, user, true); err != nil {
 		return Ticket{}, err
 	}
 	t, at, err := r.bindings.NewTicket(ctx, partner, app, user)
 	return Ticket{Ticket: t, ExpiresAt: at.UTC()}, err
 }
 
-func (r *Relay) checkUser(partner, app, user string) error {
+// checkUser wants an app and a name; a new binding's must also be one that can be shown. Bindings that older versions made
+// under other names can still be read and deleted.
+func (r *Relay) checkUser(partner, app, user string, isNew bool) error {
 	var f faults
 	if app == "" {
 		f.add("app", "is required")
 	}
 	if user == "" || len(user) > 128 {
 		f.add("user", "is required: 1 to 128 characters")
+	} else if reason := checkName(user); isNew && reason != "" {
+		f.add("user", reason)
 	}
 	if err := f.err("invalid_request"); err != nil {
 		return err
@@ -160,7 +164,7 @@ func (r *Relay) tellBinding(ctx context.Context, typ, partner, app, user, openid
 
 // PutBinding binds a partner's user to an openid it knows. The same binding again is fine.
 func (r *Relay) PutBinding(ctx context.Context, partner, app, user, openid string) (Binding, error) {
-	if err := r.checkUser(partner, app, user); err != nil {
+	if err := r.checkUser(partner, app, user, true); err != nil {
 		return Binding{}, err
 	}
 	if !openIDForm.MatchString(openid) {
@@ -182,7 +186,7 @@ func (r *Relay) PutBinding(ctx context.Context, partner, app, user, openid strin
 
 // Binding is the openid of a partner's user.
 func (r *Relay) Binding(ctx context.Context, partner, app, user string) (Binding, error) {
-	if err := r.checkUser(partner, app, user); err != nil {
+	if err := r.checkUser(partner, app, user, false); err != nil {
 		return Binding{}, err
 	}
 	openid, err := r.bindings.ByUser(ctx, partner, app, user)
@@ -191,7 +195,7 @@ func (r *Relay) Binding(ctx context.Context, partner, app, user string) (Binding
 
 // DeleteBinding ends a binding.
 func (r *Relay) DeleteBinding(ctx context.Context, partner, app, user string) (Binding, error) {
-	if err := r.checkUser(partner, app, user); err != nil {
+	if err := r.checkUser(partner, app, user, false); err != nil {
 		return Binding{}, err
 	}
 	openid, err := r.bindings.Unbind(ctx, partner, app, user)

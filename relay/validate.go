@@ -92,6 +92,17 @@ func checkPage(page string) string {
 	return ""
 }
 
+// checkName says what is wrong with a partner's own name for a user, "" when nothing: lists, logs and paths show it.
+func checkName(s string) string {
+	switch {
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "has a control character: remove it"
+	case !utf8.ValidString(s):
+		return "is not UTF-8"
+	}
+	return ""
+}
+
 func units(s string) int {
 	n := 0
 	for _, c := range s {
