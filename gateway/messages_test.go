@@ -82,6 +82,7 @@ func TestMessagesThatAreFaulty(t *testing.T) {
 			"field in capitals": {order(openid, `,"Lang":"zh_CN"`), 422, InvalidMessage, "Lang"},
 			"unknown in a part": {order(openid, `,"subscribe":{"bogus":1,"to":{"openid":"x"},"no_credit":"try"}`), 422, InvalidMessage, "subscribe.bogus subscribe.to subscribe.no_credit"},
 			"in the old part":   {order(openid, `,"template":{"bogus":1,"form_id":"x"}`), 422, InvalidMessage, "template.bogus"},
+			"a legacy color":    {strings.Replace(order(openid, `,"color":"red"`), `"subscribe"`, `"template"`, 1), 422, InvalidMessage, "color"},
 			"of other channels": {order(openid, `,"msgtype":"text","text":{"content":"x"},"uniform":{},"oa_template":{},"form_id":"1"`), 422, InvalidMessage, "msgtype text oa_template form_id uniform"},
 			"wrong alias":       {strings.Replace(order(openid, `,"template":"none"`), `"template_id":"`+tOrder+`",`, "", 1), 422, InvalidMessage, "template template_id"},
 			"page with a slash": {strings.Replace(right, `"pages/order?id=1"`, `"/pages/order"`, 1), 422, InvalidMessage, "page"},

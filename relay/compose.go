@@ -354,6 +354,10 @@ func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string,
 		if q.FormID != "" && !binding.Genuine(q.FormID) {
 			f.add(where+"form_id", "is a mock one of the developer tools: use a real device")
 		}
+		values := plainValues(f, where, q.Data)
+		if ch == ChannelTemplate {
+			checkColors(f, where, q.Color, values)
+		}
 		if ch == ChannelOATemplate {
 			q.Page = "" // it leads where url and miniprogram say
 			checkMiniprogram(f, where, q.Miniprogram)
@@ -373,7 +377,7 @@ func (r *Relay) composeChannel(ctx context.Context, f *faults, where, ch string,
 			Data        map[string]value `json:"data"`
 			Emphasis    string           `json:"emphasis_keyword,omitempty"`
 			Color       string           `json:"color,omitempty"`
-		}{o.OpenID, q.TemplateID, q.Page, q.URL, plainJSON(f, where+"miniprogram", q.Miniprogram), q.FormID, plainValues(f, where, q.Data), q.EmphasisKeyword, q.Color})
+		}{o.OpenID, q.TemplateID, q.Page, q.URL, plainJSON(f, where+"miniprogram", q.Miniprogram), q.FormID, values, q.EmphasisKeyword, q.Color})
 	case ChannelUniform:
 		checkUniform(f, where, &q)
 		return encode(struct {

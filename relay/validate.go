@@ -2,7 +2,9 @@ package relay
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -101,6 +103,21 @@ func checkName(s string) string {
 		return "is not UTF-8"
 	}
 	return ""
+}
+
+var colorForm = regexp.MustCompile(`^#[0-9A-Fa-f]{6}$`)
+
+// checkColors is of the legacy template alone: the other channels' colors WeChat takes as they are and shows none of them.
+func checkColors(f *faults, where, whole string, data map[string]value) {
+	const reason = "must be a color like #173177"
+	if whole != "" && !colorForm.MatchString(whole) {
+		f.add(where+"color", reason)
+	}
+	for _, k := range slices.Sorted(maps.Keys(data)) {
+		if c := data[k].Color; c != "" && !colorForm.MatchString(c) {
+			f.add(where+"data."+k+".color", reason)
+		}
+	}
 }
 
 func units(s string) int {
