@@ -150,8 +150,8 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 		}
 		o.User = users[partner]
 	}
-	req.resolveAlias(app, &f)
 	req.checkForeign(&f, o.Channels)
+	req.resolveAlias(app, &f)
 	oneOf(&f, "no_credit", req.NoCredit, "refuse", "hold", "try")
 	oneOf(&f, "on_unknown", req.OnUnknown, "keep", "retry")
 	oneOf(&f, "priority", req.Priority, "high", "normal", "bulk")

@@ -144,9 +144,14 @@ func (q SendRequest) forChannel(ch string) SendRequest {
 	return q
 }
 
-// checkForeign tells of what only a channel could use that is not asked for: nobody would ever read it. Fields that most
-// channels have (template_id, page, data, lang, miniprogram_state, truncate) may stand by.
+// checkForeign tells of what only channels could use that are not asked for: nobody would ever read it. With a list of
+// channels, what one of them uses may stand by the others.
 func (q *SendRequest) checkForeign(f *faults, asked []string) {
+	for _, ch := range asked {
+		if !slices.Contains(channels, ch) {
+			return // told by compose; whose fields these are cannot be said
+		}
+	}
 	for _, c := range []struct {
 		field   string
 		given   bool
@@ -174,4 +179,27 @@ func (q *SendRequest) checkForeign(f *faults, asked []string) {
 			f.add(c.field, "belongs to the channel "+c.channel+", which is not asked for")
 		}
 	}
+	if !slices.Contains(asked, ChannelSubscribe) { // it uses all that channels share
+		q.checkShared(f, asked)
+	}
+}
+
+func (q *SendRequest) checkShared(f *faults, asked []string) {
+	blame := func(given bool, field, reason string) {
+		if given {
+			f.add(field, reason)
+		}
+	}
+	const only = "belongs to the channel subscribe, which is not asked for"
+	blame(q.Lang != "", "lang", only)
+	blame(q.MiniprogramState != "", "miniprogram_state", only)
+	blame(q.Truncate, "truncate", only)
+	if slices.Contains(asked, ChannelOATemplate) || slices.Contains(asked, ChannelTemplate) {
+		return // they use the others; a page beside oa_template is let be (see oaTemplatePart)
+	}
+	const none = "belongs to the channels subscribe, oa_template and template, none of which is asked for"
+	blame(q.Template.Alias != "", "template", none)
+	blame(q.TemplateID != "", "template_id", none)
+	blame(q.Page != "", "page", none)
+	blame(len(q.Data) > 0, "data", none)
 }
