@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -47,7 +46,7 @@ type batchAnswer struct {
 
 func (g *Gate) sendBatch(ctx context.Context, a *ask) (reply, error) {
 	var req struct {
-		Messages []json.RawMessage `json:"messages"`
+		Messages []apart `json:"messages"` // what is wrong with one is its own result
 	}
 	if err := decode(a.body, &req, InvalidRequest); err != nil {
 		return reply{}, err

@@ -127,6 +127,56 @@ func TestBatchItemsAreReadAsStrictly(t *testing.T) {
 	})
 }
 
+// Whatever is wrong inside an item is its own result; what is wrong with the batch refuses it whole.
+func TestBatchItemsAnswerForThemselves(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w := newWorld(t, rdb)
+		openid, session := w.login("ann")
+		w.accept(session)
+		items := []struct {
+			body   string
+			status int
+			fields string
+		}{
+			{order(openid, ""), 202, ""},
+			{order(openid, `,"app":"shop"`), 422, "app"},
+			{order(openid, `,"metadata":{"x":1,"x":2},"foo":"}]","lang":"zz"`), 422, "metadata.x foo"},
+			{order(openid, `,"metadata":`+strings.Repeat(`{"a":`, 40)+"1"+strings.Repeat("}", 40)), 400, ""},
+			{`[{"app":1,"app":2}]`, 400, ""},
+			{`null`, 400, ""},
+		}
+		var results []batchItem
+		for some := range slices.Chunk(items, 4) { // so many the world's batches may have
+			body := `{"messages":[` + some[0].body
+			for _, it := range some[1:] {
+				body += " , " + it.body
+			}
+			var out struct{ Results []batchItem }
+			w.ask("POST", "/messages/batch", body+`]}`).got(200, "").into(&out)
+			results = append(results, out.Results...)
+		}
+		for i, it := range items {
+			r, fields := results[i], ""
+			if r.Problem != nil {
+				for _, f := range r.Problem.Errors {
+					fields += " " + f.Field
+				}
+			}
+			if r.Status != it.status || strings.TrimSpace(fields) != it.fields {
+				t.Errorf("item %d: %d blames %q, want %d %q", i, r.Status, fields, it.status, it.fields)
+			}
+		}
+		for body, fields := range map[string]string{
+			`{"messages":[{}],"messages":[{}]}`:  "messages",
+			`{"messages":[{"a":1,"a":2}],"x":1}`: "x",
+		} {
+			if got := w.ask("POST", "/messages/batch", body).got(422, InvalidRequest).fields(); got != fields {
+				t.Errorf("%s blames %q", body, got)
+			}
+		}
+	})
+}
+
 // A partner's name for a user is shown in lists and logs: a new one has no control characters. An old one can be taken back.
 func TestNamesOfUsersCanBeShown(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {

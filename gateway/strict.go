@@ -98,9 +98,13 @@ func (w *walker) value(s *shape, d int) bool {
 		return false
 	}
 	switch w.b[w.i] {
-	case '{':
-		return w.object(s, d)
-	case '[':
+	case '{', '[':
+		switch {
+		case s != nil && s.apart:
+			return w.pass()
+		case w.b[w.i] == '{':
+			return w.object(s, d)
+		}
 		return w.array(s, d)
 	case '"':
 		_, ok := w.str()
@@ -150,6 +154,27 @@ func (w *walker) object(s *shape, d int) bool {
 	}
 }
 
+// pass goes past an object or a list without a look at what is in it.
+func (w *walker) pass() bool {
+	for depth := 0; w.i < len(w.b); {
+		switch w.b[w.i] {
+		case '"':
+			if !w.skip() {
+				return false
+			}
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		}
+		if w.i++; depth == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func (w *walker) array(s *shape, d int) bool {
 	w.i++
 	if w.space(); w.eat(']') {
@@ -197,14 +222,30 @@ func (w *walker) seen(name []byte, mark int, many map[string]bool) (bool, map[st
 
 // str reads a string and returns what it means; without escapes that is a piece of the body itself.
 func (w *walker) str() ([]byte, bool) {
-	if !w.eat('"') {
+	from := w.i + 1
+	if !w.skip() {
 		return nil, false
+	}
+	if raw := w.b[from : w.i-1]; bytes.IndexByte(raw, '\\') < 0 {
+		return raw, true
+	}
+	var s string
+	if json.Unmarshal(w.b[from-1:w.i], &s) != nil {
+		return nil, false
+	}
+	return []byte(s), true
+}
+
+// skip goes past a string.
+func (w *walker) skip() bool {
+	if !w.eat('"') {
+		return false
 	}
 	from := w.i
 	for {
 		n := bytes.IndexByte(w.b[w.i:], '"')
 		if n < 0 {
-			return nil, false
+			return false
 		}
 		at := w.i + n
 		w.i = at + 1
@@ -212,17 +253,9 @@ func (w *walker) str() ([]byte, bool) {
 		for back > from && w.b[back-1] == '\\' {
 			back--
 		}
-		if (at-back)%2 == 1 {
-			continue // an escaped quote
+		if (at-back)%2 == 0 { // else it is an escaped quote
+			return true
 		}
-		if bytes.IndexByte(w.b[from:at], '\\') < 0 {
-			return w.b[from:at], true
-		}
-		var s string
-		if json.Unmarshal(w.b[from-1:w.i], &s) != nil {
-			return nil, false
-		}
-		return []byte(s), true
 	}
 }
 
@@ -267,10 +300,20 @@ func (w *walker) blame(d int, reason string) {
 	w.faults = append(w.faults, relay.Field{Field: strings.ToValidUTF8(p.String(), ""), Reason: reason})
 }
 
+// apart is JSON that is read later, by itself: what is wrong in it is not a fault of what it stands in.
+type apart json.RawMessage
+
+// UnmarshalJSON keeps it as it is.
+func (a *apart) UnmarshalJSON(b []byte) error {
+	*a = bytes.Clone(b)
+	return nil
+}
+
 // shape is which names a type knows, at every level. A nil shape takes anything.
 type shape struct {
 	fields map[string]*shape // nil = not an object of ours
 	elem   *shape            // of arrays and maps
+	apart  bool              // not looked into
 }
 
 func (s *shape) field(name []byte) (*shape, bool) {
@@ -308,6 +351,9 @@ var (
 func measure(t reflect.Type, above []reflect.Type) *shape {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
+	}
+	if t == reflect.TypeFor[apart]() {
+		return &shape{apart: true}
 	}
 	if p := reflect.PointerTo(t); p.Implements(readsJSON) || p.Implements(readsText) {
 		return nil

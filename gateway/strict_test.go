@@ -25,6 +25,7 @@ type outer struct {
 	By   map[string]inner  `json:"by"`
 	Any  json.RawMessage   `json:"any"`
 	Bag  map[string]string `json:"bag"`
+	Own  []apart           `json:"own"`
 }
 
 func TestDecodeNamesEveryFault(t *testing.T) {
@@ -61,6 +62,11 @@ func TestDecodeNamesEveryFault(t *testing.T) {
 		"twice by an escape":   {`{"app":"a","\u0061pp":"b"}`, InvalidRequest, []relay.Field{{Field: "app", Reason: "given twice"}}},
 		"twice where all goes": {`{"any":{"x":1,"x":2}}`, InvalidRequest, []relay.Field{{Field: "any.x", Reason: "given twice"}}},
 		"twice among many":     {wide, InvalidRequest, []relay.Field{{Field: "bag.k", Reason: "given twice"}}},
+		"in what is apart":     {`{"own":[{"x":1,"x":[{"}":"]"}]},"\"]",[{}],7,[]]}`, "", nil},
+		"apart and cut":        {`{"own":[{"x":[1}`, Malformed, nil},
+		"apart and crossed":    {`{"own":[{"x":[1}]]}`, Malformed, nil},
+		"apart and not JSON":   {`{"own":[{"x":tru}]}`, Malformed, nil},
+		"beside what is apart": {`{"own":[{"x":1,"x":2}],"own":[],"y":1}`, InvalidRequest, []relay.Field{{Field: "own", Reason: "given twice"}, {Field: "y", Reason: "unknown field"}}},
 		"same name elsewhere":  {`{"many":[{"name":"a"},{"name":"a"}],"in":{"name":"a"}}`, "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
