@@ -74,14 +74,22 @@ func TestMessagesThatAreFaulty(t *testing.T) {
 			"two":               {right + right, 400, Malformed, ""},
 			"not UTF-8":         {strings.Replace(right, "apples", "\xff\xfe", 1), 400, Malformed, ""},
 			"wrong type":        {strings.Replace(right, `"page":"pages/order?id=1"`, `"page":1`, 1), 400, Malformed, "page"},
-			"not a time":        {order(openid, `,"send_at":"soon"`), 400, Malformed, ""},
+			"wrong type, more":  {strings.Replace(order(openid, `,"foo":1,"lang":7`), `"page":"pages/order?id=1"`, `"page":1`, 1), 400, Malformed, "page foo"},
+			"a time as number":  {order(openid, `,"send_at":1795896000`), 400, Malformed, "send_at"},
+			"a time as bool":    {order(openid, `,"expires_at":true`), 400, Malformed, "expires_at"},
+			"not a time":        {order(openid, `,"send_at":"soon"`), 422, InvalidMessage, "send_at"},
+			"no times and more": {order(openid, `,"send_at":"2026-11-28T20:00:00+0800","expires_at":"","lang":"zz","bar":1`), 422, InvalidMessage, "bar send_at expires_at lang"},
 			"unknown field":     {order(openid, `,"templateid":"x","to_user":"y"`), 422, InvalidMessage, "templateid to_user"},
-			"unknown inside":    {strings.Replace(right, `"openid"`, `"open_id"`, 1), 422, InvalidMessage, "to.open_id"},
+			"unknown inside":    {strings.Replace(right, `"openid"`, `"open_id"`, 1), 422, InvalidMessage, "to.open_id to"},
+			"unknown and more":  {strings.Replace(order(openid, `,"foo":1,"lang":"zz","metadata":[]`), `{"value":"apples"}`, `""`, 1), 422, InvalidMessage, "foo metadata lang data.thing1"},
+			"twice and more":    {order(openid, `,"app":"other","lang":"zz","lang":"en_US"`), 422, InvalidMessage, "app lang lang"},
+			"nothing known":     {`{"foo":1,"bar":2}`, 422, InvalidMessage, "foo bar app to template_id data"},
+			"foreign msgtype":   {`{"app":"shop","to":{"openid":"` + openid + `"},"channel":"customer_service","msgtype":"voice","voice":{"media_id":"x"},"template_id":"T"}`, 422, InvalidMessage, "voice template_id msgtype"},
 			"user with a break": {strings.Replace(right, `"openid":"`+openid, `"user":"u\n1`, 1), 422, InvalidMessage, "to.user"},
 			"field twice":       {order(openid, `,"app":"shop"`), 422, InvalidMessage, "app"},
 			"field in capitals": {order(openid, `,"Lang":"zh_CN"`), 422, InvalidMessage, "Lang"},
 			"unknown in a part": {order(openid, `,"subscribe":{"bogus":1,"to":{"openid":"x"},"no_credit":"try"}`), 422, InvalidMessage, "subscribe.bogus subscribe.to subscribe.no_credit"},
-			"in the old part":   {order(openid, `,"template":{"bogus":1,"form_id":"x"}`), 422, InvalidMessage, "template.bogus"},
+			"in the old part":   {order(openid, `,"template":{"bogus":1,"form_id":"x"}`), 422, InvalidMessage, "template.bogus template"},
 			"a legacy color":    {strings.Replace(order(openid, `,"color":"red"`), `"subscribe"`, `"template"`, 1), 422, InvalidMessage, "color"},
 			"of other channels": {order(openid, `,"msgtype":"text","text":{"content":"x"},"uniform":{},"oa_template":{},"form_id":"1"`), 422, InvalidMessage, "msgtype text oa_template form_id uniform"},
 			"wrong alias":       {strings.Replace(order(openid, `,"template":"none"`), `"template_id":"`+tOrder+`",`, "", 1), 422, InvalidMessage, "template template_id"},
@@ -110,7 +118,7 @@ func TestBatchItemsAreReadAsStrictly(t *testing.T) {
 		bad := strings.Replace(order(openid, `,"Lang":"zh_CN","subscribe":{"bogus":1}`), `"openid"`, `"open_id"`, 1)
 		var out struct{ Results []batchItem }
 		w.ask("POST", "/messages/batch", `{"messages":[`+bad+`,`+order(openid, `,"template":{"bogus":1}`)+`]}`).got(200, "").into(&out)
-		for i, want := range []string{"Lang subscribe.bogus to.open_id", "template.bogus"} {
+		for i, want := range []string{"Lang subscribe.bogus to to.open_id", "template template.bogus"} {
 			p := out.Results[i].Problem
 			if p == nil || p.Code != InvalidMessage {
 				t.Fatalf("%+v", out.Results[i])
@@ -140,7 +148,8 @@ func TestBatchItemsAnswerForThemselves(t *testing.T) {
 		}{
 			{order(openid, ""), 202, ""},
 			{order(openid, `,"app":"shop"`), 422, "app"},
-			{order(openid, `,"metadata":{"x":1,"x":2},"foo":"}]","lang":"zz"`), 422, "metadata.x foo"},
+			{order(openid, `,"metadata":{"x":1,"x":2},"foo":"}]","lang":"zz"`), 422, "metadata.x foo lang"},
+			{order(openid, `,"send_at":"x"`), 422, "send_at"},
 			{order(openid, `,"metadata":`+strings.Repeat(`{"a":`, 40)+"1"+strings.Repeat("}", 40)), 400, ""},
 			{`[{"app":1,"app":2}]`, 400, ""},
 			{`null`, 400, ""},

@@ -16,7 +16,8 @@ import (
 
 // decode reads a partner's body into v, a pointer to a struct, and leaves nothing to chance: bytes that are not UTF-8,
 // anything after the value, nesting past maxDepth and wrong types are `malformed`; unknown fields (in their exact spelling)
-// and fields given twice are faults of the given code, all of them at once and with their paths.
+// and fields given twice are faults of the given code, all of them at once and with their paths. Where v can be blamed for them
+// the answer is nil: v tells them with the faults it finds itself. Only then v is read as if those fields were not there.
 func decode(body []byte, v any, code Code) error {
 	if !utf8.Valid(body) {
 		return &fault{code: Malformed, detail: "the body is not UTF-8"}
@@ -33,30 +34,37 @@ func decode(body []byte, v any, code Code) error {
 	if p, ok := v.(plainReader); ok && whole && len(w.faults) == 0 && json.Valid(w.b) && p.ReadPlain(w.b) {
 		return nil
 	}
+	if len(w.faults) > 0 && json.Valid(w.b) {
+		w.b = w.blameless()
+	}
 	if err := json.Unmarshal(w.b, v); err != nil {
-		return malformed(err)
+		return malformed(err, w.faults...)
 	}
 	if !whole {
 		return &fault{code: Malformed, detail: "the body is not JSON"}
 	}
-	if len(w.faults) > 0 {
-		return &fault{code: code, fields: w.faults}
+	if len(w.faults) == 0 {
+		return nil
 	}
-	return nil
+	if b, ok := v.(blamed); ok {
+		b.Blame(w.faults)
+		return nil
+	}
+	return &fault{code: code, fields: w.faults}
 }
+
+// blamed is told of the faults of its body, and lists them with those that are found only later.
+type blamed interface{ Blame(faults []relay.Field) }
 
 // plainReader reads a body by itself when it is simple, and leaves the others to encoding/json.
 type plainReader interface{ ReadPlain(body []byte) bool }
 
-// malformed says where reading stopped, in the words of the format and not of our types.
-func malformed(err error) error {
-	if inv, ok := errors.AsType[*relay.Invalid](err); ok {
-		return inv
-	}
+// malformed says where reading stopped, in the words of the format and not of our types, and after it what else is known.
+func malformed(err error, more ...relay.Field) error {
 	f := &fault{code: Malformed}
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && t.Field != "" {
 		f.detail = "a field has the wrong type"
-		f.fields = []relay.Field{{Field: t.Field, Reason: "a JSON " + t.Value + " does not fit here"}}
+		f.fields = append([]relay.Field{{Field: t.Field, Reason: "a JSON " + t.Value + " does not fit here"}}, more...)
 		return f
 	}
 	if s, ok := errors.AsType[*json.SyntaxError](err); ok {
@@ -78,6 +86,7 @@ type walker struct {
 	path   [maxDepth + 1]step
 	keys   [][]byte // names seen in the objects that are open, innermost last
 	faults []relay.Field
+	cuts   [][2]int // where the fields at fault stand, each with a comma
 	deep   bool
 }
 
@@ -120,38 +129,63 @@ func (w *walker) value(s *shape, d int) bool {
 func (w *walker) object(s *shape, d int) bool {
 	w.i++
 	mark := len(w.keys)
+	comma := -1              // the last one that is not cut
 	var many map[string]bool // once an object has too many names to compare one by one
 	if w.space(); w.eat('}') {
 		return true
 	}
 	for {
 		w.space()
+		from, bad := w.i, false
 		name, ok := w.str()
 		if w.space(); !ok || !w.eat(':') {
 			return false
 		}
 		w.path[d] = step{name: name}
 		inner, known := s.field(name)
-		switch {
-		case !known:
+		if !known {
+			bad = true
 			w.blame(d, "unknown field")
-		default:
-			var twice bool
-			if twice, many = w.seen(name, mark, many); twice {
-				w.blame(d, "given twice")
-			}
+		} else if bad, many = w.seen(name, mark, many); bad {
+			w.blame(d, "given twice")
 		}
 		if !w.value(inner, d+1) {
 			return false
 		}
 		if w.space(); w.eat('}') {
+			if bad {
+				w.cut(from, w.i-1)
+				w.cut(comma, comma+1)
+			}
 			w.keys = w.keys[:mark]
 			return true
 		}
 		if !w.eat(',') {
 			return false
 		}
+		if bad {
+			w.cut(from, w.i)
+		} else {
+			comma = w.i - 1
+		}
 	}
+}
+
+func (w *walker) cut(from, to int) {
+	if from >= 0 {
+		w.cuts = append(w.cuts, [2]int{from, to})
+	}
+}
+
+// blameless is the body without the fields at fault, so that the others can be read on their own.
+func (w *walker) blameless() []byte {
+	b := bytes.Clone(w.b)
+	for _, c := range w.cuts {
+		for i := c[0]; i < c[1]; i++ {
+			b[i] = ' '
+		}
+	}
+	return b
 }
 
 // pass goes past an object or a list without a look at what is in it.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -27,6 +28,14 @@ type outer struct {
 	Bag  map[string]string `json:"bag"`
 	Own  []apart           `json:"own"`
 }
+
+// patient is blamed for what is wrong with its body.
+type patient struct {
+	outer
+	told []relay.Field
+}
+
+func (p *patient) Blame(faults []relay.Field) { p.told = faults }
 
 func TestDecodeNamesEveryFault(t *testing.T) {
 	deep := strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1)
@@ -67,6 +76,9 @@ func TestDecodeNamesEveryFault(t *testing.T) {
 		"apart and crossed":    {`{"own":[{"x":[1}]]}`, Malformed, nil},
 		"apart and not JSON":   {`{"own":[{"x":tru}]}`, Malformed, nil},
 		"beside what is apart": {`{"own":[{"x":1,"x":2}],"own":[],"y":1}`, InvalidRequest, []relay.Field{{Field: "own", Reason: "given twice"}, {Field: "y", Reason: "unknown field"}}},
+		"not JSON and unknown": {`{"ap":tru}`, Malformed, nil},
+		"wrong type, unknown":  {`{"n":"1","ap":1}`, Malformed, []relay.Field{{Field: "n", Reason: "a JSON string does not fit here"}, {Field: "ap", Reason: "unknown field"}}},
+		"unknown of any type":  {`{"N":"1","n":1,"n":"1"}`, InvalidRequest, []relay.Field{{Field: "N", Reason: "unknown field"}, {Field: "n", Reason: "given twice"}}},
 		"same name elsewhere":  {`{"many":[{"name":"a"},{"name":"a"}],"in":{"name":"a"}}`, "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,6 +101,47 @@ func TestDecodeNamesEveryFault(t *testing.T) {
 	}
 }
 
+// Who can be blamed is read without the fields at fault, wherever they stand, and told of them.
+func TestDecodeReadsAroundFaults(t *testing.T) {
+	for body, c := range map[string]struct{ clean, fields string }{
+		`{"x":1}`:                                                   {`{}`, "x"},
+		`{"x":1,"y":2}`:                                             {`{}`, "x y"},
+		`{"x":1,"app":"a"}`:                                         {`{"app":"a"}`, "x"},
+		`{"app":"a","x":{"y":[1,","]}}`:                             {`{"app":"a"}`, "x"},
+		`{"app":"a" , "x" : 1 , "n":2}`:                             {`{"app":"a","n":2}`, "x"},
+		`{"app":"a","x":1,"y":"}","z":[]}`:                          {`{"app":"a"}`, "x y z"},
+		`{"x":1,"app":"a","y":2,"n":2,"z":3}`:                       {`{"app":"a","n":2}`, "x y z"},
+		`{"app":"a","app":"b","App":"c","n":2}`:                     {`{"app":"a","n":2}`, "app App"},
+		`{"in":{"x":1},"many":[{"x":1,"name":"a"},{}]}`:             {`{"in":{},"many":[{"name":"a"},{}]}`, "in.x many[0].x"},
+		`{"any":{"k":1,"k":{"z":1,"z":2}},"bag":{"é":"1","é":"2"}}`: {`{"any":{"k":1},"bag":{"é":"1"}}`, "any.k any.k.z bag.é"},
+	} {
+		var got, want patient
+		if err := decode([]byte(body), &got, InvalidRequest); err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
+		if err := json.Unmarshal([]byte(c.clean), &want.outer); err != nil {
+			t.Fatal(err)
+		}
+		var fields []string
+		for _, f := range got.told {
+			fields = append(fields, f.Field)
+		}
+		compact := func(m json.RawMessage) string {
+			var b bytes.Buffer
+			if json.Compact(&b, m) != nil {
+				t.Errorf("%s: %q is no JSON any more", body, m)
+			}
+			return b.String()
+		}
+		if got.Any != nil {
+			got.Any = json.RawMessage(compact(got.Any))
+		}
+		if diff := cmp.Diff(want.outer, got.outer); diff != "" || strings.Join(fields, " ") != c.fields {
+			t.Errorf("%s blames %q: %s", body, fields, diff)
+		}
+	}
+}
+
 func TestDecodeListsABoundedNumberOfFaults(t *testing.T) {
 	body := `{"x0":0`
 	for i := range 500 {
@@ -102,7 +155,7 @@ func TestDecodeListsABoundedNumberOfFaults(t *testing.T) {
 
 // The walker must never be the one who lets something pass that encoding/json would not read, nor stumble over what it does.
 func FuzzDecode(f *testing.F) {
-	for _, s := range []string{`{"app":"shop","n":1}`, `{"any":[{"a":{}},"\"",-1e3,null]}`, `{"a\\":1}`, `{"in":{"name":"\u00e9"}}`, `{`, `{"a":}`, "{\"a\":\"\\", `{"n":1}x`} {
+	for _, s := range []string{`{"app":"shop","n":1}`, `{"any":[{"a":{}},"\"",-1e3,null]}`, `{"a\\":1}`, `{"in":{"name":"\u00e9"}}`, `{`, `{"x":1,"app":"a","app":2,"own":[{"a":1,"a":2}],"y":1}`, `{"a":}`, "{\"a\":\"\\", `{"n":1}x`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -111,6 +164,9 @@ func FuzzDecode(f *testing.F) {
 			var ours *fault
 			if !errors.As(err, &ours) {
 				t.Fatalf("an error of another kind: %v", err)
+			}
+			if json.Valid(body) && strings.HasPrefix(ours.detail, "not JSON") {
+				t.Fatalf("valid, but broken when the fields at fault were cut out: %v", err)
 			}
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -42,8 +43,8 @@ type SendRequest struct {
 	MiniprogramState string                     `json:"miniprogram_state"`
 	NoCredit         string                     `json:"no_credit"`
 	OnUnknown        string                     `json:"on_unknown"`
-	SendAt           *time.Time                 `json:"send_at"`
-	ExpiresAt        *time.Time                 `json:"expires_at"`
+	SendAt           *Moment                    `json:"send_at"`
+	ExpiresAt        *Moment                    `json:"expires_at"`
 	Metadata         json.RawMessage            `json:"metadata"`
 	Priority         string                     `json:"priority"`
 	Truncate         bool                       `json:"truncate"`
@@ -71,7 +72,12 @@ type SendRequest struct {
 	OATemplate      *oaTemplatePart      `json:"oa_template"`
 	Template        AliasOrPart          `json:"template"`
 	Uniform         *uniformPart         `json:"uniform"`
+
+	told faults // what whoever read the request found wrong with it
 }
+
+// Blame adds what is wrong with the request already: it will be refused for that too, and all its faults are told at once.
+func (q *SendRequest) Blame(fields []Field) { q.told = append(q.told, fields...) }
 
 // To names the user: exactly one of them.
 type To struct {
@@ -93,26 +99,45 @@ func (o *OneOrMany) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(o))
 }
 
+// Moment is a time as a partner writes it. One that is of the right type and no time is a fault among others, told by compose.
+type Moment struct {
+	time.Time
+	wrong bool
+}
+
+const notAMoment = "must be a time in RFC 3339, like 2026-01-02T15:04:05Z"
+
+// momentForm is there because package time also takes a comma for the point, hours of one digit and offsets of any size.
+var momentForm = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
+
+// UnmarshalJSON takes t and z for T and Z, as RFC 3339 does.
+func (m *Moment) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	s = strings.ToUpper(s)
+	t, err := time.Parse(time.RFC3339, s)
+	*m = Moment{t, err != nil || !momentForm.MatchString(s)}
+	return nil
+}
+
 // Malformed says that a body is not the JSON that was expected.
 type Malformed struct{ Detail string }
 
 func (e *Malformed) Error() string { return e.Detail }
 
-// decodeStrict reads one JSON value of known fields; a field that is not known is an *Invalid of that code.
+// decodeStrict reads one JSON value of known fields; those that are not known are an *Invalid of that code.
 func decodeStrict(raw []byte, into any, code string) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-			return &Invalid{Code: code, Fields: []Field{{strings.Trim(name, `"`), "is not a field we know: check its spelling"}}}
+		if strings.HasPrefix(err.Error(), "json: unknown field ") {
+			return &Invalid{Code: code, Fields: strangers(raw, into)}
 		}
 		var typ *json.UnmarshalTypeError
 		if errors.As(err, &typ) {
 			return &Malformed{fmt.Sprintf("%s: a %s where a %s was expected", typ.Field, typ.Value, typ.Type)}
-		}
-		var at *time.ParseError
-		if errors.As(err, &at) {
-			return &Malformed{"a time is not RFC 3339, like 2026-01-02T15:04:05Z"}
 		}
 		return &Malformed{"the body is not the JSON object that was expected: " + strings.TrimPrefix(err.Error(), "json: ")}
 	}
@@ -122,17 +147,34 @@ func decodeStrict(raw []byte, into any, code string) error {
 	return nil
 }
 
+// strangers are the fields of an object that a struct does not have: encoding/json names the first of them only.
+func strangers(raw []byte, into any) []Field {
+	var names map[string]json.RawMessage
+	_ = json.Unmarshal(raw, &names) // an object: encoding/json has met a field
+	for t, i := reflect.TypeOf(into).Elem(), 0; i < t.NumField(); i++ {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		delete(names, name)
+	}
+	var f faults
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		f.add(name, "is not a field we know: check its spelling")
+	}
+	return f
+}
+
 var openIDForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // compose checks a request whole and makes the order of it; all faults are told at once.
 func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *SendRequest, now time.Time) (*order, error) {
-	var f faults
+	f := slices.Clone(req.told)
+	if req.Template.part != nil {
+		f = append(f, req.Template.part.told...)
+	}
+	var app App // stays empty when none is named: what needs no app is checked all the same
+	var err error
 	if req.App == "" {
 		f.add("app", "is required: which app sends")
-		return nil, f.err("invalid_message")
-	}
-	app, err := r.appOf(partner, req.App)
-	if err != nil {
+	} else if app, err = r.appOf(partner, req.App); err != nil {
 		return nil, err
 	}
 	o := &order{Partner: partner, App: req.App, NoCredit: req.NoCredit, Supersede: req.SupersedeKey,
@@ -143,7 +185,7 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	if o.OpenID, o.User, err = r.addressee(ctx, partner, app, req.To, &f); err != nil {
 		return nil, err
 	}
-	if o.User == "" && o.OpenID != "" && rules.Partners[partner].Allow["bindings"] { // others have no users of their own
+	if o.User == "" && o.OpenID != "" && app.Name != "" && rules.Partners[partner].Allow["bindings"] { // others have no users of their own
 		users, err := r.bindings.UsersOf(ctx, app.Name, o.OpenID)
 		if err != nil {
 			return nil, err
@@ -155,21 +197,7 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	oneOf(&f, "no_credit", req.NoCredit, "refuse", "hold", "try")
 	oneOf(&f, "on_unknown", req.OnUnknown, "keep", "retry")
 	oneOf(&f, "priority", req.Priority, "high", "normal", "bulk")
-	if req.SendAt != nil && req.SendAt.After(now.Add(30*24*time.Hour)) {
-		f.add("send_at", "is more than 30 days ahead")
-	}
-	if req.SendAt != nil && req.SendAt.After(now) {
-		o.Due = req.SendAt.UnixMilli()
-	}
-	if req.ExpiresAt != nil {
-		o.Expires = req.ExpiresAt.UnixMilli()
-		switch {
-		case !req.ExpiresAt.After(now):
-			f.add("expires_at", "is in the past")
-		case req.SendAt != nil && !req.ExpiresAt.After(*req.SendAt):
-			f.add("expires_at", "is before send_at")
-		}
-	}
+	req.checkTimes(&f, o, now)
 	o.Metadata = checkMetadata(&f, req.Metadata)
 	if len(req.SupersedeKey) > 128 {
 		f.add("supersede_key", "at most 128 characters")
@@ -189,7 +217,7 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 		}
 		part := req.forChannel(ch)
 		to := o
-		if ch == ChannelOATemplate {
+		if ch == ChannelOATemplate && app.Name != "" {
 			if to, err = r.byAccount(ctx, &f, where, o, req.To, part.App); err != nil {
 				return nil, err
 			}
@@ -211,6 +239,33 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 		return nil, ErrChannelRetired
 	}
 	return o, nil
+}
+
+// checkTimes notes when the message is due and when it expires.
+func (q *SendRequest) checkTimes(f *faults, o *order, now time.Time) {
+	send, expires := q.SendAt, q.ExpiresAt
+	if send != nil && send.wrong {
+		f.add("send_at", notAMoment)
+		send = nil
+	}
+	if send != nil && send.After(now.Add(30*24*time.Hour)) {
+		f.add("send_at", "is more than 30 days ahead")
+	}
+	if send != nil && send.After(now) {
+		o.Due = send.UnixMilli()
+	}
+	switch {
+	case expires == nil:
+		return
+	case expires.wrong:
+		f.add("expires_at", notAMoment)
+		return
+	case !expires.After(now):
+		f.add("expires_at", "is in the past")
+	case send != nil && !expires.After(send.Time):
+		f.add("expires_at", "is before send_at")
+	}
+	o.Expires = expires.UnixMilli()
 }
 
 // Has tells whether the order may go by a channel.
@@ -283,6 +338,11 @@ func (r *Relay) addressee(ctx context.Context, partner string, app App, to To, f
 			f.add("to.openid", "is not an openid")
 		}
 		return to.OpenID, "", nil
+	case to.Audience != "":
+		f.add("to.audience", "send to an audience is not offered here: send to its users")
+		return "", "", nil
+	case app.Name == "": // nobody can be looked up
+		return "", "", nil
 	case to.User != "":
 		openid, err = r.bindings.ByUser(ctx, partner, app.Name, to.User)
 		if errors.Is(err, binding.ErrNotFound) {
@@ -290,16 +350,13 @@ func (r *Relay) addressee(ctx context.Context, partner string, app App, to To, f
 			err = nil
 		}
 		return openid, to.User, err
-	case to.UnionID != "":
-		openid, err = r.bindings.ByUnionID(ctx, app.Name, to.UnionID)
-		if errors.Is(err, binding.ErrNotFound) {
-			f.add("to.unionid", "is not known for this app: the user has to log in to it once")
-			err = nil
-		}
-		return openid, "", err
 	}
-	f.add("to.audience", "send to an audience is not offered here: send to its users")
-	return "", "", nil
+	openid, err = r.bindings.ByUnionID(ctx, app.Name, to.UnionID)
+	if errors.Is(err, binding.ErrNotFound) {
+		f.add("to.unionid", "is not known for this app: the user has to log in to it once")
+		err = nil
+	}
+	return openid, "", err
 }
 
 // resolveAlias puts the template's id and keywords in place of the alias and the partner's own field names.
@@ -309,12 +366,17 @@ func (q *SendRequest) resolveAlias(app App, f *faults) {
 		return
 	}
 	alias, ok := app.Templates[name]
+	if q.TemplateID != "" {
+		f.add("template_id", "stands beside the alias in template: give one of them")
+	}
 	switch {
+	case app.Name == "": // it cannot be looked up, but is not missing either
+		q.TemplateID = orElse(q.TemplateID, name)
+		return
 	case !ok:
 		f.add("template", fmt.Sprintf("%q is not an alias of this app: see apps[].templates in the config", name))
 		return
 	case q.TemplateID != "":
-		f.add("template_id", "stands beside the alias in template: give one of them")
 		return
 	}
 	q.TemplateID = alias.TemplateID
@@ -398,7 +460,7 @@ func present(raw json.RawMessage) json.RawMessage {
 
 // checkKeywords compares a message with its template, where the account's list is known.
 func (r *Relay) checkKeywords(ctx context.Context, f *faults, where, app string, q *SendRequest) (tpl wechat.Template) {
-	if q.TemplateID == "" || len(q.Data) == 0 {
+	if app == "" || q.TemplateID == "" || len(q.Data) == 0 {
 		return tpl
 	}
 	tpl, ok, known := r.templates.get(ctx, app, q.TemplateID)

@@ -42,6 +42,8 @@ type templatePart struct {
 	FormID          *string                    `json:"form_id"`
 	EmphasisKeyword *string                    `json:"emphasis_keyword"`
 	Color           *string                    `json:"color"`
+
+	told faults // fields it does not have
 }
 
 type uniformPart struct {
@@ -71,12 +73,14 @@ func (t *AliasOrPart) UnmarshalJSON(b []byte) error {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if !slices.Contains([]string{"template_id", "page", "data", "form_id", "emphasis_keyword", "color"}, name) {
 			f.add("template."+name, "unknown field")
+			delete(names, name)
 		}
 	}
 	if len(f) > 0 {
-		return f.err("invalid_message")
+		b = encode(names) // in another case (Page) encoding/json would take it all the same
 	}
-	return json.Unmarshal(b, &t.part)
+	t.part = &templatePart{told: f}
+	return json.Unmarshal(b, t.part)
 }
 
 func give[T any](to *T, v *T) {
