@@ -18,7 +18,7 @@ import (
 // TestKill9EverySecond kills the gateway once a second while a partner sends. WXRELAY_CRASH=20000 is the full run, in
 // which requests that were in hand at a kill wait out their 60 s too.
 func TestKill9EverySecond(t *testing.T) {
-	n, perSecond, limit, deadline := 1500, 300, 3*time.Minute, 15*time.Second
+	n, perSecond, limit, deadline := 1500, 300, 4*time.Minute, 15*time.Second
 	full := os.Getenv("WXRELAY_CRASH")
 	if full != "" {
 		var err error
@@ -29,7 +29,7 @@ func TestKill9EverySecond(t *testing.T) {
 	} else {
 		t.Parallel()
 	}
-	o := around(t, 1, limit, 3*time.Second, deadline)
+	o := around(t, 1, limit, 6*time.Second, deadline)
 	o.full = full != ""
 	g := o.start()
 	openids := o.users(n)
@@ -65,7 +65,7 @@ func TestKill9EverySecond(t *testing.T) {
 // TestTwoReplicas: one of two is asked to stop under load, another is killed; the rest goes on.
 func TestTwoReplicas(t *testing.T) {
 	t.Parallel()
-	o := around(t, 2, 3*time.Minute, 6*time.Second, 15*time.Second) // a busy machine may take a while to note what the dead one had in hand
+	o := around(t, 2, 3*time.Minute, 10*time.Second, 15*time.Second) // a busy machine may take a while to note what the dead one had in hand
 	a, b := o.start(), o.start()
 	l := o.send(o.users(900), 300)
 	sent := func(n int64) {
@@ -127,7 +127,7 @@ func TestRedisDies(t *testing.T) {
 // TestScriptFlush: the scripts are dropped again and again; nobody notices.
 func TestScriptFlush(t *testing.T) {
 	t.Parallel()
-	o := around(t, 4, 60*time.Second, 3*time.Second, 15*time.Second)
+	o := around(t, 4, 60*time.Second, 15*time.Second, 15*time.Second)
 	o.start()
 	l := o.send(o.users(300), 150)
 	tick := time.NewTicker(50 * time.Millisecond)

@@ -61,7 +61,8 @@ const (
 	sendPath      = "/cgi-bin/message/subscribe/send"
 )
 
-// around builds the outside for at most limit. lease is how soon a dead gateway's work is taken up, deadline how long an
+// around builds the outside for at most limit. lease is how soon a dead gateway's work is taken up, and as long as that WeChat
+// may take, so that the silence of a busy machine is not taken for WeChat's; deadline how long an
 // unknown send may be settled: a report that waits for its message looks every 10 s at last, and its own worker may die too.
 func around(t *testing.T, seed uint64, limit, lease, deadline time.Duration) *outside {
 	t.Helper()
@@ -102,7 +103,7 @@ listen: "127.0.0.1:0"
 admin: {listen: "127.0.0.1:0"}
 shutdown_grace: 20s
 redis: {url: "unix://%s?db=0&client_name=%%s"}
-wechat: {base_url: %q, timeout: 10s}
+wechat: {base_url: %q, timeout: %s}
 queue: {lease: %s}
 messages: {unknown_deadline: %s}
 apps:
@@ -118,7 +119,7 @@ partners:
     rate: {per_second: 100000, burst: 100000}
     endpoints: [{id: main, url: %q, events: ["message.*"], secrets: [%s]}]
 allow_private_endpoints: [127.0.0.0/8]
-`, o.redis.socket, wx.URL, lease, deadline, a.AppID, a.Secret, a.Token, a.EncodingAESKey, crashSecret, hook.URL, crashSecret)
+`, o.redis.socket, wx.URL, lease, lease, deadline, a.AppID, a.Secret, a.Token, a.EncodingAESKey, crashSecret, hook.URL, crashSecret)
 	return o
 }
 
