@@ -23,6 +23,7 @@ import (
 
 	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/config"
+	"github.com/wxrelay/wxrelay/relay"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/webhook"
 	"github.com/wxrelay/wxrelay/relay/wechat"
@@ -53,7 +54,8 @@ type App struct {
 	door     *callback.Door
 	courier  *webhook.Courier
 	wechat   *wechat.Client
-	rooms    atomic.Pointer[rooms] // nil until Redis has been there once
+	rooms    atomic.Pointer[rooms]       // nil until Redis has been there once
+	teller   atomic.Pointer[relay.Relay] // tells partners of alerts; there before the first token is asked for
 	started  time.Time
 	openErr  atomic.Pointer[error] // why it is not there yet
 
@@ -177,8 +179,8 @@ func (a *App) misheard(app string, err error) {
 // queue to tell them by.
 func (a *App) alert(app string, err error) {
 	a.metrics.alerts.WithLabelValues(app).Inc()
-	if r := a.rooms.Load(); r != nil {
-		r.relay.AlertApp(app, err)
+	if r := a.teller.Load(); r != nil {
+		r.AlertApp(app, err)
 		return
 	}
 	var api *wechat.APIError

@@ -63,6 +63,7 @@ func (a *App) join(ctx context.Context) error {
 	r.console = console.New(console.Options{Relay: r.relay, Queue: q, WeChat: a.wechat, Health: health, Rules: func() relay.Rules { return *r.rules.Load() },
 		Ready: a.consoleChecks, Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})
 
+	a.teller.Store(r.relay)
 	a.loop("queue", q.Run)
 	a.loop("tokens", func(ctx context.Context) error { a.wechat.Run(ctx); return nil })
 	a.loop("templates", func(ctx context.Context) error { r.relay.SyncTemplates(ctx); return nil })
