@@ -91,6 +91,7 @@ func TestComposeTellsAllFaultsAtOnce(t *testing.T) {
 		"in the old part":       {`{"app":"shop",` + to + `,"channel":"template","template":{"bogus":1,"Page":"/x","template_id":"T","data":{"keyword1":"x"},"color":"red"},"lang":"zz"}`, "template.Page template.bogus lang color"},
 		"inside a text":         {`{"app":"shop",` + to + `,"channel":"customer_service","msgtype":"text","text":{"content":"x","foo":1,"Content":"y","bar":2}}`, "text.Content text.bar text.foo"},
 		"an unknown msgtype":    {`{"app":"shop",` + to + `,"channel":"customer_service","msgtype":"voice","page":"x"}`, "page msgtype"},
+		"inside a link":         {`{"app":"shop",` + to + `,"channel":"customer_service","msgtype":"link","link":{"title":"x","foo":1}}`, "link.foo link.url"},
 		"an unknown channel":    {`{"app":"shop",` + to + `,"channel":["subscribe","sms"],"template_id":"T","data":{"thing1":"x"},"msgtype":"text"}`, "channel"},
 	} {
 		for _, blamed := range []bool{false, true} {

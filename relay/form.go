@@ -167,10 +167,11 @@ func inner(f *faults, at string, raw json.RawMessage, into any) bool {
 	switch {
 	case err == nil:
 		return true
-	case errors.As(err, &inv):
+	case errors.As(err, &inv): // it was read all the same: what it lacks is told beside what it has too much
 		for _, fault := range inv.Fields {
 			f.add(at+"."+fault.Field, fault.Reason)
 		}
+		return true
 	default:
 		f.add(at, err.Error())
 	}
