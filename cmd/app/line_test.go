@@ -17,6 +17,7 @@ type line struct {
 	t    *testing.T
 	m    *miniredis.Miniredis
 	path string
+	to   string // the in-process one's address, which it forgets when it is closed
 
 	mu    sync.Mutex
 	l     net.Listener
@@ -30,7 +31,8 @@ func newLine(t *testing.T) *line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &line{t: t, m: miniredis.RunT(t), path: filepath.Join(dir, "r.sock"), conns: map[net.Conn]bool{}}
+	m := miniredis.RunT(t)
+	n := &line{t: t, m: m, path: filepath.Join(dir, "r.sock"), to: m.Addr(), conns: map[net.Conn]bool{}}
 	t.Cleanup(func() {
 		n.cut()
 		os.RemoveAll(dir)
@@ -61,7 +63,7 @@ func (n *line) mend() {
 }
 
 func (n *line) carry(c net.Conn) {
-	back, err := net.Dial("tcp", n.m.Addr())
+	back, err := net.Dial("tcp", n.to)
 	if err != nil {
 		c.Close()
 		return
