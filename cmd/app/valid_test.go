@@ -266,7 +266,7 @@ func TestOfficialAccountTemplatesAreCompared(t *testing.T) {
 		"no such template": {map[string]any{"template_id": "Tnone"}, "template_id"},
 		"wrong keyword":    {map[string]any{"data": map[string]any{"frist": "x"}}, "data.first data.frist"},
 		"a wrong address":  {map[string]any{"url": "example.com"}, "url"},
-		"no mini-program":  {map[string]any{"miniprogram": map[string]any{"pagepath": "x", "page": 1}}, "miniprogram.page"},
+		"no mini-program":  {map[string]any{"miniprogram": map[string]any{"pagepath": "x", "page": 1}}, "miniprogram.appid miniprogram.page"},
 		"without appid":    {map[string]any{"miniprogram": map[string]any{"pagepath": "x"}}, "miniprogram.appid"},
 	} {
 		if got := blamed(w.send(422, news(to, c.over))); got != c.fields {
@@ -308,7 +308,7 @@ func TestCustomerServiceFormsThatAreFaulty(t *testing.T) {
 		"two at once":      {text(ann, "x", m{"image": m{"media_id": "y"}}), "image"},
 		"in a part":        {text(ann, "", m{"customer_service": m{"text": m{"content": ""}}}), "text.content"},
 		"of another":       {text(ann, "x", m{"form_id": "1", "subscribe": m{"page": "pages/x"}}), "form_id subscribe"},
-		"half a uniform":   {m{"app": "shop", "to": m{"openid": ann}, "channel": "uniform", "weapp_template_msg": m{"template_id": "x", "formid": 1}}, "weapp_template_msg.formid"},
+		"half a uniform":   {m{"app": "shop", "to": m{"openid": ann}, "channel": "uniform", "weapp_template_msg": m{"template_id": "x", "formid": 1}}, "weapp_template_msg.form_id weapp_template_msg.formid"},
 		"a uniform's page": {m{"app": "shop", "to": m{"openid": ann}, "channel": "uniform", "weapp_template_msg": m{"template_id": "x", "page": "/x", "form_id": "1"}, "mp_template_msg": m{}}, "mp_template_msg.appid mp_template_msg.template_id weapp_template_msg.page"},
 		"emphasis on air":  {legacy(ann, m{"form_id": "1", "emphasis_keyword": "keyword3.DATA"}), "emphasis_keyword"},
 	} {
