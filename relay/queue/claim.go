@@ -26,7 +26,6 @@ type job struct {
 	tags   string
 	// expires is in ms, "" = never
 	expires string
-	cancel  context.CancelCauseFunc
 }
 
 // claimer is a site's side of claiming. Only the loop of Run touches it.

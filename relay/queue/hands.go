@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strconv"
@@ -21,16 +22,22 @@ type group struct {
 	// guarded by hands.mu
 	count   int
 	lanes   map[string]int
-	slots   map[string]int  // of lanes that have fewer than conf.PerLane
-	frees   int             // slots that the verdicts of the turn being made free,
-	freesIn map[string]int  // and in which lane
-	jobs    map[string]*job // by token and id
-	shards  [64]int         // jobs in hand, by shard
-	dirty   uint64          // shards (bits) that may have due work
-	capped  uint64          // shards whose due work waits for a slot of its lane
-	due     [64]time.Time   // when a shard's next job is due; zero = not known
-	beatAt  [64]time.Time   // next renewal of a shard's lease
-	sure    [64]time.Time   // the lease was certainly renewed later than this
+	slots   map[string]int // of lanes that have fewer than conf.PerLane
+	frees   int            // slots that the verdicts of the turn being made free,
+	freesIn map[string]int // and in which lane
+	shards  [64]int        // jobs in hand, by shard
+	dirty   uint64         // shards (bits) that may have due work
+	capped  uint64         // shards whose due work waits for a slot of its lane
+	due     [64]time.Time  // when a shard's next job is due; zero = not known
+	beatAt  [64]time.Time  // next renewal of a shard's lease
+	sure    [64]time.Time  // the lease was certainly renewed later than this
+	leases  [64]lease      // what the handlers of a shard's jobs run under
+}
+
+// lease is the context of the handlers that work under one lease: it ends when that is lost. The zero lease is not begun.
+type lease struct {
+	ctx  context.Context
+	lost context.CancelCauseFunc
 }
 
 // hands is what this process holds, and what it knows about where to find more.
@@ -69,7 +76,7 @@ func (q *Queue) Handle(name string, g Group, h Handler) {
 		panic("queue: Handle(" + strconv.Quote(name) + ") twice, too late, or not a group's name")
 	}
 	gr := &group{name: name, session: q.caller + "-" + strconv.Itoa(n), bit: 1 << n, conf: g, handler: h,
-		lanes: map[string]int{}, slots: map[string]int{}, freesIn: map[string]int{}, jobs: map[string]*job{}}
+		lanes: map[string]int{}, slots: map[string]int{}, freesIn: map[string]int{}}
 	hs.groups = append(hs.groups, gr)
 	byName := maps.Clone(*hs.byName.Load())
 	byName[name] = gr
@@ -166,11 +173,11 @@ func (h *hands) rouse() {
 }
 
 // take puts a job that was asked for at a time into its slot. It tells whether there was one: an answer that came late may
-// bring more than there is room for meanwhile.
-func (h *hands) take(g *group, j *job, asked time.Time) bool {
+// bring more than there is room for meanwhile. ctx is its handler's: it ends with under, or when the lease is lost.
+func (h *hands) take(under context.Context, g *group, j *job, asked time.Time) (ctx context.Context, free bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	free := g.count < g.conf.Concurrency && g.lanes[j.Lane] < g.perLane(j.Lane)
+	free = g.count < g.conf.Concurrency && g.lanes[j.Lane] < g.perLane(j.Lane)
 	if g.shards[j.shard] == 0 {
 		g.beatAt[j.shard], g.sure[j.shard] = asked.Add(g.conf.Lease/6), asked
 	}
@@ -178,9 +185,12 @@ func (h *hands) take(g *group, j *job, asked time.Time) bool {
 	g.count++
 	h.total++
 	g.lanes[j.Lane]++
-	g.jobs[j.token+j.ID] = j
 	g.shards[j.shard]++
-	return free
+	l := &g.leases[j.shard]
+	if l.ctx == nil {
+		l.ctx, l.lost = context.WithCancelCause(under)
+	}
+	return l.ctx, free
 }
 
 // release frees a job's slot, and rouses the loop when somebody waits for one. It tells whether it was taken.
@@ -197,7 +207,6 @@ func (h *hands) release(j *job) bool {
 	if g.lanes[j.Lane]--; g.lanes[j.Lane] == 0 {
 		delete(g.lanes, j.Lane)
 	}
-	delete(g.jobs, j.token+j.ID)
 	g.shards[j.shard]--
 	g.dirty |= g.capped
 	g.capped = 0
@@ -346,10 +355,9 @@ func (h *hands) learn(w *wish, t *turned) {
 
 // lose tells the handlers of a shard's jobs that they hold them no more. Called with hands.mu.
 func (g *group) lose(shard int) {
-	for _, j := range g.jobs {
-		if j.shard == shard {
-			j.cancel(ErrLeaseLost)
-		}
+	if l := &g.leases[shard]; l.ctx != nil {
+		l.lost(ErrLeaseLost)
+		*l = lease{}
 	}
 }
 

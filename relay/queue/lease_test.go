@@ -84,8 +84,7 @@ func TestALostLeaseEndsTheHandlersContext(t *testing.T) {
 	other.Handle("g", Group{}, never)
 	put(t, q, Job{Lane: "g"})
 	j := claimed(t, q)[0]
-	ctx, cancel := context.WithCancelCause(t.Context())
-	j.cancel = cancel
+	ctx := j.group.leases[j.shard].ctx
 	c.pass(2 * time.Minute)
 	if got := claimed(t, other); len(got) != 1 || got[0].Reclaims != 1 {
 		t.Fatalf("%v", got)
@@ -104,8 +103,7 @@ func TestALeaseInDoubt(t *testing.T) {
 	q.Handle("g", Group{}, never)
 	put(t, q, Job{Lane: "g"})
 	j := claimed(t, q)[0]
-	ctx, cancel := context.WithCancelCause(t.Context())
-	j.cancel = cancel
+	ctx := j.group.leases[j.shard].ctx
 	q.hands.doubt(time.Now().Add(59 * time.Second))
 	if ctx.Err() != nil {
 		t.Fatal("too soon")
@@ -113,6 +111,11 @@ func TestALeaseInDoubt(t *testing.T) {
 	q.hands.doubt(time.Now().Add(61 * time.Second))
 	if !errors.Is(context.Cause(ctx), ErrLeaseLost) {
 		t.Errorf("cause %v", context.Cause(ctx))
+	}
+	put(t, q, Job{Lane: "g"})
+	next := claimed(t, q)[0]
+	if ctx := next.group.leases[next.shard].ctx; next.shard != j.shard || ctx.Err() != nil {
+		t.Errorf("who is claimed after that is told of it too: shard %d, %v", next.shard, context.Cause(ctx))
 	}
 }
 
@@ -209,8 +212,8 @@ func TestAFailedTurnIsAskedAgain(t *testing.T) {
 	if s.fails != 1 || !s.retryAt.After(time.Now()) || s.out || g.dirty == 0 {
 		t.Errorf("after a failure: %+v, dirty %b", s.claimer, g.dirty)
 	}
-	other := &job{Claimed: Claimed{ID: "other", Lane: "g"}, cancel: func(error) {}}
-	q.hands.take(g, other, time.Now())
+	other := &job{Claimed: Claimed{ID: "other", Lane: "g"}}
+	q.hands.take(t.Context(), g, other, time.Now())
 	for _, claiming := range []bool{false, true} { // shutting down, too
 		again := q.hands.wish(s, time.Now(), false, claiming, 1)
 		if again == nil {

@@ -150,9 +150,7 @@ func (l *loop) accept(a answer) {
 		if g == nil {
 			continue
 		}
-		ctx, cancel := context.WithCancelCause(l.handlers)
-		j.cancel = cancel
-		free := q.hands.take(g, j, a.wish.at)
+		ctx, free := q.hands.take(l.handlers, g, j, a.wish.at)
 		q.crew.give(task{ctx, g, j, free && l.claiming && l.ctx.Err() == nil})
 	}
 }
@@ -231,7 +229,6 @@ func (q *Queue) work(t task) {
 		v = q.handle(t.ctx, t.group, t.job)
 	}
 	q.finish(t.job, &v)
-	t.job.cancel(nil)
 	q.release(t.job)
 }
 

@@ -47,8 +47,7 @@ func claimed(t *testing.T, q *Queue) []*job {
 		s.unsure = nil
 		q.hands.learn(w, &tr)
 		for _, j := range tr.jobs {
-			_, j.cancel = context.WithCancelCause(context.Background())
-			q.hands.take(q.hands.bySession(sessionOf(j.token)), j, w.at)
+			q.hands.take(context.Background(), q.hands.bySession(sessionOf(j.token)), j, w.at)
 		}
 		jobs = append(jobs, tr.jobs...)
 	}
