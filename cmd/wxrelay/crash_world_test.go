@@ -386,6 +386,7 @@ type traffic struct {
 
 	mu    sync.Mutex
 	ids   []string
+	why   string // a request was repeated, the last time
 	fault error
 }
 
@@ -435,7 +436,10 @@ func (l *traffic) insist(i int, atOnce chan struct{}) {
 			a, err := client.Send(l.o.ctx, l.key(i), l.message(i))
 			<-atOnce
 			switch {
-			case err != nil, a.Status == http.StatusServiceUnavailable:
+			case err != nil:
+				l.because(err.Error())
+			case a.Status == http.StatusServiceUnavailable:
+				l.because(string(a.Body))
 			case a.Status == http.StatusAccepted:
 				l.mu.Lock()
 				l.ids[i] = a.Message().ID
@@ -462,6 +466,12 @@ func (l *traffic) insist(i int, atOnce chan struct{}) {
 			return
 		}
 	}
+}
+
+func (l *traffic) because(why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.why = why
 }
 
 // accepted waits for the end of the load.
