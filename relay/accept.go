@@ -207,6 +207,10 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callback.Event, replies []string, at time.Time) ([]queue.Job, error) {
 	var jobs []queue.Job
 	users := r.usersOf(ctx, app, ev.OpenID)
+	moved := at
+	if t := time.Unix(ev.CreateTime, 0); ev.CreateTime != 0 && t.Before(at.Add(5*time.Minute)) { // as the ledger believes it
+		moved = t
+	}
 	for i, s := range ev.Subscribes {
 		if i >= len(replies) {
 			break
@@ -215,7 +219,7 @@ func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callba
 		if err != nil || !rep.Changed && rep.Delta == 0 {
 			continue
 		}
-		told, err := r.tellLine(ctx, shard, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep, at, users)
+		told, err := r.tellLine(ctx, shard, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep, moved, at, users)
 		if err != nil {
 			return nil, err
 		}
@@ -224,8 +228,9 @@ func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callba
 	return jobs, nil
 }
 
-// tellLine tells the line as it was after a movement to every partner of the app, each with its own name for the user.
-func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ string, rep ledger.Reply, at time.Time, users usersOf) ([]queue.Job, error) {
+// tellLine tells the line as it was after a movement, booked for the time moved, to every partner of the app, each with its own
+// name for the user.
+func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ string, rep ledger.Reply, moved, at time.Time, users usersOf) ([]queue.Job, error) {
 	hearers := r.hearers(l.App, typ)
 	if len(hearers) == 0 {
 		return nil, nil
@@ -241,7 +246,7 @@ func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ stri
 	var jobs []queue.Job
 	for _, partner := range hearers {
 		jobs = append(jobs, r.tell(telling{shard: shard, app: l.App, partner: partner, typ: typ, at: at,
-			data: SubscriptionEvent{Line: r.lineOf(st.After(rep), names[partner]), Cause: rep.Cause}})...)
+			data: SubscriptionEvent{Line: r.lineOf(st.After(rep, moved), names[partner]), Cause: rep.Cause}})...)
 	}
 	return jobs, nil
 }

@@ -354,7 +354,7 @@ func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict
 		if err != nil || !rep.Changed && rep.Delta == 0 {
 			continue
 		}
-		told, err := r.tellLine(ctx, shard, l, wordEvent(o.Words[i], rep.Cause), rep, c.Created, users)
+		told, err := r.tellLine(ctx, shard, l, wordEvent(o.Words[i], rep.Cause), rep, c.Created, c.Created, users)
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
 		}

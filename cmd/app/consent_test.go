@@ -207,10 +207,16 @@ func TestAnEventShowsTheLineAsOfItsMovement(t *testing.T) {
 	w.ahead.Add(int64(time.Second))
 	w.sim.ChangeSetting(ann, tOrder, "reject")
 	w.wantLine(ann, tOrder, 0, 0, "cancelled")
+	bob := w.sim.User("shop", "bob") // of eight movements the statement has kept six
+	for range 8 {
+		w.accept(bob, tOrder)
+	}
+	w.wantLine(bob, tOrder, 8, 0, "accepted")
 	for _, shard := range w.shards() {
 		w.redis.HDel(shard+"p", "push:shop")
 	}
 	type told struct {
+		OpenID  string
 		Credits int
 		Status  string
 		Updated time.Time `json:"updated_at"`
@@ -220,12 +226,16 @@ func TestAnEventShowsTheLineAsOfItsMovement(t *testing.T) {
 		}
 	}
 	for _, want := range []struct {
-		typ, status string
-		credits, of int
-	}{{"subscription.accepted", "accepted", 1, 1}, {"subscription.accepted", "accepted", 2, 2}, {"subscription.cancelled", "cancelled", 0, 3}} {
+		openid, typ, status string
+		credits, of         int
+	}{
+		{ann, "subscription.accepted", "accepted", 1, 1}, {ann, "subscription.accepted", "accepted", 2, 2}, {ann, "subscription.cancelled", "cancelled", 0, 3},
+		{bob, "subscription.accepted", "accepted", 1, 1}, {bob, "subscription.accepted", "accepted", 2, 1}, {bob, "subscription.accepted", "accepted", 3, 1},
+		{bob, "subscription.accepted", "accepted", 5, 3}, {bob, "subscription.accepted", "accepted", 8, 6},
+	} {
 		w.told(want.typ, func(e partnersim.Event) bool {
 			var l told
-			if e.Into(&l) != nil || l.Credits != want.credits {
+			if e.Into(&l) != nil || l.OpenID != want.openid || l.Credits != want.credits {
 				return false
 			}
 			if n := len(l.History); n != want.of || l.Status != want.status || l.History[n-1].Balance != want.credits || !l.Updated.Equal(l.History[n-1].At) {

@@ -166,36 +166,39 @@ func hostPort(base string) string {
 	return host
 }
 
-// checkRedisAndApps looks at the apps with the gateway's own store, or with one of its own when that is away: a token
-// of an app whose source is classic is then not asked for, because it would end the one in use. proven has the paths of
-// the AppSecrets WeChat takes.
+// checkRedisAndApps looks at Redis and the apps. A stable token is asked for at WeChat itself, over a store of the doctor's own: one
+// that lies in the gateway's would say nothing of the secret of today, and asking ends none. A token of another source comes
+// through the gateway's store; when that is away, a classic one is not asked for, because it would end the one in use. proven
+// has the paths of the AppSecrets that WeChat was seen to take.
 func checkRedisAndApps(ctx context.Context, f *findings, c *config.Config) (proven map[string]bool, err error) {
 	rdb, closing, err := app.OpenRedis(c.Redis.URL)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = closing() }()
+	spare, done, err := spareRedis()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = done() }()
 	shared := true
 	if app.Embedded(c.Redis.URL) {
 		f.note("redis", "embedded", "in-process, lost at exit: for trying things out only", "a Redis of its own for anything else")
 		shared = false
 	} else if !checkRedis(ctx, f, c, rdb) {
-		shared = false
-		rdb, closing, err = spareRedis()
-		if err != nil {
+		shared, rdb = false, spare
+	}
+	at := map[string]*wechat.Client{}
+	for source, store := range map[string]redis.UniversalClient{"stable": spare, "classic": rdb, "external": rdb} {
+		if at[source], err = app.NewWeChat(store, c); err != nil {
 			return nil, err
 		}
-		defer func() { _ = closing() }()
-	}
-	w, err := app.NewWeChat(rdb, c)
-	if err != nil {
-		return nil, err
 	}
 	proven = map[string]bool{}
 	for i := range c.Apps {
 		a := &c.Apps[i]
-		got := checkApp(ctx, f, w, a, shared)
-		proven[fmt.Sprintf("apps[%d].secret", i)] = got && a.Token.Source != "external" // another centre proves nothing of it
+		got := checkApp(ctx, f, at[a.Token.Source], a, shared)
+		proven[fmt.Sprintf("apps[%d].secret", i)] = got && a.Token.Source == "stable" // the others' may have been there before
 	}
 	return proven, nil
 }

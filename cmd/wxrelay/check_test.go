@@ -7,8 +7,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 )
@@ -155,6 +157,36 @@ func TestCheckTakesAnExampleSecretWeChatTakes(t *testing.T) {
 				t.Errorf("exit %d, %+v\n%s", code, f.List, diff)
 			}
 		})
+	}
+}
+
+// TestCheckAsksWeChat: that a token lies in Redis says nothing of the secret of today.
+func TestCheckAsksWeChat(t *testing.T) {
+	var refuses atomic.Bool
+	good := standIn()
+	platform := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if refuses.Load() {
+			fmt.Fprint(w, `{"errcode":40125,"errmsg":"invalid appsecret"}`)
+			return
+		}
+		good.ServeHTTP(w, r)
+	}))
+	defer platform.Close()
+	yaml := gatewayYAML("redis://"+miniredis.RunT(t).Addr(), platform.URL, "http://127.0.0.1:1/x")
+	token := func(yaml string) string {
+		_, f := checked(t, yaml)
+		return strings.Join(f.find("app shop", "token"), "; ")
+	}
+	classic := strings.Replace(yaml, "partners:", "    token: {source: classic}\npartners:", 1)
+	if got := token(classic); !strings.HasPrefix(got, "ok ") { // it lies in Redis from now on
+		t.Fatal(got)
+	}
+	refuses.Store(true)
+	if got := token(classic); !strings.HasPrefix(got, "ok ") { // the one in use is not ended to try the secret
+		t.Error(got)
+	}
+	if got := token(yaml); !strings.Contains(got, "40125") {
+		t.Errorf("a stable token: %s", got)
 	}
 }
 

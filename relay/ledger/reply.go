@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,20 +59,29 @@ func ParseReply(s string) (Reply, error) {
 }
 
 // After is the statement as it stood right after the move that answered rep, taken from one that was read later: what has
-// moved since is not in it.
-func (st Statement) After(rep Reply) Statement {
+// moved since is not in it. at is the time of the move as its record has it; when it has lost its place among the last
+// movements, it stands alone.
+func (st Statement) After(rep Reply, at time.Time) Statement {
 	st.Credits, st.Reserved, st.Status, st.Kind, st.LongTerm = rep.Credits, rep.Reserved, rep.Status, Kind(rep.Kind), rep.LongTerm
 	st.Unproven = min(st.Unproven, st.Credits)
-	for i := len(st.History) - 1; i >= 0; i-- {
-		if m := st.History[i]; m.Cause == rep.Cause && m.Delta == rep.Delta && m.Balance == rep.Credits+rep.Reserved {
-			st.History = st.History[:i+1]
-			st.UpdatedAt = time.Time{}
-			for _, m := range st.History {
-				if m.At.After(st.UpdatedAt) {
-					st.UpdatedAt = m.At
-				}
+	own := Movement{At: at.Truncate(time.Second), Cause: rep.Cause, Delta: rep.Delta, Balance: rep.Credits + rep.Reserved}
+	found := -1
+	for i, m := range st.History {
+		same := m.At.Equal(own.At)
+		if m.At = own.At; m == own {
+			if found = i; same {
+				break
 			}
-			break
+		}
+	}
+	st.History = slices.Clone(st.History[:found+1])
+	if found < 0 {
+		st.History = []Movement{own}
+	}
+	st.UpdatedAt = time.Time{}
+	for _, m := range st.History {
+		if m.At.After(st.UpdatedAt) {
+			st.UpdatedAt = m.At
 		}
 	}
 	return st
