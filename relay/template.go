@@ -20,7 +20,7 @@ type templates struct {
 
 	one   sync.Mutex    // one fetch at a time: the list is small and rarely asked for
 	wake  chan struct{} // there is an app whose list nobody fetched yet
-	asked chan struct{} // closed when every app's list has been asked for once
+	asked chan struct{} // closed when every app's list is there, or did not come in a second
 }
 
 type templateList struct {
@@ -32,7 +32,7 @@ type templateList struct {
 const (
 	templatesFresh = 10 * time.Minute
 	templatesRetry = 15 * time.Second // an unknown id, or a fetch that failed, asks again no sooner
-	templatesAgain = 20 * time.Second // the timer, of a list that did not come
+	templatesAgain = time.Minute      // the timer at most, of a list that did not come
 )
 
 func (t *templates) list(app string) *templateList {
@@ -88,6 +88,16 @@ func (t *templates) get(ctx context.Context, app, id string) (tpl wechat.Templat
 func (t *templates) refresh(ctx context.Context, app string) *templateList {
 	t.one.Lock()
 	defer t.one.Unlock()
+	return t.fetchNow(ctx, app)
+}
+
+// insist asks WeChat however lately it was asked.
+func (t *templates) insist(ctx context.Context, app string) *templateList {
+	t.one.Lock()
+	defer t.one.Unlock()
+	if l := t.list(app); l != nil {
+		t.put(app, &templateList{byID: l.byID, at: l.at})
+	}
 	return t.fetchNow(ctx, app)
 }
 
@@ -172,19 +182,35 @@ func (t *templates) stir() {
 }
 
 // SyncTemplates fetches every app's list now and keeps it fresh until ctx ends. One that could not be fetched is asked for
-// again every 20 seconds.
+// again, after a second at first and then ever later, at last every minute.
 func (r *Relay) SyncTemplates(ctx context.Context) {
-	for first := true; ; first = false {
-		wait := templatesFresh
+	began, told, again := time.Now(), false, time.Second
+	select {
+	case <-r.templates.wake: // the first pass takes in what it is about
+	default:
+	}
+	for {
+		wait, missing := templatesFresh, false
 		for name := range r.rules.Load().Apps {
 			l := r.templates.list(name)
-			if l == nil || time.Since(l.at) >= templatesFresh {
+			switch {
+			case l == nil || !l.at.IsZero() && time.Since(l.at) >= templatesFresh:
 				l = r.templates.refresh(ctx, name)
+			case l.at.IsZero():
+				l = r.templates.insist(ctx, name)
 			}
-			wait = min(wait, max(templatesFresh-time.Since(l.at), templatesAgain))
+			if missing = missing || l.at.IsZero(); !l.at.IsZero() {
+				wait = min(wait, max(templatesFresh-time.Since(l.at), templatesAgain))
+			}
 		}
-		if first {
+		if !told && (!missing || time.Since(began) >= time.Second) {
 			close(r.templates.asked)
+			told = true
+		}
+		if missing {
+			wait, again = min(wait, again), min(2*again, templatesAgain)
+		} else {
+			again = time.Second
 		}
 		tick := time.NewTimer(wait)
 		select {
@@ -199,7 +225,7 @@ func (r *Relay) SyncTemplates(ctx context.Context) {
 	}
 }
 
-// TemplatesAsked is closed when SyncTemplates has asked for every app's list once. A push that is booked before that may count
+// TemplatesAsked is closed when SyncTemplates has every app's list, or has asked again a second later. A push that is booked before that may count
 // as a credit what is long-term.
 func (r *Relay) TemplatesAsked() <-chan struct{} { return r.templates.asked }
 

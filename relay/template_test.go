@@ -95,6 +95,37 @@ func TestANewTemplateIsLookedFor(t *testing.T) {
 	})
 }
 
+// Who waits for the lists is let go when all are there, or when one that failed was asked for again.
+func TestTemplatesAsked(t *testing.T) {
+	for name, fails := range map[string]int{"at once": 0, "the second time": 1, "never": 1000} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &Relay{}
+				r.templates.wake, r.templates.asked = make(chan struct{}, 1), make(chan struct{})
+				r.templates.fetch = func(context.Context, string) ([]wechat.Template, error) {
+					if fails--; fails >= 0 {
+						return nil, errors.New("away")
+					}
+					return []wechat.Template{{ID: "T", Type: 3}}, nil
+				}
+				r.SetRules(Rules{Apps: map[string]App{"shop": {}}})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				began := time.Now()
+				failed := fails > 0
+				go r.SyncTemplates(ctx)
+				<-r.TemplatesAsked()
+				if took := time.Since(began); failed != (took >= time.Second) || took > 2*time.Second {
+					t.Errorf("after %v", took)
+				}
+				if known := r.kind("shop", "T") != ""; known != (name != "never") {
+					t.Errorf("known: %t", known)
+				}
+			})
+		})
+	}
+}
+
 // The timer keeps the lists of all apps fresh, takes in an app that a reload brought at once, and asks for a list that did
 // not come again soon.
 func TestSyncTemplates(t *testing.T) {
@@ -128,13 +159,21 @@ func TestSyncTemplates(t *testing.T) {
 		if n := count("new"); n != 1 {
 			t.Fatalf("the new app was asked for %d times", n)
 		}
+		for _, wait := range []time.Duration{1, 2, 4, 8, 16} { // seconds
+			time.Sleep(wait * time.Second)
+		}
+		synctest.Wait()
+		if n, m := count("new"), count("shop"); n != 6 || m != 1 {
+			t.Fatalf("after half a minute: new %d, shop %d", n, m)
+		}
 		mu.Lock()
 		away = false
+		asked["new"] = 1
 		mu.Unlock()
 		time.Sleep(templatesAgain)
 		synctest.Wait()
 		if n, m := count("new"), count("shop"); n != 2 || m != 1 {
-			t.Fatalf("after 20 seconds: new %d, shop %d", n, m)
+			t.Fatalf("after a minute more: new %d, shop %d", n, m)
 		}
 		time.Sleep(templatesFresh)
 		synctest.Wait()
