@@ -130,7 +130,7 @@ func TestScriptFlush(t *testing.T) {
 	t.Parallel()
 	o := around(t, 4, 60*time.Second, 15*time.Second, 15*time.Second)
 	g := o.start()
-	l := o.send(o.users(300), 150)
+	l := o.send(o.users(300), 60)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	flushes := 0
