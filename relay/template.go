@@ -91,11 +91,11 @@ func (t *templates) refresh(ctx context.Context, app string) *templateList {
 	return t.fetchNow(ctx, app)
 }
 
-// insist asks WeChat however lately it was asked.
-func (t *templates) insist(ctx context.Context, app string) *templateList {
+// insist asks WeChat however lately it was asked, unless that was after since.
+func (t *templates) insist(ctx context.Context, app string, since time.Time) *templateList {
 	t.one.Lock()
 	defer t.one.Unlock()
-	if l := t.list(app); l != nil {
+	if l := t.list(app); l != nil && !l.try.After(since) {
 		t.put(app, &templateList{byID: l.byID, at: l.at})
 	}
 	return t.fetchNow(ctx, app)
@@ -154,14 +154,7 @@ func (t *templates) doubt(app string) {
 		t.doubts = map[string]time.Time{}
 	}
 	t.doubts[app] = now
-	go func() {
-		t.one.Lock()
-		defer t.one.Unlock()
-		if l := t.list(app); l != nil && !l.try.After(now) {
-			t.put(app, &templateList{byID: l.byID, at: l.at})
-		}
-		t.fetchNow(context.Background(), app)
-	}()
+	go t.insist(context.Background(), app, now)
 }
 
 func (t *templates) put(app string, l *templateList) {
@@ -197,7 +190,7 @@ func (r *Relay) SyncTemplates(ctx context.Context) {
 			case l == nil || !l.at.IsZero() && time.Since(l.at) >= templatesFresh:
 				l = r.templates.refresh(ctx, name)
 			case l.at.IsZero():
-				l = r.templates.insist(ctx, name)
+				l = r.templates.insist(ctx, name, time.Now())
 			}
 			if missing = missing || l.at.IsZero(); !l.at.IsZero() {
 				wait = min(wait, max(templatesFresh-time.Since(l.at), templatesAgain))

@@ -149,7 +149,7 @@ func TestScriptFlush(t *testing.T) {
 	if n := strings.Count(g.log.String(), "NOSCRIPT"); n != 0 {
 		t.Errorf("%d times a missing script was somebody's fault", n)
 	}
-	if r.Again > 3 || r.Unknown != 0 || flushes < 10 { // on a busy machine one may run into its timeout
+	if r.Again != 0 || r.Unknown != 0 || flushes < 10 {
 		t.Errorf("%d flushes: %d requests had to be repeated (%s), %d were unknown", flushes, r.Again, l.why, r.Unknown)
 	}
 }
