@@ -9,7 +9,7 @@ RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}"
 
 FROM gcr.io/distroless/static-debian12:nonroot AS sim
 COPY --from=build /out/wxsim /wxsim
-# gateway, operators (password: wxsim), WeChat, its control, partner
+# gateway, operators (password: wxsim-operator), WeChat, its control, partner
 EXPOSE 8080 8081 8082 8083 8084
 ENTRYPOINT ["/wxsim", "-addr", "0.0.0.0:8080"]
 

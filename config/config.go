@@ -27,6 +27,7 @@ type Config struct {
 	Listen                string         `yaml:"listen"` // host:port of the public door
 	Admin                 Admin          `yaml:"admin"`
 	ShutdownGrace         time.Duration  `yaml:"shutdown_grace"`
+	TrustedProxies        []netip.Prefix `yaml:"trusted_proxies"` // whose X-Forwarded-* count; never empty once loaded
 	Redis                 Redis          `yaml:"redis"`
 	WeChat                WeChat         `yaml:"wechat"`
 	MasterKey             Secret         `yaml:"master_key"`          // base64 of 32 bytes; zero = nothing is sealed
@@ -40,14 +41,23 @@ type Config struct {
 	Subscriptions         Subscriptions  `yaml:"subscriptions"`
 	AllowPrivateEndpoints []netip.Prefix `yaml:"allow_private_endpoints"`
 	Log                   Log            `yaml:"log"`
+	Tracing               Tracing        `yaml:"tracing"`
 
 	from provenance
 }
 
 // Admin is the operators' door.
 type Admin struct {
-	Listen   string `yaml:"listen"`
+	Listen   string      `yaml:"listen"`
+	Password Secret      `yaml:"password"` // of any user name, as an operator
+	Users    []AdminUser `yaml:"users"`
+}
+
+// AdminUser is one person at the operators' door.
+type AdminUser struct {
+	Name     string `yaml:"name"`
 	Password Secret `yaml:"password"`
+	Role     string `yaml:"role"` // operator | viewer
 }
 
 // Redis says where the store is and over how many shards it is spread.
@@ -58,8 +68,9 @@ type Redis struct {
 
 // WeChat is the platform's API as this gateway reaches it.
 type WeChat struct {
-	BaseURL string        `yaml:"base_url"`
-	Timeout time.Duration `yaml:"timeout"` // of one call, whole
+	BaseURL     string        `yaml:"base_url"`
+	FallbackURL string        `yaml:"fallback_url"` // asked when base_url cannot be reached; "" = none
+	Timeout     time.Duration `yaml:"timeout"`      // of one call, whole
 }
 
 // App is one mini-program or official account.
@@ -120,16 +131,42 @@ type Partner struct {
 	WeChatSecret Secret     `yaml:"wechat_secret"`
 	Apps         []string   `yaml:"apps"`
 	Allow        []string   `yaml:"allow"`
+	WeChatPaths  []string   `yaml:"wechat_paths"` // what allow: wechat_api reaches; none = all but tokens, quotas and secrets
 	Rate         Rate       `yaml:"rate"`
 	Endpoints    []Endpoint `yaml:"endpoints"`
 }
 
-// Endpoint is where a partner is told of events.
+// Endpoint is where a partner receives events.
 type Endpoint struct {
-	ID      string   `yaml:"id"`
-	URL     HookURL  `yaml:"url"`
-	Events  []string `yaml:"events"`
-	Secrets []Secret `yaml:"secrets"`
+	ID       string            `yaml:"id"`
+	URL      HookURL           `yaml:"url"`
+	Events   []string          `yaml:"events"`
+	Secrets  []Secret          `yaml:"secrets"` // 1 or 2; may be left out with kind wechat
+	Kind     string            `yaml:"kind"`    // webhook | wechat
+	WeChat   EndpointWeChat    `yaml:"wechat"`  // the keys of kind wechat
+	Filter   Filter            `yaml:"filter"`
+	Headers  map[string]Secret `yaml:"headers"` // sent along with each attempt
+	Timeout  time.Duration     `yaml:"timeout"` // of one attempt, whole
+	InFlight int               `yaml:"in_flight"`
+	Rate     float64           `yaml:"rate"`  // attempts per second; 0 = no limit
+	Order    string            `yaml:"order"` // none | user
+}
+
+// EndpointWeChat is how pushes are sealed anew for an endpoint of kind wechat.
+type EndpointWeChat struct {
+	Token          Secret `yaml:"token"`
+	EncodingAESKey Secret `yaml:"encoding_aes_key"`
+	Mode           string `yaml:"mode"`   // secure | compat | plain
+	Format         string `yaml:"format"` // same | xml | json
+}
+
+// Filter narrows the events of an endpoint: an event passes when each given list has its value. A field that an event
+// does not have is not filtered on.
+type Filter struct {
+	App        []string `yaml:"app"`
+	Event      []string `yaml:"event"` // WeChat's names
+	TemplateID []string `yaml:"template_id"`
+	OpenID     []string `yaml:"openid"`
 }
 
 // Rate is a steady rate with a burst.
@@ -143,6 +180,7 @@ type Retention struct {
 	Messages time.Duration `yaml:"messages"`
 	Events   time.Duration `yaml:"events"`
 	Buried   time.Duration `yaml:"buried"`
+	MaxBytes Size          `yaml:"max_bytes"` // of delivered events over all of Redis; 0 = no limit
 }
 
 // Limits bounds what one request and one client may ask.
@@ -182,11 +220,25 @@ type Log struct {
 	Format string `yaml:"format"` // json | console
 }
 
+// Tracing says where spans are exported to.
+type Tracing struct {
+	Endpoint string  `yaml:"endpoint"` // an OTLP receiver over HTTP; "" = off
+	Sample   float64 `yaml:"sample"`   // the share of traces that are kept, 0 to 1
+}
+
 // unsaid is what an app leaves to the policy of all.
 const unsaid = math.MinInt
 
-// inherit fills what the apps leave out.
+// privateNetworks are trusted_proxies where none are given: loopback, RFC 1918, RFC 6598 and RFC 4193.
+var privateNetworks = []string{"127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"}
+
+// inherit fills what the apps leave out, and trusted_proxies.
 func (c *Config) inherit() {
+	if len(c.TrustedProxies) == 0 {
+		for _, p := range privateNetworks {
+			c.TrustedProxies = append(c.TrustedProxies, netip.MustParsePrefix(p))
+		}
+	}
 	for i := range c.Apps {
 		a, all := &c.Apps[i].Subscriptions, &c.Subscriptions
 		a.Trust, a.PopupReject = cmp.Or(a.Trust, all.Trust), cmp.Or(a.PopupReject, all.PopupReject)
@@ -220,11 +272,16 @@ func (r *Redis) defaults() { r.URL, r.Shards = newURL("redis://127.0.0.1:6379/0"
 func (w *WeChat) defaults() {
 	w.BaseURL, w.Timeout = "https://api.weixin.qq.com", 5*time.Second
 }
-func (a *App) defaults()      { a.Kind = "miniprogram" }
-func (p *Push) defaults()     { p.Mode, p.MaxAge, p.Reply = "secure", 24*time.Hour, "success" }
-func (t *Token) defaults()    { t.Source = "stable" }
-func (p *Partner) defaults()  { p.Rate = Rate{PerSecond: 200, Burst: 400} }
-func (e *Endpoint) defaults() { e.Events = []string{"*"} }
+func (a *App) defaults()       { a.Kind = "miniprogram" }
+func (p *Push) defaults()      { p.Mode, p.MaxAge, p.Reply = "secure", 24*time.Hour, "success" }
+func (t *Token) defaults()     { t.Source = "stable" }
+func (p *Partner) defaults()   { p.Rate = Rate{PerSecond: 200, Burst: 400} }
+func (u *AdminUser) defaults() { u.Role = "operator" }
+func (e *Endpoint) defaults() {
+	e.Events, e.Kind, e.Timeout, e.InFlight, e.Order = []string{"*"}, "webhook", 15*time.Second, 10, "none"
+}
+func (w *EndpointWeChat) defaults() { w.Mode, w.Format = "secure", "same" }
+func (t *Tracing) defaults()        { t.Sample = 1 }
 func (r *Retention) defaults() {
 	r.Messages, r.Events, r.Buried = 7*24*time.Hour, 7*24*time.Hour, 30*24*time.Hour
 }

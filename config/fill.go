@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -128,11 +129,17 @@ func hint(key string, known map[string]bool, path string) string {
 	if n := nearest(key, siblings); n != "" {
 		return fmt.Sprintf(", did you mean %q?", n)
 	}
-	var elsewhere []string
+	var elsewhere []string // those in the fewest lists
 	for _, p := range KnownPaths() {
-		if strings.HasSuffix(p, "."+key) || p == key {
-			elsewhere = append(elsewhere, p)
+		if !strings.HasSuffix(p, "."+key) && p != key {
+			continue
 		}
+		if lists := strings.Count(p, "[]"); len(elsewhere) > 0 && lists < strings.Count(elsewhere[0], "[]") {
+			elsewhere = nil
+		} else if len(elsewhere) > 0 && lists > strings.Count(elsewhere[0], "[]") {
+			continue
+		}
+		elsewhere = append(elsewhere, p)
 	}
 	if len(elsewhere) == 1 {
 		return fmt.Sprintf(" here, it belongs at %s", elsewhere[0])
@@ -152,7 +159,7 @@ func (f *filling) parts(v reflect.Value, node *yaml.Node, path, env string) {
 	made := reflect.MakeSlice(v.Type(), len(items), len(items))
 	for i, item := range items {
 		name := strconv.Itoa(i)
-		if id := peek(item, "id"); id != "" {
+		if id := cmp.Or(peek(item, "id"), peek(item, "name")); id != "" {
 			name = envName(id)
 		}
 		f.part(made.Index(i), item, fmt.Sprintf("%s[%d]", path, i), env+"_"+name)
@@ -165,7 +172,7 @@ func (f *filling) parts(v reflect.Value, node *yaml.Node, path, env string) {
 // plain fills a scalar, or a list or map of scalars; the environment gives those with commas.
 func (f *filling) plain(v reflect.Value, node *yaml.Node, path, env string) {
 	isList := v.Kind() == reflect.Slice
-	if text, ok := f.lookupEnv(env); ok && !strings.HasSuffix(path, ".id") {
+	if text, ok := f.lookupEnv(env); ok && !strings.HasSuffix(path, ".id") && !strings.HasSuffix(path, ".name") {
 		f.origin[path] = "env " + env
 		if v.Kind() == reflect.Map {
 			f.words(v, text, path, env)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // refuse adds a fault unless the value was already faulted while it was read: one mistake, one line.
@@ -30,17 +31,22 @@ func below(path, parent string) bool {
 
 // The outer bounds of what may be configured.
 const (
-	maxShards     = 64
-	maxBody       = 1 << 20 // one push or request becomes one queued job
-	maxProxyBody  = 64 << 20
-	maxBatch      = 10000
-	maxTimeout    = 30 * time.Second
-	minLease      = 3 * time.Second // renewed every sixth of it: a busy machine must not lose it
-	maxLease      = 10 * time.Minute
-	maxRetention  = 366 * 24 * time.Hour
-	maxUnproven   = 255 // one byte of a line counts them
-	maxAESKeyLen  = 43
-	masterKeySize = 32
+	maxShards          = 64
+	maxBody            = 1 << 20 // one push or request becomes one queued job
+	maxProxyBody       = 64 << 20
+	maxBatch           = 10000
+	maxTimeout         = 30 * time.Second
+	minLease           = 3 * time.Second // renewed every sixth of it: a busy machine must not lose it
+	maxLease           = 10 * time.Minute
+	maxRetention       = 366 * 24 * time.Hour
+	maxUnproven        = 255 // one byte of a line counts them
+	maxAESKeyLen       = 43
+	masterKeySize      = 32
+	minPassword        = 12
+	minKept       Size = 1 << 20
+	maxInFlight        = 100
+	maxHeaders         = 20
+	maxFilter          = 1000
 )
 
 func (c *Config) validate(f *filling) {
@@ -50,15 +56,19 @@ func (c *Config) validate(f *filling) {
 	if c.Listen == c.Admin.Listen && !strings.HasSuffix(c.Listen, ":0") {
 		f.refuse("admin.listen", "the same as listen; the admin door needs its own address")
 	}
-	if c.Admin.Password.IsZero() && !Loopback(c.Admin.Listen) {
-		f.refuse("admin.password", "required, because admin.listen %q is not a loopback address", c.Admin.Listen)
-	}
+	c.validateAdmin(f)
 	f.between("shutdown_grace", c.ShutdownGrace, 0, time.Hour)
 	f.redisURL("redis.url", c.Redis.URL.Reveal())
 	if c.Redis.Shards < 1 || c.Redis.Shards > maxShards {
 		f.refuse("redis.shards", "%d, wants 1 to %d", c.Redis.Shards, maxShards)
 	}
 	f.httpURL("wechat.base_url", c.WeChat.BaseURL, true)
+	if c.WeChat.FallbackURL != "" {
+		f.httpURL("wechat.fallback_url", c.WeChat.FallbackURL, true)
+		if c.WeChat.FallbackURL == c.WeChat.BaseURL {
+			f.refuse("wechat.fallback_url", "the same as base_url")
+		}
+	}
 	f.between("wechat.timeout", c.WeChat.Timeout, 100*time.Millisecond, maxTimeout)
 	f.masterKey("master_key", c.MasterKey)
 	for i, k := range c.MasterKeyPrevious {
@@ -72,6 +82,9 @@ func (c *Config) validate(f *filling) {
 	f.between("retention.messages", c.Retention.Messages, time.Minute, maxRetention)
 	f.between("retention.events", c.Retention.Events, time.Minute, maxRetention)
 	f.between("retention.buried", c.Retention.Buried, time.Minute, maxRetention)
+	if c.Retention.MaxBytes != 0 && c.Retention.MaxBytes < minKept {
+		f.refuse("retention.max_bytes", "%s, at least %s, or 0 for no limit", c.Retention.MaxBytes, minKept)
+	}
 	f.size("limits.body", c.Limits.Body, maxBody)
 	f.size("limits.proxy_body", c.Limits.ProxyBody, maxProxyBody)
 	f.count("limits.batch", c.Limits.Batch, 1, maxBatch)
@@ -91,6 +104,36 @@ func (c *Config) validate(f *filling) {
 	f.subscriptions("subscriptions", c.Subscriptions)
 	f.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	f.oneOf("log.format", c.Log.Format, "json", "console")
+	if c.Tracing.Endpoint != "" {
+		f.httpURL("tracing.endpoint", c.Tracing.Endpoint, true)
+	}
+	if !(c.Tracing.Sample >= 0 && c.Tracing.Sample <= 1) {
+		f.refuse("tracing.sample", "%v, wants 0 to 1", c.Tracing.Sample)
+	}
+}
+
+// validateAdmin wants a password, and a long one, for a door that others can reach.
+func (c *Config) validateAdmin(f *filling) {
+	open := !Loopback(c.Admin.Listen)
+	if open && c.Admin.Password.IsZero() && len(c.Admin.Users) == 0 {
+		f.refuse("admin.password", "required, because admin.listen %q is not a loopback address", c.Admin.Listen)
+	}
+	strong := func(path string, s Secret) {
+		if n := utf8.RuneCountInString(s.Reveal()); open && n > 0 && n < minPassword {
+			f.refuse(path, "%s, at least %d, because admin.listen %q is not a loopback address", characters(s.Reveal()), minPassword, c.Admin.Listen)
+		}
+	}
+	strong("admin.password", c.Admin.Password)
+	seen := ids{}
+	for i, u := range c.Admin.Users {
+		p := fmt.Sprintf("admin.users[%d]", i)
+		f.named(seen, p+".name", u.Name)
+		if u.Password.IsZero() {
+			f.refuse(p+".password", "required (or password_file)")
+		}
+		strong(p+".password", u.Password)
+		f.oneOf(p+".role", u.Role, "operator", "viewer")
+	}
 }
 
 func (f *filling) subscriptions(p string, s Subscriptions) {

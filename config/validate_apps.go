@@ -24,18 +24,21 @@ var (
 type ids map[string]string
 
 // name checks one id; seen lives as long as its list.
-func (f *filling) name(seen ids, path, id string) {
+func (f *filling) name(seen ids, path, id string) { f.named(seen, path+".id", id) }
+
+func (f *filling) named(seen ids, path, id string) {
+	item := path[:strings.LastIndexByte(path, '.')]
 	switch {
 	case id == "":
-		f.refuse(path+".id", "required")
+		f.refuse(path, "required")
 	case !idForm.MatchString(id):
-		f.refuse(path+".id", "%q: wants 1 to 32 of a-z, 0-9, - and _, with a letter or digit at both ends", id)
+		f.refuse(path, "%q: wants 1 to 32 of a-z, 0-9, - and _, with a letter or digit at both ends", id)
 	case seen[id] != "":
-		f.refuse(path+".id", "%q is taken by %s", id, seen[id])
+		f.refuse(path, "%q is taken by %s", id, seen[id])
 	case seen[envName(id)] != "":
-		f.refuse(path+".id", "%q is taken by %s: - and _ are the same in environment variables", id, seen[envName(id)])
+		f.refuse(path, "%q is taken by %s: - and _ are the same in environment variables", id, seen[envName(id)])
 	default:
-		seen[id], seen[envName(id)] = path, path
+		seen[id], seen[envName(id)] = item, item
 	}
 }
 
@@ -165,7 +168,7 @@ func (f *filling) pushKey(p string, token, key Secret, sealed bool) {
 	}
 	switch k := key.Reveal(); {
 	case k == "" && sealed:
-		f.refuse(p+".encoding_aes_key", "required (or encoding_aes_key_file), unless push.mode is plain")
+		f.refuse(p+".encoding_aes_key", "required (or encoding_aes_key_file), unless mode is plain")
 	case k == "":
 	case len(k) != maxAESKeyLen:
 		f.refuse(p+".encoding_aes_key", "%s, wants %d", characters(k), maxAESKeyLen)
@@ -190,11 +193,15 @@ func (f *filling) tokenSource(t *Token, p string) {
 	} else {
 		f.httpURL(p+".url", t.URL.Reveal(), false)
 	}
-	for _, name := range slices.Sorted(maps.Keys(t.Header)) {
+	f.headerNames(p+".header", t.Header)
+}
+
+func (f *filling) headerNames(p string, headers map[string]Secret) {
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		if !headerForm.MatchString(name) {
-			f.refuse(under(p+".header", name), "not a header's name")
-		} else if controlForm.MatchString(t.Header[name].Reveal()) {
-			f.refuse(under(p+".header", name), "contains a control character")
+			f.refuse(under(p, name), "not a header's name")
+		} else if controlForm.MatchString(headers[name].Reveal()) {
+			f.refuse(under(p, name), "contains a control character")
 		}
 	}
 }

@@ -3,8 +3,8 @@ package config
 import (
 	"encoding/base64"
 	"fmt"
-	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -14,6 +14,8 @@ var Allowances = []string{"messages", "subscriptions", "bindings", "tokens", "we
 var (
 	wechatSecretForm = regexp.MustCompile(`^[0-9a-f]{32}$`)
 	eventForm        = regexp.MustCompile(`^(\*|[a-z_]+\.(\*|[a-z_]+))$`)
+	wechatPathForm   = regexp.MustCompile(`^([A-Za-z0-9_-]+/)*([A-Za-z0-9_-]+|\*)$`)
+	visibleForm      = regexp.MustCompile(`^[!-~]{1,128}$`)
 )
 
 func (c *Config) validatePartners(f *filling) {
@@ -44,8 +46,9 @@ func (c *Config) validatePartners(f *filling) {
 			}
 			given[name] = true
 		}
+		f.wechatPaths(p, partner)
 		f.rate(p+".rate", partner.Rate)
-		c.validateEndpoints(f, p, partner.Endpoints)
+		c.validateEndpoints(f, p, partner)
 	}
 }
 
@@ -72,28 +75,15 @@ func (f *filling) partnerApps(p string, names []string, apps map[string]bool) {
 	}
 }
 
-func (c *Config) validateEndpoints(f *filling, partner string, endpoints []Endpoint) {
-	seen := ids{}
-	for i := range endpoints {
-		e, p := &endpoints[i], fmt.Sprintf("%s.endpoints[%d]", partner, i)
-		f.name(seen, p, e.ID)
-		if e.URL == "" {
-			f.refuse(p+".url", "required")
-		} else {
-			f.httpURL(p+".url", string(e.URL), false)
-			if u, err := url.Parse(string(e.URL)); err == nil && u.Scheme == "http" && len(c.AllowPrivateEndpoints) == 0 {
-				f.refuse(p+".url", "plain http is only possible inside allow_private_endpoints, which is empty")
-			}
+// wechatPaths checks what a partner may reach of WeChat's API.
+func (f *filling) wechatPaths(p string, partner *Partner) {
+	if len(partner.WeChatPaths) > 0 && !slices.Contains(partner.Allow, "wechat_api") {
+		f.refuse(p+".wechat_paths", "only with allow: wechat_api")
+	}
+	for i, path := range partner.WeChatPaths {
+		if !wechatPathForm.MatchString(path) {
+			f.refuse(fmt.Sprintf("%s.wechat_paths[%d]", p, i), "%q: wants a path such as wxa/msg_sec_check or cgi-bin/message/*", path)
 		}
-		if len(e.Events) == 0 {
-			f.refuse(p+".events", "none; leave the key out for every event")
-		}
-		for j, pattern := range e.Events {
-			if !eventForm.MatchString(pattern) {
-				f.refuse(fmt.Sprintf("%s.events[%d]", p, j), "%q: wants a type such as message.sent, a prefix such as message.*, or *", pattern)
-			}
-		}
-		f.webhookSecrets(p+".secrets", e.Secrets)
 	}
 }
 

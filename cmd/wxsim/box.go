@@ -232,7 +232,7 @@ func (b *box) config(listen, admin string) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-const adminPassword = "wxsim"
+const adminPassword = "wxsim-operator"
 
 // guarded says whether the operators' door needs a password: it does when others can reach it.
 func guarded(admin string) bool {
