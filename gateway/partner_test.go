@@ -274,7 +274,7 @@ func TestInProgress(t *testing.T) {
 		w := newWorld(t, rdb)
 		body := order("oAnn0000000000000000000000", "")
 		payload := webhook.TargetPayload("POST", "/v1/partners/orders/messages", []byte(body))
-		visit, err := webhook.NewInbox(rdb).Begin(t.Context(), "orders", "A-1", sum(payload)) // another process has it in hand
+		visit, err := webhook.NewIdempotencyStore(rdb).Begin(t.Context(), "orders", "A-1", sum(payload)) // another process has it in hand
 		if err != nil {
 			t.Fatal(err)
 		}

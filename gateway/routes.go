@@ -33,7 +33,7 @@ type Limits struct {
 type Options struct {
 	Relay    *relay.Relay
 	Callback *callback.Door
-	Inbox    *webhook.Inbox
+	Inbox    *webhook.IdempotencyStore
 	Limits   Limits
 	Version  string
 	// Fault is told of every error the outside hears less about than it means: 500, 503 and the cause of a 502. It is
@@ -47,7 +47,7 @@ type Options struct {
 type Gate struct {
 	relay    *relay.Relay
 	door     *callback.Door
-	inbox    *webhook.Inbox
+	inbox    *webhook.IdempotencyStore
 	limits   atomic.Pointer[Limits]
 	fault    func(requestID, route string, err error)
 	stopping func() bool

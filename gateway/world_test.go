@@ -118,14 +118,14 @@ func newWorld(t *testing.T, rdb redis.UniversalClient) *world {
 			"slow":   {Name: "slow", Secrets: one, Apps: []string{"shop"}, Allow: all, PerSecond: 0.01, Burst: 2},
 		}, BatchLimit: 5}}
 	w.rooms = relay.Rooms{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf), WeChat: wc, Bindings: binding.New(rdb, binding.Sealer{}),
-		Courier: webhook.NewCourier(webhook.CourierOptions{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), Health: webhook.NewHealth(rdb)}
+		Sender: webhook.NewSender(webhook.SenderOptions{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), Health: webhook.NewHealth(rdb)}
 	w.relay = relay.New(w.rooms, w.rules)
 	door, err := callback.NewDoor([]callback.App{{Name: "shop", AppID: app.AppID, Mode: "secure", Key: callback.Key{Token: app.Token, EncodingAESKey: app.EncodingAESKey}}},
 		w.relay.Accept, callback.DoorOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.gate = Public(Options{Relay: w.relay, Callback: door, Inbox: webhook.NewInbox(rdb), Version: "test",
+	w.gate = Public(Options{Relay: w.relay, Callback: door, Inbox: webhook.NewIdempotencyStore(rdb), Version: "test",
 		Limits: Limits{Body: 8 << 10, ProxyBody: 64 << 10, MPPerIP: Rate{1000, 1000}, MPPerOpenID: Rate{1000, 1000}},
 		Fault: func(_, route string, err error) {
 			w.mu.Lock()

@@ -61,7 +61,7 @@ func (r *Relay) deliverOne(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	case wait > 0:
 		return queue.Snooze(wait, c.Note)
 	}
-	out := r.courier.Deliver(ctx, webhook.Attempt{Endpoint: e, ID: env.ID, Type: env.Type, Payload: payload, Number: note.Total + 1, Replay: note.Replays > 0})
+	out := r.sender.Deliver(ctx, webhook.Attempt{Endpoint: e, ID: env.ID, Type: env.Type, Payload: payload, Number: note.Total + 1, Replay: note.Replays > 0})
 	if ctx.Err() != nil && out.Kind != webhook.Delivered {
 		return queue.Snooze(0, c.Note) // we are shutting down: it was our own cut, not the endpoint's fault
 	}

@@ -99,7 +99,7 @@ type Rooms struct {
 	Queue    *queue.Queue
 	Ledger   *ledger.Ledger
 	WeChat   *wechat.Client
-	Courier  *webhook.Courier
+	Sender   *webhook.Sender
 	Health   *webhook.Health
 	Bindings *binding.Book
 	Log      *zap.Logger // nil = silent
@@ -118,7 +118,7 @@ type Relay struct {
 	q         *queue.Queue
 	ledger    *ledger.Ledger
 	wechat    *wechat.Client
-	courier   *webhook.Courier
+	sender    *webhook.Sender
 	health    *webhook.Health
 	bindings  *binding.Book
 	log       *zap.Logger
@@ -132,7 +132,7 @@ type Relay struct {
 
 // New joins the rooms under the rules. Call Register before the queue runs.
 func New(rooms Rooms, rules Rules) *Relay {
-	r := &Relay{q: rooms.Queue, ledger: rooms.Ledger, wechat: rooms.WeChat, courier: rooms.Courier, health: rooms.Health,
+	r := &Relay{q: rooms.Queue, ledger: rooms.Ledger, wechat: rooms.WeChat, sender: rooms.Sender, health: rooms.Health,
 		bindings: rooms.Bindings, log: rooms.Log, observe: rooms.Observe}
 	if r.log == nil {
 		r.log = zap.NewNop()

@@ -52,7 +52,7 @@ type App struct {
 	view     *view
 	keys     *keyring
 	door     *callback.Door
-	courier  *webhook.Courier
+	sender   *webhook.Sender
 	wechat   *wechat.Client
 	rooms    atomic.Pointer[rooms]       // nil until Redis has been there once
 	teller   atomic.Pointer[relay.Relay] // tells partners of alerts; there before the first token is asked for
@@ -140,7 +140,7 @@ func (a *App) edges(c *config.Config, p *plan) (err error) {
 	if err != nil {
 		return err
 	}
-	a.courier = webhook.NewCourier(webhook.CourierOptions{AllowPrivate: c.AllowPrivateEndpoints, Version: a.version})
+	a.sender = webhook.NewSender(webhook.SenderOptions{AllowPrivate: c.AllowPrivateEndpoints, Version: a.version})
 	a.door, err = callback.NewDoor(p.callback, a.hear, callback.DoorOptions{BodyLimit: int64(c.Limits.Body),
 		OnResult: a.heard, OnError: a.misheard})
 	return err

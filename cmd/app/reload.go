@@ -29,7 +29,7 @@ func (a *App) Reload(c *config.Config) error {
 		_ = a.door.SetApps(before.callback) // they were in force a moment ago
 		return err
 	}
-	a.courier.Allow(c.AllowPrivateEndpoints)
+	a.sender.Allow(c.AllowPrivateEndpoints)
 	if r := a.rooms.Load(); r != nil {
 		r.relay.SetRules(p.rules)
 		r.rules.Store(&p.rules)

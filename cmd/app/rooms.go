@@ -52,13 +52,13 @@ func (a *App) join(ctx context.Context) error {
 	r := &rooms{queue: q, wechat: a.wechat, opened: time.Now()}
 	health := webhook.NewHealth(a.rdb)
 	r.relay = relay.New(relay.Rooms{
-		Queue: q, Ledger: ledger.New(a.rdb, q.PrefixOf), WeChat: a.wechat, Courier: a.courier, Health: health,
+		Queue: q, Ledger: ledger.New(a.rdb, q.PrefixOf), WeChat: a.wechat, Sender: a.sender, Health: health,
 		Bindings: binding.New(a.rdb, binding.Sealer{Seal: a.keys.Seal, Unseal: a.keys.Unseal}), Log: a.log,
 		Observe: relay.Observer{Push: a.metrics.push, Send: a.metrics.send, Delivery: a.metrics.deliver},
 	}, p.rules)
 	r.rules.Store(&p.rules)
 	r.relay.Register()
-	r.gate = gateway.Public(gateway.Options{Relay: r.relay, Callback: a.door, Inbox: webhook.NewInbox(a.rdb), Limits: p.limits,
+	r.gate = gateway.Public(gateway.Options{Relay: r.relay, Callback: a.door, Inbox: webhook.NewIdempotencyStore(a.rdb), Limits: p.limits,
 		Version: a.version, Fault: a.fault, Stopping: a.stopping.Load})
 	r.console = console.New(console.Options{Relay: r.relay, Queue: q, WeChat: a.wechat, Health: health, Rules: func() relay.Rules { return *r.rules.Load() },
 		Ready: a.consoleChecks, Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})

@@ -43,7 +43,7 @@ func planOf(c *config.Config) (*plan, error) {
 		p.wechat = append(p.wechat, WeChatApp(a))
 		p.rules.Apps[a.ID] = relayApp(a)
 	}
-	checker := webhook.NewCourier(webhook.CourierOptions{AllowPrivate: c.AllowPrivateEndpoints})
+	checker := webhook.NewSender(webhook.SenderOptions{AllowPrivate: c.AllowPrivateEndpoints})
 	for i, partner := range c.Partners {
 		out := relay.Partner{Name: partner.ID, Apps: partner.Apps, Allow: map[string]bool{},
 			PerSecond: partner.Rate.PerSecond, Burst: partner.Rate.Burst}

@@ -16,14 +16,14 @@ import (
 
 // BenchmarkInbox runs Begin + Keep of 64 callers, in turns with the baseline: the same two commands, each on its own
 // round trip. It prints what ours takes as a share of that. Run it with WXRELAY_TEST_REDIS.
-func BenchmarkInbox(b *testing.B) {
+func BenchmarkIdempotencyStore(b *testing.B) {
 	url := os.Getenv("WXRELAY_TEST_REDIS")
 	if url == "" {
 		b.Skip("WXRELAY_TEST_REDIS is not set: an in-process Redis measures itself")
 	}
 	rdb := realRedis(b, url)
 	ctx := context.Background()
-	inbox := NewInbox(rdb)
+	inbox := NewIdempotencyStore(rdb)
 	body := []byte(strings.Repeat("x", 400))
 	var ids atomic.Int64
 	company := func() error {
@@ -36,8 +36,8 @@ func BenchmarkInbox(b *testing.B) {
 	}
 	alone := func() error {
 		id := strconv.FormatInt(ids.Add(1), 10)
-		key, mark := inboxKey("p", id), newMark(sha256.Sum256([]byte(id)))
-		if err := rdb.SetArgs(ctx, key, mark, redis.SetArgs{Mode: "NX", Get: true, TTL: inHand}).Err(); err != redis.Nil {
+		key, mark := idempotencyKey("p", id), newMark(sha256.Sum256([]byte(id)))
+		if err := rdb.SetArgs(ctx, key, mark, redis.SetArgs{Mode: "NX", Get: true, TTL: inProgress}).Err(); err != redis.Nil {
 			return err
 		}
 		return keepScript.Run(ctx, rdb, []string{key}, mark, body, Remembered.Milliseconds()).Err()

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Endpoint is one address of a partner and what it wants to hear.
+// Endpoint is one address of a partner and the events it subscribes to.
 type Endpoint struct {
 	Partner, ID, URL string
-	Events           []string // patterns: exact, prefix.*, *; none wants nothing
+	Events           []string // patterns: exact, prefix.*, *; none matches nothing
 	Secrets          []Secret // newest first, 1 or 2
 }
 
@@ -22,7 +22,7 @@ func (e Endpoint) Wants(eventType string) bool {
 	return false
 }
 
-// HealthKey names the endpoint for Health. It covers the URL: another address is another patient.
+// HealthKey names the endpoint for Health. It covers the URL: the state of one address says nothing about another.
 func (e Endpoint) HealthKey() string { return e.Partner + "/" + e.ID + "/" + hashOf(e.URL) }
 
 func matches(pattern, eventType string) bool {

@@ -21,7 +21,7 @@ const maxURL = 2048
 // Azure's host node. https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
 var alsoDenied = netip.MustParsePrefix("168.63.129.16/32")
 
-// errBlocked is what a refused dial fails with. It names no address: who chose the name would learn how it resolves here.
+// errBlocked is what a refused dial fails with. It names no address: whoever chose the name would learn how it resolves here.
 var errBlocked = errors.New("address is not public")
 
 // guard decides which addresses may be dialled. It sees the address after name resolution, on every dial.
@@ -50,8 +50,8 @@ func (g *guard) isPrivate(a netip.Addr) bool {
 	return false
 }
 
-// check says whether to connect to an address. Public ones only over TLS, at 443 or an unprivileged port: nobody takes
-// webhooks where mail and shells live.
+// check says whether to connect to an address. Public ones only over TLS, at 443 or an unprivileged port: receivers of
+// webhooks do not listen where mail and shells do.
 func (g *guard) check(at netip.AddrPort, plain bool) error {
 	a := at.Addr().Unmap().WithZone("")
 	if g.isPrivate(a) {
@@ -118,12 +118,12 @@ func (g *guard) address(raw string) (*url.URL, error) {
 		}
 		port = uint16(n)
 	}
-	return u, g.foresee(host, port, u.Scheme == "http")
+	return u, g.precheck(host, port, u.Scheme == "http")
 }
 
-// foresee refuses at load what every dial would refuse: a literal address, localhost, plain http where nothing may be
+// precheck refuses at load what every dial would refuse: a literal address, localhost, plain http where nothing may be
 // reached by it, a port no public address may have.
-func (g *guard) foresee(host string, port uint16, plain bool) error {
+func (g *guard) precheck(host string, port uint16, plain bool) error {
 	a, err := netip.ParseAddr(host)
 	name := strings.ToLower(strings.TrimSuffix(host, "."))
 	switch {

@@ -80,7 +80,7 @@ func TestGuardByAddress(t *testing.T) {
 }
 
 func TestCheckURL(t *testing.T) {
-	closed, opened := NewCourier(CourierOptions{}), NewCourier(CourierOptions{AllowPrivate: prefixes("127.0.0.0/8", "10.0.0.0/8")})
+	closed, opened := NewSender(SenderOptions{}), NewSender(SenderOptions{AllowPrivate: prefixes("127.0.0.0/8", "10.0.0.0/8")})
 	long := "https://example.com/" + strings.Repeat("a", 2048-len("https://example.com/"))
 	tests := []struct {
 		url            string
@@ -129,17 +129,17 @@ func TestCheckURL(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for name, c := range map[string]struct {
-			courier *Courier
-			want    bool
+			sender *Sender
+			want   bool
 		}{"closed": {closed, tt.closed}, "opened": {opened, tt.opened}} {
-			err := c.courier.CheckURL(tt.url)
+			err := c.sender.CheckURL(tt.url)
 			if (err == nil) != c.want {
 				t.Errorf("%s, %q: %v", name, tt.url, err)
 			}
 			if err != nil && (!errors.Is(err, ErrURL) || strings.Contains(err.Error(), "hunter2")) {
 				t.Errorf("%q: %v", tt.url, err)
 			}
-			if o := c.courier.Deliver(canceled(), Attempt{Endpoint: Endpoint{URL: tt.url}}); (o.Kind == Blocked) != !c.want {
+			if o := c.sender.Deliver(canceled(), Attempt{Endpoint: Endpoint{URL: tt.url}}); (o.Kind == Blocked) != !c.want {
 				t.Errorf("%s, %q: delivery says %q where load says %v", name, tt.url, o.Kind, err)
 			}
 		}

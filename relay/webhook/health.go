@@ -21,10 +21,17 @@ const (
 	benchLongest = 10 * time.Minute //
 	probesToPass = 2                // in a row
 	probeTime    = 30 * time.Second // a probe that says nothing for so long is given up: its process died
-	probeWait    = time.Second      // of those who find a probe under way
+	probeWait    = time.Second      // of those who find a probe in flight
 	healthKept   = 30 * 24 * time.Hour
 	lookAgain    = time.Second // how old this process's own view may be
 	viewsKept    = 4096
+)
+
+// The states as Redis has them; healthy is the absence of one.
+const (
+	stateOpen = "open" // benched
+	stateHalf = "half" // probing
+	stateOff  = "off"  // disabled
 )
 
 // Health knows which endpoints are benched or disabled, over all replicas.
@@ -35,11 +42,11 @@ const (
 //	   +-------------------------- two probes in a row pass -----------------------------------+
 //	any --410--> disabled --Enable, or 30 days of silence--> healthy
 //
-// A healthy endpoint costs at most one command a second and process: its successes are counted here and told together
-// (DECISIONS.md 5).
+// A healthy endpoint costs at most one command a second and process: its successes are counted here and reported
+// together (DECISIONS.md 5).
 type Health struct {
-	way *shuttle
-	now func() time.Time // for this process's own view only; the scripts ask Redis
+	commands *pipeliner
+	now      func() time.Time // for this process's own view only; the scripts ask Redis
 
 	mu    sync.Mutex
 	views map[string]*view
@@ -47,17 +54,17 @@ type Health struct {
 
 // view is what this process knows about one endpoint.
 type view struct {
-	mu       sync.Mutex
-	at       time.Time // when it was learnt; zero = ask
-	until    time.Time // waiting till then, then ask; zero = go
-	disabled bool
-	calm     bool // healthy, and no failure since the last success
-	untold   int  // successes not told yet
+	mu         sync.Mutex
+	at         time.Time // when it was read; zero = read again
+	until      time.Time // waiting until then, then ask; zero = go
+	disabled   bool
+	clean      bool // healthy, and no failure since the last success
+	unreported int  // successes not in Redis yet
 }
 
 // NewHealth keeps it in rdb.
 func NewHealth(rdb redis.UniversalClient) *Health {
-	return &Health{way: &shuttle{rdb: rdb}, now: time.Now, views: map[string]*view{}}
+	return &Health{commands: &pipeliner{rdb: rdb}, now: time.Now, views: map[string]*view{}}
 }
 
 // Transition is what an outcome changed.
@@ -79,7 +86,7 @@ type Condition struct {
 	Failures int       // in a row
 }
 
-// Note counts one outcome and says what it changed; exactly one caller over all replicas is told of a change. Blocked is
+// Note counts one outcome and says what it changed; exactly one caller over all replicas gets a change. Blocked is
 // our own refusal and says nothing about the endpoint. ErrUnavailable.
 func (h *Health) Note(ctx context.Context, endpoint string, o Outcome) (Transition, error) {
 	good, bad, gone := 0, 0, 0
@@ -95,26 +102,26 @@ func (h *Health) Note(ctx context.Context, endpoint string, o Outcome) (Transiti
 	}
 	v := h.view(endpoint)
 	v.mu.Lock()
-	if good == 1 && v.calm && h.now().Sub(v.at) < lookAgain {
-		v.untold++
+	if good == 1 && v.clean && h.now().Sub(v.at) < lookAgain {
+		v.unreported++
 		v.mu.Unlock()
 		return NoTransition, nil
 	}
 	if h.now().Sub(v.at) < benchWindow/windowSlots { // older ones would count as today's
-		good += v.untold
+		good += v.unreported
 	}
-	v.untold = 0
+	v.unreported = 0
 	v.mu.Unlock()
-	r, err := h.ask(ctx, noteScript, endpoint, good, bad, gone)
+	r, err := h.run(ctx, noteScript, endpoint, good, bad, gone)
 	if err != nil {
 		return NoTransition, err
 	}
-	v.learn(h.now(), r)
+	v.update(h.now(), r)
 	return r.changed, nil
 }
 
 // Gate says how long a delivery to this endpoint must wait (0 = go) without spending an attempt, and whether the
-// endpoint is disabled. While benched it lets one probe through at a time, over all replicas: who is told to go must
+// endpoint is disabled. While benched it lets one probe through at a time, over all replicas: the caller that may go must
 // deliver and Note. What it says about the others may be a second old. ErrUnavailable.
 func (h *Health) Gate(ctx context.Context, endpoint string) (wait time.Duration, disabled bool, err error) {
 	v := h.view(endpoint)
@@ -130,21 +137,21 @@ func (h *Health) Gate(ctx context.Context, endpoint string) (wait time.Duration,
 		return wait, disabled, nil
 	}
 	at, until := v.at, v.until
-	if !at.IsZero() { // while this caller asks the others go by the old view
+	if !at.IsZero() { // while this caller asks, the others go by the old view
 		v.at = now
 		if waiting {
 			v.until = now.Add(probeWait)
 		}
 	}
 	v.mu.Unlock()
-	r, err := h.ask(ctx, gateScript, endpoint)
+	r, err := h.run(ctx, gateScript, endpoint)
 	if err != nil {
 		v.mu.Lock()
 		v.at, v.until = at, until
 		v.mu.Unlock()
 		return 0, false, err
 	}
-	v.learn(now, r)
+	v.update(now, r)
 	return r.wait, r.state == stateOff, nil
 }
 
@@ -153,7 +160,7 @@ func (h *Health) Enable(ctx context.Context, endpoint string) error {
 	h.mu.Lock()
 	delete(h.views, endpoint)
 	h.mu.Unlock()
-	if err := h.way.do(ctx, redis.NewIntCmd(ctx, "del", healthKey(endpoint))); err != nil {
+	if err := h.commands.do(ctx, redis.NewIntCmd(ctx, "del", healthKey(endpoint))); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return nil
@@ -161,7 +168,7 @@ func (h *Health) Enable(ctx context.Context, endpoint string) error {
 
 // Of reads one endpoint's condition. ErrUnavailable.
 func (h *Health) Of(ctx context.Context, endpoint string) (Condition, error) {
-	r, err := h.ask(ctx, readScript, endpoint)
+	r, err := h.run(ctx, readScript, endpoint)
 	if err != nil {
 		return Condition{}, err
 	}
@@ -194,10 +201,10 @@ func (h *Health) view(endpoint string) *view {
 	return v
 }
 
-func (v *view) learn(now time.Time, r reading) {
+func (v *view) update(now time.Time, r reading) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.at, v.disabled, v.calm = now, r.state == stateOff, r.state == "" && r.failures == 0
+	v.at, v.disabled, v.clean = now, r.state == stateOff, r.state == "" && r.failures == 0
 	v.until = time.Time{}
 	switch {
 	case r.probe:
@@ -221,8 +228,8 @@ type reading struct {
 
 var errReading = errors.New("health script answered in another form")
 
-func (h *Health) ask(ctx context.Context, script *redis.Script, endpoint string, args ...any) (reading, error) {
-	v, err := h.way.run(ctx, script, healthKey(endpoint), args...)
+func (h *Health) run(ctx context.Context, script *redis.Script, endpoint string, args ...any) (reading, error) {
+	v, err := h.commands.run(ctx, script, healthKey(endpoint), args...)
 	if err != nil {
 		return reading{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

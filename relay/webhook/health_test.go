@@ -260,7 +260,7 @@ func TestHealthIsCheapWhenHealthy(t *testing.T) {
 	}
 }
 
-func TestHealthOneTeller(t *testing.T) {
+func TestHealthOneCallerLearnsOfAChange(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		replicas := []*Health{NewHealth(rdb), NewHealth(rdb)}
 		var mu sync.Mutex

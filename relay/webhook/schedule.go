@@ -14,8 +14,8 @@ var schedule = [...]time.Duration{
 }
 
 const (
-	jitter   = 0.2           // of each wait, either way
-	maxPlead = 6 * time.Hour // the longest Retry-After that is honoured
+	jitter        = 0.2           // of each wait, either way
+	maxRetryAfter = 6 * time.Hour // the longest Retry-After that is honoured
 )
 
 // NextDelay is the wait before the next attempt after failures failed ones (1 = the first has failed); rnd in [0,1)
@@ -27,18 +27,18 @@ func NextDelay(failures int, o Outcome, rnd float64) (d time.Duration, more bool
 	}
 	d = schedule[max(failures, 1)-1]
 	d += time.Duration(float64(d) * jitter * (2*rnd - 1))
-	return max(d, min(o.RetryAfter, maxPlead)), true
+	return max(d, min(o.RetryAfter, maxRetryAfter)), true
 }
 
-// plead reads Retry-After (seconds, or a date as the partner's own clock has it), at most maxPlead.
+// retryAfter reads Retry-After (seconds, or a date as the partner's own clock has it), at most maxRetryAfter.
 // https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
-func plead(h http.Header, now time.Time) time.Duration {
+func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := h.Get("Retry-After")
 	if v == "" {
 		return 0
 	}
 	if seconds, err := strconv.ParseUint(v, 10, 64); err == nil {
-		return time.Duration(min(seconds, uint64(maxPlead/time.Second))) * time.Second
+		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
 	}
 	until, err := http.ParseTime(v)
 	if err != nil {
@@ -47,5 +47,5 @@ func plead(h http.Header, now time.Time) time.Duration {
 	if theirs, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = theirs
 	}
-	return min(max(until.Sub(now), 0), maxPlead)
+	return min(max(until.Sub(now), 0), maxRetryAfter)
 }

@@ -23,21 +23,21 @@ const (
 	maxSecret = 64
 )
 
-// hidden is all that a secret shows of itself.
+// hidden is what every secret prints as.
 const hidden = "***"
 
 // Secret is one signing key. However it is printed, logged or marshalled, it shows ***. The zero Secret signs nothing
 // and proves nothing.
 type Secret struct{ key *key }
 
-// key is the material and a stock of ready HMACs over it: setting one up costs more than signing a small payload.
+// key is the material and a pool of prepared HMACs over it: setting one up costs more than signing a small payload.
 type key struct {
 	raw   []byte
-	ready sync.Pool // *stamp
+	ready sync.Pool // *signer
 }
 
-// stamp is one HMAC with the room it works in.
-type stamp struct {
+// signer is one HMAC with its buffers.
+type signer struct {
 	mac  hash.Hash
 	head []byte
 	sum  [sha256.Size]byte
@@ -65,22 +65,22 @@ func GenerateSecret() string {
 
 func newKey(raw []byte) *key {
 	k := &key{raw: raw}
-	k.ready.New = func() any { return &stamp{mac: hmac.New(sha256.New, k.raw), head: make([]byte, 0, 192)} }
+	k.ready.New = func() any { return &signer{mac: hmac.New(sha256.New, k.raw), head: make([]byte, 0, 192)} }
 	return k
 }
 
-// sign writes the base64 signature of id "." timestamp "." payload into out. No allocation once the stock is warm.
+// sign writes the base64 signature of id "." timestamp "." payload into out. No allocation once the pool is warm.
 func (k *key) sign(out *[signatureLen]byte, id, timestamp string, payload []byte) {
-	st := k.ready.Get().(*stamp)
-	st.head = append(st.head[:0], id...)
-	st.head = append(st.head, '.')
-	st.head = append(st.head, timestamp...)
-	st.head = append(st.head, '.')
-	st.mac.Reset()
-	st.mac.Write(st.head)
-	st.mac.Write(payload)
-	base64.StdEncoding.Encode(out[:], st.mac.Sum(st.sum[:0]))
-	k.ready.Put(st)
+	m := k.ready.Get().(*signer)
+	m.head = append(m.head[:0], id...)
+	m.head = append(m.head, '.')
+	m.head = append(m.head, timestamp...)
+	m.head = append(m.head, '.')
+	m.mac.Reset()
+	m.mac.Write(m.head)
+	m.mac.Write(payload)
+	base64.StdEncoding.Encode(out[:], m.mac.Sum(m.sum[:0]))
+	k.ready.Put(m)
 }
 
 // Equal says whether both are the same key, in constant time.

@@ -30,8 +30,8 @@ const (
 	maxSecrets      = 2
 )
 
-// nobody is signed with when there is no (second) secret, so that a refusal costs the same whoever is refused.
-var nobody = func() *key {
+// decoy is signed with when there is no (second) secret, so that a refusal costs the same for every partner.
+var decoy = func() *key {
 	raw := make([]byte, 32)
 	rand.Read(raw)
 	return newKey(raw)
@@ -41,8 +41,8 @@ var nobody = func() *key {
 // The caller puts id into webhook-id and at's Unix seconds into webhook-timestamp.
 func Sign(secrets []Secret, id string, at time.Time, payload []byte) string {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
-	var room [2*(len(scheme)+signatureLen) + 1]byte
-	header := room[:0]
+	var buf [2*(len(scheme)+signatureLen) + 1]byte
+	header := buf[:0]
 	for _, s := range secrets {
 		if s.key == nil {
 			continue
@@ -73,7 +73,7 @@ func Verify(secrets []Secret, h http.Header, payload []byte, now time.Time) erro
 	}
 	var due [signatureLen]byte
 	for i := range maxSecrets {
-		k, known := nobody, 0
+		k, known := decoy, 0
 		if i < len(secrets) && secrets[i].key != nil {
 			k, known = secrets[i].key, 1
 		}

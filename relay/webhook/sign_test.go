@@ -161,11 +161,11 @@ func TestRefusalIsTheSameWork(t *testing.T) {
 	hashed := 0
 	counted := func() *key {
 		k := secret(t, GenerateSecret()).key
-		k.ready.New = func() any { return &stamp{mac: &countingHash{Hash: hmac.New(sha256.New, k.raw), bytes: &hashed}} }
+		k.ready.New = func() any { return &signer{mac: &countingHash{Hash: hmac.New(sha256.New, k.raw), bytes: &hashed}} }
 		return k
 	}
-	defer func(k *key) { nobody = k }(nobody)
-	nobody = counted()
+	defer func(k *key) { decoy = k }(decoy)
+	decoy = counted()
 	now := time.Unix(1_700_000_000, 0)
 	body := make([]byte, 10_000)
 	h := signed("id", "1700000000", Sign([]Secret{secret(t, GenerateSecret())}, "id", now, body))

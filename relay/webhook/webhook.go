@@ -1,6 +1,6 @@
-// Package webhook owns the way two systems speak to one another by signed posts: how a post is signed and proven, how a
-// repeated request gets its first answer again, which address an endpoint may have, what a partner's answer means, and
-// when an endpoint is left alone for a while. It knows nothing of WeChat and never retries by itself.
+// Package webhook owns signed HTTP posts between two systems: how a post is signed and verified, how a repeated request gets
+// its first answer again, which address an endpoint may have, what a partner's answer means, and when an endpoint's circuit
+// breaker opens. It knows nothing of WeChat and never retries by itself.
 package webhook
 
 import (
@@ -9,7 +9,7 @@ import (
 )
 
 // ErrSignature is the one answer to everything that is wrong with a signed request: header missing, odd id, stale
-// timestamp, unknown partner, wrong signature. A caller who is told which is an oracle's customer.
+// timestamp, unknown partner, wrong signature. Naming the fault would help a forger.
 var ErrSignature = errors.New("webhook: not signed as it must be")
 
 // ErrSecret says that a text is no secret. It never quotes the text.
@@ -32,4 +32,6 @@ type InProgressError struct {
 	RetryAfter time.Duration // when to ask again
 }
 
-func (e *InProgressError) Error() string { return "webhook: first request with this id still in hand" }
+func (e *InProgressError) Error() string {
+	return "webhook: first request with this id still in progress"
+}

@@ -72,7 +72,7 @@ func runGateway(redisURL, wechatURL string, work bool) error {
 		return err
 	}
 	r := relay.New(relay.Rooms{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf), WeChat: wx, Bindings: binding.New(rdb, binding.Sealer{}),
-		Courier: webhook.NewCourier(webhook.CourierOptions{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), Health: webhook.NewHealth(rdb)},
+		Sender: webhook.NewSender(webhook.SenderOptions{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), Health: webhook.NewHealth(rdb)},
 		relay.Rules{Apps: map[string]relay.App{benchApp: {Name: benchApp, AppID: benchAppID}},
 			Partners: map[string]relay.Partner{"bench": {Name: "bench", Secrets: []webhook.Secret{secret}, Apps: []string{benchApp}, Allow: map[string]bool{"messages": true}}}})
 	door, err := callback.NewDoor([]callback.App{{Name: benchApp, AppID: benchAppID, Mode: "secure", MaxAge: 24 * time.Hour,
@@ -86,5 +86,5 @@ func runGateway(redisURL, wechatURL string, work bool) error {
 		go wx.Run(ctx)
 		go func() { _ = q.Run(ctx) }()
 	}
-	return serve(gateway.Public(gateway.Options{Relay: r, Callback: door, Inbox: webhook.NewInbox(rdb), Version: "bench"}))
+	return serve(gateway.Public(gateway.Options{Relay: r, Callback: door, Inbox: webhook.NewIdempotencyStore(rdb), Version: "bench"}))
 }

@@ -21,8 +21,8 @@ const (
 	connectTime   = 5 * time.Second // name resolution and connecting
 	tlsTime       = 5 * time.Second
 	budget        = 15 * time.Second
-	readAtMost    = 64 << 10 // of the answer's body, and of its header
-	keepAtMost    = 4 << 10
+	maxAnswer     = 64 << 10 // of the answer's body, and of its header
+	keepBody      = 4 << 10
 	idleTotal     = 4096
 	idlePerHost   = 16
 	idleTime      = 90 * time.Second
@@ -32,8 +32,8 @@ const (
 	productPrefix = "wxrelay/"
 )
 
-// CourierOptions are the courier's limits.
-type CourierOptions struct {
+// SenderOptions are a Sender's limits.
+type SenderOptions struct {
 	AllowPrivate []netip.Prefix // addresses endpoints may have although they are not public; plain http is allowed only there
 	Budget       time.Duration  // one attempt with everything; 0 = 15 s
 	PerHost      int            // connections kept open per endpoint; 0 = 16
@@ -41,16 +41,16 @@ type CourierOptions struct {
 	RootCAs      *x509.CertPool // nil = the system's
 }
 
-// Courier carries one payload to one endpoint, once.
-type Courier struct {
+// Sender posts one payload to one endpoint, once.
+type Sender struct {
 	guard         *guard
 	plain, secure *http.Transport
 	budget        time.Duration
 	agent         []string
 }
 
-// NewCourier is ready to deliver. It uses no proxy: a proxy would dial in its stead, past the guard.
-func NewCourier(o CourierOptions) *Courier {
+// NewSender is ready to deliver. It uses no proxy: a proxy would dial in its place, past the guard.
+func NewSender(o SenderOptions) *Sender {
 	g := newGuard(o.AllowPrivate)
 	perHost := o.PerHost
 	if perHost <= 0 {
@@ -73,10 +73,10 @@ func NewCourier(o CourierOptions) *Courier {
 			MaxIdleConns:           idleTotal,
 			MaxIdleConnsPerHost:    perHost,
 			IdleConnTimeout:        idleTime,
-			MaxResponseHeaderBytes: readAtMost,
+			MaxResponseHeaderBytes: maxAnswer,
 		}
 	}
-	c := &Courier{guard: g, plain: transport(true), secure: transport(false), budget: o.Budget, agent: []string{productPrefix + version}}
+	c := &Sender{guard: g, plain: transport(true), secure: transport(false), budget: o.Budget, agent: []string{productPrefix + version}}
 	if c.budget <= 0 {
 		c.budget = budget
 	}
@@ -108,45 +108,45 @@ type Attempt struct {
 type Outcome struct {
 	Kind       Kind
 	Status     int           // 0 when no answer came
-	RetryAfter time.Duration // the partner's wish, at most 6 h
+	RetryAfter time.Duration // the partner's Retry-After, at most 6 h
 	Took       time.Duration
 	Err        string // why it was not delivered; no secrets, no addresses
 	Body       []byte // first 4 KiB of the answer, unless all was asked for
 }
 
 // CheckURL applies to an address at load and at test what delivery will apply again. ErrURL.
-func (c *Courier) CheckURL(raw string) error {
-	_, err := c.guard.address(raw)
+func (s *Sender) CheckURL(raw string) error {
+	_, err := s.guard.address(raw)
 	return err
 }
 
 // Allow replaces AllowPrivate and closes idle connections, so that none made under the old rules is used again.
-func (c *Courier) Allow(private []netip.Prefix) {
-	c.guard.allow(private)
-	c.plain.CloseIdleConnections()
-	c.secure.CloseIdleConnections()
+func (s *Sender) Allow(private []netip.Prefix) {
+	s.guard.allow(private)
+	s.plain.CloseIdleConnections()
+	s.secure.CloseIdleConnections()
 }
 
 // Deliver makes one attempt: one POST, no redirect followed, nothing retried. When ctx ends first, the outcome is
 // Failed and says nothing about the endpoint.
-func (c *Courier) Deliver(ctx context.Context, a Attempt) Outcome {
+func (s *Sender) Deliver(ctx context.Context, a Attempt) Outcome {
 	start := time.Now()
-	u, err := c.guard.address(a.Endpoint.URL)
+	u, err := s.guard.address(a.Endpoint.URL)
 	if err != nil {
 		return Outcome{Kind: Blocked, Err: err.Error(), Took: time.Since(start)}
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.budget)
+	ctx, cancel := context.WithTimeout(ctx, s.budget)
 	defer cancel()
-	o := c.carry(c.request(ctx, u, a), a.Whole)
+	o := s.post(s.request(ctx, u, a), a.Whole)
 	o.Took = time.Since(start)
 	return o
 }
 
-func (c *Courier) request(ctx context.Context, u *url.URL, a Attempt) *http.Request {
+func (s *Sender) request(ctx context.Context, u *url.URL, a Attempt) *http.Request {
 	now := time.Now() // fresh on every attempt: partners refuse old ones
 	h := make(http.Header, 8)
 	h["Content-Type"] = []string{contentType}
-	h["User-Agent"] = c.agent
+	h["User-Agent"] = s.agent
 	h[headerID] = []string{a.ID}
 	h[headerTimestamp] = []string{strconv.FormatInt(now.Unix(), 10)}
 	h[headerSignature] = []string{Sign(a.Endpoint.Secrets, a.ID, now, a.Payload)}
@@ -164,11 +164,11 @@ func (c *Courier) request(ctx context.Context, u *url.URL, a Attempt) *http.Requ
 	return r.WithContext(ctx)
 }
 
-// carry speaks to the Transport itself: what follows redirects and keeps cookies is http.Client.
-func (c *Courier) carry(r *http.Request, whole bool) Outcome {
-	transport := c.secure
+// post uses the Transport itself: http.Client would follow redirects and keep cookies.
+func (s *Sender) post(r *http.Request, whole bool) Outcome {
+	transport := s.secure
 	if r.URL.Scheme == "http" {
-		transport = c.plain
+		transport = s.plain
 	}
 	resp, err := transport.RoundTrip(r)
 	if err != nil {
@@ -204,37 +204,37 @@ func judge(resp *http.Response, body []byte, broken error) Outcome {
 		o.Kind = Delivered
 		return o
 	}
-	o.RetryAfter = plead(resp.Header, time.Now())
+	o.RetryAfter = retryAfter(resp.Header, time.Now())
 	return o
 }
 
-var errTooLong = fmt.Errorf("it is longer than %d bytes", readAtMost)
+var errTooLong = fmt.Errorf("it is longer than %d bytes", maxAnswer)
 
 // readWhole reads an answer that is wanted.
 func readWhole(r io.Reader) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r, readAtMost+1))
-	if err == nil && len(body) > readAtMost {
+	body, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
+	if err == nil && len(body) > maxAnswer {
 		return nil, errTooLong
 	}
 	return body, err
 }
 
-var readRoom = sync.Pool{New: func() any { return new([keepAtMost]byte) }}
+var answerBuffers = sync.Pool{New: func() any { return new([keepBody]byte) }}
 
-// readAnswer reads at most readAtMost and returns the first keepAtMost. The error is nil when there was no more, or
+// readAnswer reads at most maxAnswer and returns the first keepBody. The error is nil when there was no more, or
 // more than we read.
 func readAnswer(r io.Reader) ([]byte, error) {
-	room := readRoom.Get().(*[keepAtMost]byte)
-	defer readRoom.Put(room)
+	buf := answerBuffers.Get().(*[keepBody]byte)
+	defer answerBuffers.Put(buf)
 	n, err := 0, error(nil)
-	for n < keepAtMost && err == nil {
+	for n < keepBody && err == nil {
 		var k int
-		k, err = r.Read(room[n:])
+		k, err = r.Read(buf[n:])
 		n += k
 	}
-	body := bytes.Clone(room[:n])
+	body := bytes.Clone(buf[:n])
 	if err == nil {
-		_, err = io.Copy(io.Discard, io.LimitReader(r, readAtMost-keepAtMost))
+		_, err = io.Copy(io.Discard, io.LimitReader(r, maxAnswer-keepBody))
 	}
 	if err == io.EOF {
 		err = nil

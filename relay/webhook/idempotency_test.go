@@ -15,7 +15,7 @@ import (
 
 var digestA, digestB = sha256.Sum256([]byte("a")), sha256.Sum256([]byte("b"))
 
-func begin(t *testing.T, i *Inbox, partner, id string, d [32]byte) *Visit {
+func begin(t *testing.T, i *IdempotencyStore, partner, id string, d [32]byte) *Request {
 	t.Helper()
 	v, err := i.Begin(context.Background(), partner, id, d)
 	if err != nil {
@@ -26,14 +26,14 @@ func begin(t *testing.T, i *Inbox, partner, id string, d [32]byte) *Visit {
 
 func isInProgress(err error) bool {
 	var e *InProgressError
-	return errors.As(err, &e) && e.RetryAfter > 0 && e.RetryAfter <= inHand
+	return errors.As(err, &e) && e.RetryAfter > 0 && e.RetryAfter <= inProgress
 }
 
-func TestInboxRules(t *testing.T) {
+func TestIdempotencyStoreRules(t *testing.T) {
 	ctx := context.Background()
 	answer := Answer{Status: 202, Body: []byte("{\"id\":\"msg\"}\x00\xff")}
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		here, there := NewInbox(rdb), NewInbox(rdb) // two replicas
+		here, there := NewIdempotencyStore(rdb), NewIdempotencyStore(rdb) // two replicas
 
 		t.Run("the first answer is given again", func(t *testing.T) {
 			v := begin(t, here, "p", "1", digestA)
@@ -139,50 +139,50 @@ func TestInboxRules(t *testing.T) {
 	})
 }
 
-func TestInboxInTime(t *testing.T) {
+func TestIdempotencyStoreInTime(t *testing.T) {
 	ctx := context.Background()
 	s, rdb := inProcess(t)
-	inbox := NewInbox(rdb)
+	store := NewIdempotencyStore(rdb)
 
-	crashed := begin(t, inbox, "p", "1", digestA)
-	s.pass(inHand - time.Second)
-	if _, err := inbox.Begin(ctx, "p", "1", digestA); !isInProgress(err) {
+	crashed := begin(t, store, "p", "1", digestA)
+	s.pass(inProgress - time.Second)
+	if _, err := store.Begin(ctx, "p", "1", digestA); !isInProgress(err) {
 		t.Errorf("before the lease ends: %v", err)
 	}
 	s.pass(2 * time.Second)
-	second := begin(t, inbox, "p", "1", digestB)
+	second := begin(t, store, "p", "1", digestB)
 	// The first one was only slow. The id is another's now: neither its answer nor its dropping may touch that.
 	if err := errors.Join(crashed.Keep(ctx, Answer{Status: 200, Body: []byte("late")}), crashed.Drop(ctx)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := inbox.Begin(ctx, "p", "1", digestB); !isInProgress(err) {
+	if _, err := store.Begin(ctx, "p", "1", digestB); !isInProgress(err) {
 		t.Errorf("a stale visit freed another's: %v", err)
 	}
 	if err := second.Keep(ctx, Answer{Status: 200, Body: []byte("second")}); err != nil {
 		t.Fatal(err)
 	}
 	s.pass(Remembered - time.Second)
-	if a := begin(t, inbox, "p", "1", digestB).Replay(); a == nil || string(a.Body) != "second" {
+	if a := begin(t, store, "p", "1", digestB).Replay(); a == nil || string(a.Body) != "second" {
 		t.Errorf("within 24 h: %+v", a)
 	}
 	s.pass(2 * time.Second)
-	if begin(t, inbox, "p", "1", digestA).Replay() != nil {
+	if begin(t, store, "p", "1", digestA).Replay() != nil {
 		t.Error("after 24 h the answer is still there")
 	}
 
-	slow := begin(t, inbox, "p", "slow", digestA)
-	s.pass(inHand + time.Second)
+	slow := begin(t, store, "p", "slow", digestA)
+	s.pass(inProgress + time.Second)
 	if err := slow.Keep(ctx, Answer{Status: 200, Body: []byte("slow")}); err != nil {
 		t.Fatal(err)
 	}
-	if a := begin(t, inbox, "p", "slow", digestA).Replay(); a == nil || string(a.Body) != "slow" {
+	if a := begin(t, store, "p", "slow", digestA).Replay(); a == nil || string(a.Body) != "slow" {
 		t.Errorf("a lapsed lease nobody took loses the answer: %+v", a)
 	}
 }
 
-func TestInboxLetsExactlyOneThrough(t *testing.T) {
+func TestIdempotencyStoreLetsExactlyOneThrough(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		replicas := []*Inbox{NewInbox(rdb), NewInbox(rdb), NewInbox(rdb)}
+		replicas := []*IdempotencyStore{NewIdempotencyStore(rdb), NewIdempotencyStore(rdb), NewIdempotencyStore(rdb)}
 		const ids, callers = 40, 30
 		var mu sync.Mutex
 		through := map[string]int{}
@@ -210,16 +210,16 @@ func TestInboxLetsExactlyOneThrough(t *testing.T) {
 	})
 }
 
-func TestInboxWithoutRedis(t *testing.T) {
+func TestIdempotencyStoreWithoutRedis(t *testing.T) {
 	s, _ := inProcess(t)
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1, DialerRetries: 1})
 	defer rdb.Close()
-	inbox := NewInbox(rdb)
-	v := begin(t, inbox, "p", "1", digestA)
+	store := NewIdempotencyStore(rdb)
+	v := begin(t, store, "p", "1", digestA)
 	s.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
-	if _, err := inbox.Begin(ctx, "p", "2", digestA); !errors.Is(err, ErrUnavailable) {
+	if _, err := store.Begin(ctx, "p", "2", digestA); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Begin: %v", err)
 	}
 	if err := v.Keep(ctx, Answer{Status: 200}); !errors.Is(err, ErrUnavailable) {
@@ -228,18 +228,18 @@ func TestInboxWithoutRedis(t *testing.T) {
 }
 
 // A connection that breaks after Redis took the command makes go-redis send it again: the caller meets its own mark.
-func TestInboxKnowsItsOwnMark(t *testing.T) {
+func TestIdempotencyStoreKnowsItsOwnMark(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		rdb.AddHook(twiceHook{})
-		inbox := NewInbox(rdb)
-		v := begin(t, inbox, "p", "1", digestA)
+		store := NewIdempotencyStore(rdb)
+		v := begin(t, store, "p", "1", digestA)
 		if v.Replay() != nil {
 			t.Fatal("replay of nothing")
 		}
 		if err := v.Keep(context.Background(), Answer{Status: 200, Body: []byte("x")}); err != nil {
 			t.Fatal(err)
 		}
-		if a := begin(t, inbox, "p", "1", digestA).Replay(); a == nil || string(a.Body) != "x" {
+		if a := begin(t, store, "p", "1", digestA).Replay(); a == nil || string(a.Body) != "x" {
 			t.Errorf("%+v", a)
 		}
 	})
@@ -257,7 +257,7 @@ func (twiceHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // A caller who leaves while his command is under way must not block his own repetition for a whole lease.
-func TestInboxFreesWhatItsCallerLeft(t *testing.T) {
+func TestIdempotencyStoreFreesWhatItsCallerLeft(t *testing.T) {
 	s, rdb := inProcess(t)
 	hold, held := make(chan struct{}), make(chan struct{}, 1)
 	slow := redis.NewClient(&redis.Options{Addr: s.Addr()})
@@ -265,16 +265,16 @@ func TestInboxFreesWhatItsCallerLeft(t *testing.T) {
 	ended := make(chan struct{})
 	slow.AddHook(endHook{ended: ended})
 	slow.AddHook(holdingHook{hold: hold, held: held})
-	inbox := NewInbox(slow)
-	go inbox.way.do(context.Background(), redis.NewStatusCmd(context.Background(), "set", "k", "v"))
+	store := NewIdempotencyStore(slow)
+	go store.commands.do(context.Background(), redis.NewStatusCmd(context.Background(), "set", "k", "v"))
 	<-held
 	ctx, cancel := context.WithCancel(context.Background())
 	left := make(chan error, 1)
-	go func() { _, err := inbox.Begin(ctx, "p", "1", digestA); left <- err }()
-	for aboard := 0; aboard == 0; { // until it waits for the way to be free
-		inbox.way.mu.Lock()
-		aboard = len(inbox.way.waiting)
-		inbox.way.mu.Unlock()
+	go func() { _, err := store.Begin(ctx, "p", "1", digestA); left <- err }()
+	for queued := 0; queued == 0; { // until it waits for the command in flight
+		store.commands.mu.Lock()
+		queued = len(store.commands.waiting)
+		store.commands.mu.Unlock()
 	}
 	cancel()
 	if err := <-left; !errors.Is(err, context.Canceled) {
@@ -286,7 +286,7 @@ func TestInboxFreesWhatItsCallerLeft(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("nobody freed it")
 	}
-	if v := begin(t, NewInbox(rdb), "p", "1", digestB); v.Replay() != nil {
+	if v := begin(t, NewIdempotencyStore(rdb), "p", "1", digestB); v.Replay() != nil {
 		t.Error("not free")
 	}
 }
@@ -320,22 +320,22 @@ func (h endHook) look(cmd redis.Cmder, err error) {
 }
 
 // One caller's deadline ends its own waiting while Redis says nothing; the others still get their answers.
-func TestShuttleHonoursDeadlines(t *testing.T) {
+func TestPipelinerHonoursDeadlines(t *testing.T) {
 	s, rdb := inProcess(t)
 	hold, held := make(chan struct{}), make(chan struct{}, 1)
 	rdb.AddHook(holdingHook{hold: hold, held: held})
-	way := &shuttle{rdb: rdb}
+	commands := &pipeliner{rdb: rdb}
 	ctx := context.Background()
 	first := make(chan error, 1)
-	go func() { first <- way.do(ctx, redis.NewStatusCmd(ctx, "set", "k", "1")) }()
+	go func() { first <- commands.do(ctx, redis.NewStatusCmd(ctx, "set", "k", "1")) }()
 	<-held // the first is under way and does not come back
 	short, cancel := context.WithCancel(ctx)
 	cancel()
-	if err := way.do(short, redis.NewStatusCmd(ctx, "set", "k", "2")); !errors.Is(err, context.Canceled) {
+	if err := commands.do(short, redis.NewStatusCmd(ctx, "set", "k", "2")); !errors.Is(err, context.Canceled) {
 		t.Errorf("impatient caller: %v", err)
 	}
 	last := make(chan error, 1)
-	go func() { last <- way.do(ctx, redis.NewStatusCmd(ctx, "set", "l", "3")) }()
+	go func() { last <- commands.do(ctx, redis.NewStatusCmd(ctx, "set", "l", "3")) }()
 	close(hold)
 	if err := errors.Join(<-first, <-last); err != nil {
 		t.Fatal(err)

@@ -23,15 +23,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// partner is a server on loopback and a courier that may go there.
-func partner(t *testing.T, h http.HandlerFunc, o CourierOptions) (*Courier, Attempt, *httptest.Server) {
+// partner is a server on loopback and a sender that may go there.
+func partner(t *testing.T, h http.HandlerFunc, o SenderOptions) (*Sender, Attempt, *httptest.Server) {
 	t.Helper()
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	if o.AllowPrivate == nil {
 		o.AllowPrivate = prefixes("127.0.0.0/8")
 	}
-	c := NewCourier(o)
+	c := NewSender(o)
 	t.Cleanup(c.plain.CloseIdleConnections)
 	return c, Attempt{
 		Endpoint: Endpoint{Partner: "p", ID: "main", URL: srv.URL + "/hook?k=v", Secrets: []Secret{secret(t, vectorSecret)}},
@@ -50,7 +50,7 @@ func TestDeliverSendsWhatTheContractSays(t *testing.T) {
 		got <- seen{r.Method, r.RequestURI, r.Host, string(b), r.Header}
 		w.WriteHeader(201)
 		io.WriteString(w, "thanks")
-	}, CourierOptions{Version: "1.2.3"})
+	}, SenderOptions{Version: "1.2.3"})
 	newer := secret(t, GenerateSecret())
 	a.Endpoint.Secrets = []Secret{newer, a.Endpoint.Secrets[0]}
 	a.Number, a.Replay = 4, true
@@ -136,7 +136,7 @@ func TestDeliverJudgement(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.rule, func(t *testing.T) {
 			var calls atomic.Int32
-			c, a, _ := partner(t, func(w http.ResponseWriter, r *http.Request) { calls.Add(1); tt.answer(w, r) }, CourierOptions{})
+			c, a, _ := partner(t, func(w http.ResponseWriter, r *http.Request) { calls.Add(1); tt.answer(w, r) }, SenderOptions{})
 			o := c.Deliver(context.Background(), a)
 			got := Outcome{Kind: o.Kind, Status: o.Status, Err: o.Err, RetryAfter: o.RetryAfter}
 			if diff := cmp.Diff(Outcome{Kind: tt.kind, Status: tt.status, Err: tt.err, RetryAfter: tt.after}, got); diff != "" {
@@ -184,7 +184,7 @@ func TestDeliverReadsNoMoreThanItMust(t *testing.T) {
 				return
 			}
 		}
-	}, CourierOptions{})
+	}, SenderOptions{})
 	o := c.Deliver(context.Background(), a)
 	if o.Kind != Delivered || len(o.Body) != 4<<10 {
 		t.Errorf("%v with %d bytes: %s", o.Kind, len(o.Body), o.Err)
@@ -194,7 +194,7 @@ func TestDeliverReadsNoMoreThanItMust(t *testing.T) {
 // Whole asks for an answer, not for its beginning.
 func TestDeliverWhole(t *testing.T) {
 	length := 0
-	c, a, _ := partner(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, strings.Repeat("x", length)) }, CourierOptions{})
+	c, a, _ := partner(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, strings.Repeat("x", length)) }, SenderOptions{})
 	a.Whole = true
 	for _, length = range []int{0, 5000, 64 << 10} {
 		if o := c.Deliver(context.Background(), a); o.Kind != Delivered || len(o.Body) != length {
@@ -211,7 +211,7 @@ func TestDeliverKeepsItsBudget(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	wait := func(r *http.Request) {
-		io.Copy(io.Discard, r.Body) // or the server would not notice that the courier left
+		io.Copy(io.Discard, r.Body) // or the server would not notice that the sender left
 		select {
 		case <-release:
 		case <-r.Context().Done():
@@ -232,14 +232,14 @@ func TestDeliverKeepsItsBudget(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, a, _ := partner(t, h, CourierOptions{Budget: 80 * time.Millisecond})
+			c, a, _ := partner(t, h, SenderOptions{Budget: 80 * time.Millisecond})
 			o := c.Deliver(context.Background(), a)
 			if o.Kind != Failed || !strings.Contains(o.Err, "timed out") || o.Took < 80*time.Millisecond {
 				t.Errorf("%+v", o)
 			}
 		})
 	}
-	c, a, _ := partner(t, func(w http.ResponseWriter, r *http.Request) { wait(r) }, CourierOptions{})
+	c, a, _ := partner(t, func(w http.ResponseWriter, r *http.Request) { wait(r) }, SenderOptions{})
 	if c.budget != 15*time.Second {
 		t.Errorf("budget %v", c.budget)
 	}
@@ -283,7 +283,7 @@ func TestDeliverNeverRepeatsOnAKeptConnection(t *testing.T) {
 			}()
 		}
 	}()
-	c := NewCourier(CourierOptions{AllowPrivate: prefixes("127.0.0.0/8")})
+	c := NewSender(SenderOptions{AllowPrivate: prefixes("127.0.0.0/8")})
 	defer c.plain.CloseIdleConnections()
 	a := Attempt{Endpoint: Endpoint{URL: "http://" + ln.Addr().String()}, ID: "evt", Payload: []byte("{}")}
 	if o := c.Deliver(context.Background(), a); o.Kind != Delivered {
@@ -304,12 +304,12 @@ func TestDeliverOverTLS(t *testing.T) {
 	roots.AddCert(srv.Certificate())
 	a := Attempt{Endpoint: Endpoint{URL: srv.URL}, ID: "evt", Payload: []byte("{}")}
 
-	c := NewCourier(CourierOptions{AllowPrivate: prefixes("127.0.0.1/32"), RootCAs: roots})
+	c := NewSender(SenderOptions{AllowPrivate: prefixes("127.0.0.1/32"), RootCAs: roots})
 	defer c.secure.CloseIdleConnections()
 	if o := c.Deliver(context.Background(), a); o.Kind != Delivered || proto.Load() != "HTTP/2.0" {
 		t.Errorf("%+v over %v", o, proto.Load())
 	}
-	stranger := NewCourier(CourierOptions{AllowPrivate: prefixes("127.0.0.1/32")})
+	stranger := NewSender(SenderOptions{AllowPrivate: prefixes("127.0.0.1/32")})
 	if o := stranger.Deliver(context.Background(), a); o.Kind != Failed || o.Err != "tls: certificate not trusted" {
 		t.Errorf("unknown authority: %+v", o)
 	}
@@ -324,10 +324,10 @@ func TestDeliverOverTLS(t *testing.T) {
 // The guard sits on the dial: what a name resolves to counts, not what the URL looks like.
 func TestDialIsGuarded(t *testing.T) {
 	var asked atomic.Int32
-	c, a, srv := partner(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) }, CourierOptions{AllowPrivate: []netip.Prefix{}})
+	c, a, srv := partner(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) }, SenderOptions{AllowPrivate: []netip.Prefix{}})
 	for _, scheme := range []string{"http", "https"} {
 		u, _ := url.Parse(strings.Replace(srv.URL, "http", scheme, 1))
-		o := c.carry(c.request(context.Background(), u, a), false)
+		o := c.post(c.request(context.Background(), u, a), false)
 		if o.Kind != Blocked || strings.Contains(o.Err, "127.0.0.1") {
 			t.Errorf("%s: %+v", scheme, o)
 		}
@@ -346,7 +346,7 @@ func TestDialIsGuarded(t *testing.T) {
 }
 
 func TestAllowIsTakenBack(t *testing.T) {
-	c, a, _ := partner(t, status(200, ""), CourierOptions{})
+	c, a, _ := partner(t, status(200, ""), SenderOptions{})
 	if o := c.Deliver(context.Background(), a); o.Kind != Delivered {
 		t.Fatalf("%+v", o)
 	}
@@ -358,7 +358,7 @@ func TestAllowIsTakenBack(t *testing.T) {
 
 func TestConnectionsAreKept(t *testing.T) {
 	from := make(chan string, 20)
-	c, a, _ := partner(t, func(_ http.ResponseWriter, r *http.Request) { from <- r.RemoteAddr }, CourierOptions{})
+	c, a, _ := partner(t, func(_ http.ResponseWriter, r *http.Request) { from <- r.RemoteAddr }, SenderOptions{})
 	ports := map[string]bool{}
 	for range 20 {
 		if o := c.Deliver(context.Background(), a); o.Kind != Delivered {
@@ -377,7 +377,7 @@ func TestExplainSaysNoAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	ln.Close()
-	c := NewCourier(CourierOptions{AllowPrivate: prefixes("127.0.0.0/8")})
+	c := NewSender(SenderOptions{AllowPrivate: prefixes("127.0.0.0/8")})
 	o := c.Deliver(context.Background(), Attempt{Endpoint: Endpoint{URL: "http://" + ln.Addr().String() + "/?token=hunter2"}})
 	if o.Kind != Failed || o.Err != "connection refused" {
 		t.Errorf("%+v", o)
@@ -396,7 +396,7 @@ func TestExplainSaysNoAddress(t *testing.T) {
 func BenchmarkDeliver(b *testing.B) {
 	srv := httptest.NewServer(status(200, ""))
 	defer srv.Close()
-	c := NewCourier(CourierOptions{AllowPrivate: prefixes("127.0.0.0/8")})
+	c := NewSender(SenderOptions{AllowPrivate: prefixes("127.0.0.0/8")})
 	s, _ := ParseSecret(GenerateSecret())
 	a := Attempt{Endpoint: Endpoint{URL: srv.URL, Secrets: []Secret{s}}, ID: "evt", Payload: []byte(strings.Repeat("x", 500)), Number: 1}
 	b.ReportAllocs()
