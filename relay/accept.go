@@ -151,7 +151,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	switch ev.Event {
 	case wxPopup, wxChange:
 		for _, s := range ev.Subscribes {
-			r.templates.meet(app, s.TemplateID)
+			r.templates.Expect(app, s.TemplateID)
 		}
 		told, err := r.tellLines(ctx, shard, app, &ev, replies, c.Created)
 		if err != nil {

@@ -463,7 +463,7 @@ func (r *Relay) checkKeywords(ctx context.Context, f *faults, where, app string,
 	if app == "" || q.TemplateID == "" || len(q.Data) == 0 {
 		return tpl
 	}
-	tpl, ok, known := r.templates.get(ctx, app, q.TemplateID)
+	tpl, ok, known := r.templates.Get(ctx, app, q.TemplateID)
 	if !ok {
 		if known {
 			f.add(where+"template_id", "is not a template of this app: see the template list at WeChat")

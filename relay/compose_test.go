@@ -65,12 +65,12 @@ func TestMoment(t *testing.T) {
 // Whatever is wrong with a request is told at once, also what whoever read it found, and also when no app is named.
 func TestComposeTellsAllFaultsAtOnce(t *testing.T) {
 	r, _, _ := deskOf(t)
-	r.templates.fetch = func(_ context.Context, app string) ([]wechat.Template, error) {
+	r.templates = wechat.NewTemplateCache(func(_ context.Context, app string) ([]wechat.Template, error) {
 		if app == "" {
 			t.Error("WeChat was asked for the templates of no app")
 		}
 		return nil, errors.New("away")
-	}
+	})
 	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 	const to = `"to":{"openid":"` + someone + `"}`
 	for name, c := range map[string]struct{ body, fields string }{

@@ -28,7 +28,7 @@ func deskOf(t *testing.T) (*Relay, *queue.Queue, int) {
 		t.Fatal(err)
 	}
 	r := New(Rooms{Queue: q}, Rules{Apps: map[string]App{"shop": {Name: "shop"}}, Partners: map[string]Partner{"orders": {Name: "orders", Apps: []string{"shop"}}}})
-	r.templates.fetch = func(context.Context, string) ([]wechat.Template, error) { return nil, errors.New("away") }
+	r.templates = wechat.NewTemplateCache(func(context.Context, string) ([]wechat.Template, error) { return nil, errors.New("away") })
 	return r, q, q.Shard("shop", someone)
 }
 

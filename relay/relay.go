@@ -15,6 +15,8 @@
 package relay
 
 import (
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -124,7 +126,7 @@ type Relay struct {
 	log       *zap.Logger
 	observe   Observer
 	rules     atomic.Pointer[Rules]
-	templates templates
+	templates *wechat.TemplateCache
 	alerts    alerts
 	paces     paces
 	retired   retired
@@ -137,8 +139,7 @@ func New(rooms Rooms, rules Rules) *Relay {
 	if r.log == nil {
 		r.log = zap.NewNop()
 	}
-	r.templates.fetch, r.templates.wake = r.wechat.Templates, make(chan struct{}, 1)
-	r.templates.asked = make(chan struct{})
+	r.templates = wechat.NewTemplateCache(r.wechat.Templates)
 	r.paces.slots = func(at path, atOnce int) {
 		for _, p := range priorities {
 			r.q.Slots(sendLane(at.app, at.channel, p), atOnce)
@@ -165,7 +166,7 @@ func (r *Relay) SetRules(rules Rules) {
 		rules.HeldPerUser = 100
 	}
 	r.rules.Store(&rules)
-	r.templates.stir()
+	r.templates.SetApps(slices.Collect(maps.Keys(rules.Apps)))
 }
 
 // Register puts the journeys' second halves on the queue. The lease is the queue's own (its Options).

@@ -240,7 +240,7 @@ func (w *sending) answered(api *wechat.APIError) queue.Verdict {
 	}
 	w.r.paces.works(w.path(), w.left)
 	if api.Code == 40037 {
-		w.r.templates.doubt(w.sender())
+		w.r.templates.Doubt(w.sender())
 	}
 	if api.Reaction() == wechat.ReactionUnknown {
 		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
