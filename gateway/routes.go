@@ -102,8 +102,10 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.engine.Serv
 // routes is the whole public map, as the contract has it.
 func (g *Gate) routes(e *gin.Engine) {
 	hear := func(c *gin.Context) { g.door.Serve(c.Writer, c.Request, param(c, "app")) }
-	e.GET("/callback/:app", g.quiet, hear)
-	e.POST("/callback/:app", g.quiet, hear)
+	for _, path := range []string{"/callback/:app", "/callback/:app/"} { // one slash at the end is the same URL
+		e.GET(path, g.quiet, hear)
+		e.POST(path, g.quiet, hear)
+	}
 
 	e.GET("/problems", g.outer, g.problemPages)
 	e.GET("/problems/:code", g.outer, g.problemPage)

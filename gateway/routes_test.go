@@ -20,7 +20,7 @@ func TestTheMapOfThePublicDoor(t *testing.T) {
 	}
 	const p, mp = "/v1/partners/:partner", "/mp/:app"
 	want := []string{
-		"GET /callback/:app", "POST /callback/:app", "GET /problems", "GET /problems/:code",
+		"GET /callback/:app", "POST /callback/:app", "GET /callback/:app/", "POST /callback/:app/", "GET /problems", "GET /problems/:code",
 		"POST " + mp + "/login", "POST " + mp + "/subscriptions", "GET " + mp + "/subscriptions", "POST " + mp + "/settings", "POST " + mp + "/bind",
 		"POST " + mp + "/form-ids", "POST " + mp + "/phone",
 		"POST " + p + "/messages", "POST " + p + "/messages/batch", "POST " + p + "/form-ids", "GET " + p + "/messages", "GET " + p + "/messages/:id", "DELETE " + p + "/messages/:id",
@@ -71,9 +71,11 @@ func TestCallbackDoorIsReached(t *testing.T) {
 		}
 		door := httptest.NewServer(w.gate)
 		defer door.Close()
-		w.sim.SetApp("shop", appAt(door.URL+"/callback/shop"))
-		if err := w.sim.VerifyCallback(t.Context(), "shop"); err != nil {
-			t.Error(err)
+		for _, url := range []string{door.URL + "/callback/shop", door.URL + "/callback/shop/"} { // one slash at the end is the same URL
+			w.sim.SetApp("shop", appAt(url))
+			if err := w.sim.VerifyCallback(t.Context(), "shop"); err != nil {
+				t.Errorf("%s: %v", url, err)
+			}
 		}
 	})
 }

@@ -172,6 +172,8 @@ func TestTheDoorThroughTheRouter(t *testing.T) {
 	}{
 		{"proven", "/callback/shop?" + fine, body, 200, "success"},
 		{"again", "/callback/shop?" + fine, body, 200, "success"},
+		{"with a slash at the end", "/callback/shop/?" + fine, body, 200, "success"},
+		{"with a slash at the end, unsigned", "/callback/shop/", body, 403, ""},
 		{"probe", "/callback/shop", probe, 200, "success"},
 		{"probe of nobody", "/callback/nobody", probe, 200, "success"},
 		{"unsigned", "/callback/shop", body, 403, ""},
