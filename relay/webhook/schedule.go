@@ -3,6 +3,7 @@ package webhook
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -30,15 +31,15 @@ func NextDelay(failures int, o Outcome, rnd float64) (d time.Duration, more bool
 	return max(d, min(o.RetryAfter, maxRetryAfter)), true
 }
 
-// retryAfter reads Retry-After (seconds, or a date as the partner's own clock has it), at most maxRetryAfter.
+// retryAfter reads Retry-After (seconds, also with a fraction, or a date by the partner's own clock), at most maxRetryAfter.
 // https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := h.Get("Retry-After")
 	if v == "" {
 		return 0
 	}
-	if seconds, err := strconv.ParseUint(v, 10, 64); err == nil {
-		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
+	if d, ok := seconds(v); ok {
+		return d
 	}
 	until, err := http.ParseTime(v)
 	if err != nil {
@@ -48,4 +49,21 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		now = theirs
 	}
 	return min(max(until.Sub(now), 0), maxRetryAfter)
+}
+
+// maxSecondsLen is the longest number that can be meant as seconds; a longer one is a mistake and no hint.
+const maxSecondsLen = 19
+
+// seconds reads digits with at most one decimal point between them, as some frameworks write their limits: "11.5".
+func seconds(v string) (time.Duration, bool) {
+	whole, fraction, point := strings.Cut(v, ".")
+	if !digits(whole) || len(v) > maxSecondsLen || point && !digits(fraction) {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(v, 64)
+	return time.Duration(min(f, maxRetryAfter.Seconds()) * float64(time.Second)), err == nil
+}
+
+func digits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
 }

@@ -2,6 +2,8 @@ package webhook
 
 import (
 	"errors"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -41,6 +43,36 @@ func TestNextDelay(t *testing.T) {
 	for _, tt := range tests {
 		if d, more := NextDelay(tt.failures, tt.o, 0.5); d != tt.want || more != tt.more {
 			t.Errorf("%s: %v, %v", tt.rule, d, more)
+		}
+	}
+}
+
+func TestRetryAfterIsRead(t *testing.T) {
+	now := time.Date(2026, 3, 1, 9, 30, 0, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"":                              0,
+		"0":                             0,
+		"7":                             7 * time.Second,
+		"11.5":                          11500 * time.Millisecond,
+		"0.25":                          250 * time.Millisecond,
+		"21600":                         6 * time.Hour,
+		"99999.9":                       6 * time.Hour,
+		strings.Repeat("9", 400):        0,
+		"Sun, 01 Mar 2026 09:31:00 GMT": time.Minute,
+		"Sun, 01 Mar 2026 09:29:00 GMT": 0,
+		"Sat, 07 Mar 2026 09:30:00 GMT": 6 * time.Hour,
+		"-1":                            0,
+		"1.":                            0,
+		".5":                            0,
+		"1.2.3":                         0,
+		"1e3":                           0,
+		"NaN":                           0,
+		"Inf":                           0,
+		"0x10":                          0,
+		"soon":                          0,
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {value}}, now); got != want {
+			t.Errorf("%q is %s, want %s", value, got, want)
 		}
 	}
 }
