@@ -59,9 +59,9 @@ const maxSkew = 366 * 24 * 3600
 // Verifier proves one payload as it arrives: write it in pieces of any size, then ask Proven. It keeps nothing of it.
 // It is not safe for concurrent use.
 type Verifier struct {
-	claim  *Claim
-	keys   [maxSecrets]*key
-	stamps [maxSecrets]*stamp
+	claim *Claim
+	keys  [maxSecrets]*key
+	macs  [maxSecrets]*signer
 }
 
 // Verifier starts the proof of the claim's payload under one of at most two secrets.
@@ -72,20 +72,20 @@ func (c *Claim) Verifier(secrets []Secret) Verifier {
 		if k == nil {
 			continue
 		}
-		st := k.ready.Get().(*stamp)
-		st.head = append(append(append(append(st.head[:0], c.ID...), '.'), c.timestamp...), '.')
-		st.mac.Reset()
-		st.mac.Write(st.head)
-		v.keys[i], v.stamps[i] = k, st
+		m := k.ready.Get().(*signer)
+		m.head = append(append(append(append(m.head[:0], c.ID...), '.'), c.timestamp...), '.')
+		m.mac.Reset()
+		m.mac.Write(m.head)
+		v.keys[i], v.macs[i] = k, m
 	}
 	return v
 }
 
 // Write takes the next piece of the payload. It never fails.
 func (v *Verifier) Write(p []byte) (int, error) {
-	for _, st := range v.stamps {
-		if st != nil {
-			st.mac.Write(p)
+	for _, m := range v.macs {
+		if m != nil {
+			m.mac.Write(p)
 		}
 	}
 	return len(p), nil
@@ -94,17 +94,17 @@ func (v *Verifier) Write(p []byte) (int, error) {
 // Proven ends the proof and says whether one of the claimed signatures is right. Later calls say no.
 func (v *Verifier) Proven() bool {
 	match := 0
-	for i, st := range v.stamps {
-		if st == nil {
+	for i, m := range v.macs {
+		if m == nil {
 			continue
 		}
 		var due [signatureLen]byte
-		base64.StdEncoding.Encode(due[:], st.mac.Sum(st.sum[:0]))
+		base64.StdEncoding.Encode(due[:], m.mac.Sum(m.sum[:0]))
 		for j := range v.claim.n {
 			match |= subtle.ConstantTimeCompare(due[:], v.claim.claimed[j][:])
 		}
-		v.keys[i].ready.Put(st)
-		v.stamps[i] = nil
+		v.keys[i].ready.Put(m)
+		v.macs[i] = nil
 	}
 	return match == 1
 }
