@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/wxrelay/wxrelay/relay/binding"
+	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
@@ -45,7 +46,8 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	case c.Reclaims > s.Lapses && s.State != StateHeld: // what is held is not in hand to be sent
 		s.Lapses = c.Reclaims
 		s.Attempts++
-		return w.unanswered("the sender died with the call in hand", time.UnixMilli(s.At)) // not before its story's last step
+		s.silent()                                                                              // an answer kept from before is not this call's
+		return w.unanswered(ctx, "the sender died with the call in hand", time.UnixMilli(s.At)) // not before its story's last step
 	case w.expired() && s.open():
 		return w.unknown("expires_at")
 	case w.expired():
@@ -55,7 +57,7 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 			cause = "retention" // it was held as long as anything waits
 		}
 		return w.finish(StateExpired, cause, o.giveBack(&s, c.ID), r.freed(shard, &o, &s)...)
-	case s.open() && !w.repeatable() && !w.granted():
+	case s.open() && !w.repeatable() && !w.granted() && !w.lastCredit(ctx):
 		return w.unknown("too late to send it again")
 	}
 	return w.call(ctx)
@@ -86,6 +88,21 @@ func (w *sending) repeatable() bool {
 // granted tells whether an open call may be made again on the partner's word, taken not too long ago.
 func (w *sending) granted() bool {
 	return w.s.Resent != 0 && w.c.Now.Sub(time.UnixMilli(w.s.Resent)) < w.r.rules.Load().UnknownDeadline
+}
+
+// busyFor is how long a send that was answered -1 is repeated.
+const busyFor = 2 * time.Minute
+
+// lastCredit tells whether a subscribe message that was answered -1, and nothing else, may be sent again without harm: it holds
+// the only credit of a one-time line, so WeChat answers 43101 to the repeat if it took the first call (DECISIONS 10). The
+// ledger is read at each repeat; when it cannot be read, or the user accepted again meanwhile, the answer is no.
+func (w *sending) lastCredit(ctx context.Context) bool {
+	busy := w.s.Errcode != nil && *w.s.Errcode == -1 && w.s.Resent == 0
+	if !busy || w.channel() != ChannelSubscribe || w.o.Kind != string(ledger.OneTime) || w.o.NoCredit == "try" || w.openFor() >= busyFor {
+		return false
+	}
+	st, err := w.r.ledger.LineOf(ctx, w.o.App, w.o.OpenID, w.o.TemplateID)
+	return err == nil && st.Credits == 0 && st.Reserved == 1
 }
 
 func (w *sending) openFor() time.Duration { return w.c.Now.Sub(time.UnixMilli(w.s.Open)) }
@@ -123,11 +140,11 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 		return w.notLeft(ctx, err)
 	case errors.As(err, &api):
 		w.s.Attempts++
-		return w.answered(api)
+		return w.answered(ctx, api)
 	case errors.Is(err, wechat.ErrNoAnswer):
 		w.s.Attempts++
 		w.s.silent()
-		return w.unanswered("no_answer", w.left)
+		return w.unanswered(ctx, "no_answer", w.left)
 	}
 	// The app left the config, or the body cannot be sent as it is: nothing left, and it never will.
 	w.r.log.Error("send not possible", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Error(err))
@@ -215,14 +232,14 @@ func (w *sending) sent(got wechat.Receipt) queue.Verdict {
 }
 
 // answered: WeChat refused in words. The table of errcodes says what that means for the message, the line and the app.
-func (w *sending) answered(api *wechat.APIError) queue.Verdict {
+func (w *sending) answered(ctx context.Context, api *wechat.APIError) queue.Verdict {
 	w.s.answered(api.Code, api.Msg, api.RID)
 	if f := w.r.observe.Send; f != nil {
 		f(w.o.App, w.channel(), api.Code, string(api.Reaction()))
 	}
 	switch api.Reaction() {
-	case wechat.ReactionRetry: // -1: nobody knows whether it was taken
-		return w.unanswered("wechat_busy", w.left)
+	case wechat.ReactionRetry: // -1: WeChat says "again later", and may have taken it all the same (DECISIONS 10)
+		return w.unanswered(ctx, "wechat_busy", w.left)
 	case wechat.ReactionSerial: // 43108: another send to this openid is under way somewhere else
 		w.s.waits("another send to this user is under way", w.c.Now, &api.Code)
 		return queue.Snooze(serialPause(w.s.Attempts), w.s.note())
@@ -324,7 +341,7 @@ func (w *sending) next() bool {
 
 // unanswered: a call left, not before since, and what became of it is not known. It is made again where that is safe, or once
 // on the partner's word.
-func (w *sending) unanswered(cause string, since time.Time) queue.Verdict {
+func (w *sending) unanswered(ctx context.Context, cause string, since time.Time) queue.Verdict {
 	if w.s.Open == 0 {
 		w.s.Open = since.UnixMilli()
 	}
@@ -333,6 +350,9 @@ func (w *sending) unanswered(cause string, since time.Time) queue.Verdict {
 	case w.repeatable():
 		w.s.waits(cause+", sent again under the same client_msg_id", w.c.Now, w.s.Errcode)
 		return queue.Retry(backoff(w.c.Attempts), w.s.note(), cause)
+	case w.lastCredit(ctx):
+		w.s.waits(cause+", sent again unless WeChat reports it", w.c.Now, w.s.Errcode)
+		return queue.Snooze(busyPause(w.s.Attempts), w.s.note())
 	case w.o.Retry && w.s.Resent == 0:
 		w.s.Resent = w.c.Now.UnixMilli()
 		w.s.waits(cause+", sent again as on_unknown asks", w.c.Now, w.s.Errcode)
@@ -413,6 +433,11 @@ func (w *sending) pause(at path, d time.Duration) {
 func serialPause(attempts int) time.Duration {
 	d := 300 * time.Millisecond << min(max(attempts-3, 0), 7)
 	return d + rand.N(d+400*time.Millisecond)
+}
+
+// busyPause is how long a send that was answered -1 waits for WeChat's report before it is repeated.
+func busyPause(attempts int) time.Duration {
+	return min(5*time.Second<<min(max(attempts-1, 0), 3), 30*time.Second) + rand.N(time.Second)
 }
 
 func backoff(attempts int) time.Duration {

@@ -124,7 +124,7 @@ func (t *tour) follow() (string, error) {
 			case taken:
 				t.detour("WeChat took the send and never answered, and its report fits more than one open send: the gateway does not guess")
 			default:
-				t.detour("WeChat answered -1: whether it took the send nobody can know, so the gateway says unknown and does not send again")
+				t.detour("whether WeChat took the send nobody can know, so the gateway says unknown and does not send again")
 			}
 			return "unknown", nil
 		default:

@@ -5,7 +5,7 @@ package wechat
 var errcodes = []Errcode{
 	{0, "ok", "accepted", "成功", ReactionNone, "", "", docGlobal},
 	{-1, "system_error", "WeChat is busy; of a send nobody knows whether it happened", "系统繁忙；若为下发接口，结果未知", ReactionRetry,
-		"wait and repeat, except a send", "稍后重试；下发类请求不要盲目重试", docGlobal},
+		"wait and repeat; a send only where the user cannot get it twice (the gateway does so by itself)", "稍后重试；下发类请求仅在不会重复送达时重试（网关自动处理）", docGlobal},
 
 	// Tokens.
 	{40001, "invalid_credential", "the token is invalid or not the latest; on a token API: the AppSecret is wrong", "access_token 无效或不是最新；获取 token 时表示 AppSecret 错误", ReactionToken,

@@ -14,7 +14,7 @@ type Mood string
 // Moods of API calls. "Accepted" means that the call did all it does; the caller just does not learn it.
 const (
 	Busy          Mood = "busy"           // -1 system error, nothing done
-	BusyAccepted  Mood = "busy_accepted"  // accepted, then -1
+	BusyAccepted  Mood = "busy_accepted"  // accepted, then -1: by force only
 	Timeout       Mood = "timeout"        // accepted, then silence
 	TimeoutBefore Mood = "timeout_before" // silence, nothing done
 	Cut           Mood = "cut"            // accepted, then the connection is closed
