@@ -263,7 +263,7 @@ func (w *world) mp(method, path, session, body string) answer {
 
 func (w *world) do(r *http.Request) answer {
 	rec := httptest.NewRecorder()
-	w.gate.ServeHTTP(rec, r)
+	described(w.t).Handler(w.gate, func(fault string) { w.t.Error(fault) }).ServeHTTP(rec, r)
 	return answer{rec, w.t}
 }
 

@@ -50,6 +50,7 @@ var plan = map[string]room{
 	"cmd/wxsim/wechatsim":  {onlyStd: true},
 	"cmd/wxsim/partnersim": {onlyStd: true},
 	"scripts":              {},
+	"scripts/openapi":      {outside: []string{"github.com/getkin/kin-openapi/..."}},
 	"scripts/bench": {ours: []string{"config", "cmd/app", "callback", "relay", "relay/...", "gateway", "cmd/wxsim/wechatsim", "cmd/wxsim/partnersim"},
 		outside: []string{"github.com/gin-gonic/gin", redisModule, "go.uber.org/zap"}},
 }
@@ -61,8 +62,8 @@ var inTests = []string{"github.com/google/go-cmp/...", "github.com/alicebob/mini
 // testJoins are rooms whose tests may see more of the house than they themselves: journeys need the world around them.
 var testJoins = map[string][]string{
 	"relay":       {"cmd/wxsim/wechatsim", "cmd/wxsim/partnersim"},
-	"gateway":     {"cmd/wxsim/wechatsim", "cmd/wxsim/partnersim"},
-	"cmd/app":     {"cmd/wxsim/wechatsim", "cmd/wxsim/partnersim"},
+	"gateway":     {"cmd/wxsim/wechatsim", "cmd/wxsim/partnersim", "scripts/openapi"},
+	"cmd/app":     {"cmd/wxsim/wechatsim", "cmd/wxsim/partnersim", "scripts/openapi"},
 	"cmd/wxrelay": {"cmd/wxsim/wechatsim", "cmd/wxsim/partnersim"},
 }
 

@@ -1,0 +1,180 @@
+// Package openapi holds what is really asked, answered and told against gateway/openapi.yaml. Tests wrap their handlers
+// with it; the product does not link it.
+package openapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+)
+
+// Checker knows the description. It is safe for concurrent use.
+type Checker struct {
+	Doc    *openapi3.T
+	router routers.Router
+}
+
+// File is the description's place in the repository.
+func File() string {
+	_, here, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(here), "..", "..", "gateway", "openapi.yaml")
+}
+
+// Load reads and validates the description.
+func Load() (*Checker, error) {
+	raw, err := os.ReadFile(File())
+	if err != nil {
+		return nil, err
+	}
+	doc, err := openapi3.NewLoader().LoadFromData(raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := doc.Validate(context.Background()); err != nil {
+		return nil, err
+	}
+	router, err := gorillamux.NewRouter(doc)
+	if err != nil {
+		return nil, err
+	}
+	return &Checker{Doc: doc, router: router}, nil
+}
+
+// bodyLimit is how much of a body is read for checking; larger ones pass unread.
+const bodyLimit = 1 << 20
+
+// Handler serves by next and tells fail of every answer that the description does not have, and of every request that
+// was answered 2xx although the description does not allow it. It must stand outside of everything else.
+func (c *Checker) Handler(next http.Handler, fail func(string)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		route, params, err := c.router.FindRoute(r)
+		if err != nil { // a route that nobody has is answered 404 or 405
+			next.ServeHTTP(w, r)
+			return
+		}
+		asked := &recorder{}
+		if r.Body != nil && r.Body != http.NoBody {
+			r.Body = struct {
+				io.Reader
+				io.Closer
+			}{io.TeeReader(r.Body, asked), r.Body}
+		}
+		answer := &answerRecorder{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(answer, r)
+		if asked.full || answer.body.full {
+			return
+		}
+		input := &openapi3filter.RequestValidationInput{Request: r.Clone(r.Context()), PathParams: params, Route: route,
+			Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true}}
+		input.Request.Body = io.NopCloser(bytes.NewReader(asked.Bytes()))
+		if input.Request.Header.Get("Content-Type") == "" { // our callers need not name it
+			input.Request.Header.Set("Content-Type", "application/json")
+		}
+		if answer.status < 300 && route.Operation.OperationID != "sendBatch" { // what is wrong with an item is its own result
+			if err := openapi3filter.ValidateRequest(r.Context(), input); err != nil {
+				fail(fmt.Sprintf("%s %s was answered %d, and is not in the description: %v", r.Method, r.URL.Path, answer.status, err))
+			}
+		}
+		if err := openapi3filter.ValidateResponse(r.Context(), &openapi3filter.ResponseValidationInput{RequestValidationInput: input,
+			Status: answer.status, Header: w.Header(), Body: io.NopCloser(bytes.NewReader(answer.body.Bytes())), Options: input.Options}); err != nil {
+			fail(fmt.Sprintf("the answer of %s %s is not in the description: %v\n%d %s", r.Method, r.URL.Path, err, answer.status, answer.body.Bytes()))
+		}
+	})
+}
+
+// Event checks the body of a webhook against the schema of its type.
+func (c *Checker) Event(body []byte) error {
+	var envelope struct {
+		Type string `json:"type"`
+	}
+	var value any
+	if err := json.Unmarshal(body, &value); err != nil {
+		return err
+	}
+	_ = json.Unmarshal(body, &envelope)
+	item := c.Doc.Webhooks[envelope.Type]
+	if item == nil || item.Post == nil {
+		return fmt.Errorf("the event type %q is not in the description", envelope.Type)
+	}
+	schema := item.Post.RequestBody.Value.Content.Get("application/json").Schema.Value
+	if err := schema.VisitJSON(value, openapi3.EnableJSONSchema2020()); err != nil {
+		return fmt.Errorf("%s does not fit its schema: %w\n%s", envelope.Type, err, body)
+	}
+	return nil
+}
+
+// Operations lists what the description has, as "GET /v1/partners/{partner}/messages".
+func (c *Checker) Operations() []string {
+	var out []string
+	for path, item := range c.Doc.Paths.Map() {
+		for method := range item.Operations() {
+			out = append(out, method+" "+path)
+		}
+	}
+	return out
+}
+
+type recorder struct {
+	bytes.Buffer
+	full bool
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.Len()+len(p) > bodyLimit {
+		r.full = true
+		return len(p), nil
+	}
+	return r.Buffer.Write(p)
+}
+
+type answerRecorder struct {
+	http.ResponseWriter
+	status int
+	body   recorder
+	wrote  bool
+}
+
+func (a *answerRecorder) WriteHeader(status int) {
+	if !a.wrote && status >= 200 {
+		a.status, a.wrote = status, true
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answerRecorder) Write(p []byte) (int, error) {
+	a.wrote = true
+	_, _ = a.body.Write(p)
+	return a.ResponseWriter.Write(p)
+}
+
+func (a *answerRecorder) Flush() {
+	if f, ok := a.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answerRecorder) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// PathOf turns a route of Gin into the description's spelling: /a/:b/*c is /a/{b}/{c}.
+func PathOf(gin string) string {
+	parts := strings.Split(gin, "/")
+	for i, p := range parts {
+		if strings.HasPrefix(p, ":") || strings.HasPrefix(p, "*") {
+			parts[i] = "{" + p[1:] + "}"
+		}
+	}
+	return strings.Join(parts, "/")
+}
