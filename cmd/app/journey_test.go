@@ -111,7 +111,7 @@ func newWorld(t *testing.T, w wish) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hook := httptest.NewServer(partner)
+	hook := httptest.NewServer(describedEvents(t, partner))
 	t.Cleanup(hook.Close)
 	url := w.redis
 	if url == "" {
@@ -175,7 +175,7 @@ func (w *world) start() {
 	case <-w.ctx.Done():
 		w.t.Fatal("the gateway did not become ready")
 	}
-	w.client = &partnersim.Client{Base: "http://" + w.app.PublicAddr(), Partner: "orders", Secret: whsec}
+	w.client = &partnersim.Client{Base: "http://" + w.app.PublicAddr(), Partner: "orders", Secret: whsec, HTTP: describedClient(w.t)}
 	for _, name := range append([]string{"shop"}, w.accounts...) {
 		w.sim.SetApp(name, func(a *wechatsim.App) { a.CallbackURL = "http://" + w.app.PublicAddr() + "/callback/" + name })
 	}

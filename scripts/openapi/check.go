@@ -59,39 +59,76 @@ const bodyLimit = 1 << 20
 // was answered 2xx although the description does not allow it. It must stand outside of everything else.
 func (c *Checker) Handler(next http.Handler, fail func(string)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		route, params, err := c.router.FindRoute(r)
-		if err != nil { // a route that nobody has is answered 404 or 405
-			next.ServeHTTP(w, r)
-			return
-		}
-		asked := &recorder{}
-		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = struct {
-				io.Reader
-				io.Closer
-			}{io.TeeReader(r.Body, asked), r.Body}
-		}
+		asked := teeBody(r)
 		answer := &answerRecorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(answer, r)
-		if asked.full || answer.body.full {
-			return
-		}
-		input := &openapi3filter.RequestValidationInput{Request: r.Clone(r.Context()), PathParams: params, Route: route,
-			Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true}}
-		input.Request.Body = io.NopCloser(bytes.NewReader(asked.Bytes()))
-		if input.Request.Header.Get("Content-Type") == "" { // our callers need not name it
-			input.Request.Header.Set("Content-Type", "application/json")
-		}
-		if answer.status < 300 && route.Operation.OperationID != "sendBatch" { // what is wrong with an item is its own result
-			if err := openapi3filter.ValidateRequest(r.Context(), input); err != nil {
-				fail(fmt.Sprintf("%s %s was answered %d, and is not in the description: %v", r.Method, r.URL.Path, answer.status, err))
-			}
-		}
-		if err := openapi3filter.ValidateResponse(r.Context(), &openapi3filter.ResponseValidationInput{RequestValidationInput: input,
-			Status: answer.status, Header: w.Header(), Body: io.NopCloser(bytes.NewReader(answer.body.Bytes())), Options: input.Options}); err != nil {
-			fail(fmt.Sprintf("the answer of %s %s is not in the description: %v\n%d %s", r.Method, r.URL.Path, err, answer.status, answer.body.Bytes()))
+		if err := c.exchange(r, asked, answer.status, w.Header(), &answer.body); err != nil {
+			fail(err.Error())
 		}
 	})
+}
+
+// Transport is Handler for the caller's side.
+func (c *Checker) Transport(next http.RoundTripper, fail func(string)) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		r = r.Clone(r.Context())
+		asked := teeBody(r)
+		res, err := next.RoundTrip(r)
+		if err != nil {
+			return nil, err
+		}
+		answer := &recorder{}
+		raw, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		res.Body = io.NopCloser(bytes.NewReader(raw))
+		if err != nil {
+			return res, err
+		}
+		_, _ = answer.Write(raw)
+		if err := c.exchange(r, asked, res.StatusCode, res.Header, answer); err != nil {
+			fail(err.Error())
+		}
+		return res, nil
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func teeBody(r *http.Request) *recorder {
+	asked := &recorder{}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.TeeReader(r.Body, asked), r.Body}
+	}
+	return asked
+}
+
+func (c *Checker) exchange(r *http.Request, asked *recorder, status int, header http.Header, answer *recorder) error {
+	route, params, err := c.router.FindRoute(r)
+	if err != nil || asked.full || answer.full { // a route that nobody has is answered 404 or 405
+		return nil
+	}
+	input := &openapi3filter.RequestValidationInput{Request: r.Clone(context.WithoutCancel(r.Context())), PathParams: params, Route: route,
+		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true}}
+	input.Request.Body = io.NopCloser(bytes.NewReader(asked.Bytes()))
+	if input.Request.Header.Get("Content-Type") == "" { // our callers need not name it
+		input.Request.Header.Set("Content-Type", "application/json")
+	}
+	ctx := input.Request.Context()
+	if status < 300 && route.Operation.OperationID != "sendBatch" { // what is wrong with an item is its own result
+		if err := openapi3filter.ValidateRequest(ctx, input); err != nil {
+			return fmt.Errorf("%s %s was answered %d, and is not in the description: %w", r.Method, r.URL.Path, status, err)
+		}
+	}
+	if err := openapi3filter.ValidateResponse(ctx, &openapi3filter.ResponseValidationInput{RequestValidationInput: input, Status: status,
+		Header: header, Body: io.NopCloser(bytes.NewReader(answer.Bytes())), Options: input.Options}); err != nil {
+		return fmt.Errorf("the answer of %s %s is not in the description: %w\n%d %s", r.Method, r.URL.Path, err, status, answer.Bytes())
+	}
+	return nil
 }
 
 // Event checks the body of a webhook against the schema of its type.
