@@ -98,7 +98,7 @@ func newWorld(t *testing.T, rdb redis.UniversalClient) *world {
 	t.Cleanup(sim.Close)
 	wx := httptest.NewServer(sim)
 	t.Cleanup(wx.Close)
-	q, err := queue.Open(t.Context(), rdb, queue.Options{Riders: relay.Riders()})
+	q, err := queue.Open(t.Context(), rdb, queue.Options{Extensions: relay.Extensions()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +295,7 @@ func (w *world) cut() *queue.Queue {
 	m := miniredis.RunT(w.t)
 	rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), MaxRetries: -1})
 	w.t.Cleanup(func() { _ = rdb.Close() })
-	q, err := queue.Open(w.t.Context(), rdb, queue.Options{Riders: relay.Riders()})
+	q, err := queue.Open(w.t.Context(), rdb, queue.Options{Extensions: relay.Extensions()})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 	}
 	shard := r.q.Shard(p.App, p.Event.OpenID)
 	res := r.q.Commit(ctx, queue.Change{
-		Shard: shard, Moves: r.book(rules, p),
+		Shard: shard, Operations: r.book(rules, p),
 		Jobs: []queue.Job{{ID: r.q.IDFor("psh_", shard, p.App+"\x00"+p.Name), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true, Known: app.remembers()}},
 	})
 	switch {
@@ -69,7 +69,7 @@ func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 }
 
 // book turns a push into movements of the ledger.
-func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Move {
+func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Operation {
 	ev := &p.Event
 	switch ev.Event {
 	case wxPopup, wxChange:
@@ -77,7 +77,7 @@ func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Move {
 		if ev.Event == wxChange {
 			scene = "change"
 		}
-		moves := make([]queue.Move, 0, len(ev.Subscribes))
+		moves := make([]queue.Operation, 0, len(ev.Subscribes))
 		for i, s := range ev.Subscribes {
 			line := ledger.Line{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID, Kind: r.kind(p.App, s.TemplateID)}
 			moves = append(moves, move(ledger.Answer(line, rules.Apps[p.App].Consent, s.Status, scene, p.Name+strconv.Itoa(i), ev.CreateTime)))
@@ -87,10 +87,10 @@ func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Move {
 		if ev.OpenID == "" {
 			return nil // it names nobody
 		}
-		return []queue.Move{move(ledger.Forget(p.App, ev.OpenID))}
+		return []queue.Operation{move(ledger.Forget(p.App, ev.OpenID))}
 	}
 	if t, ok := triggerOf(rules.Apps[p.App], ev); ok && ev.OpenID != "" {
-		return []queue.Move{allowance(ledger.GrantAllowance(p.App, ev.OpenID, t, ev.CreateTime))}
+		return []queue.Operation{allowance(ledger.GrantAllowance(p.App, ev.OpenID, t, ev.CreateTime))}
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	}
 
 	var jobs []queue.Job
-	var moves []queue.Move
+	var moves []queue.Operation
 	if !note.Told {
 		jobs = r.tell(telling{shard: shard, app: app, typ: EventPush, at: c.Created, data: pushReceived(app, format, raw, &ev)})
 	}
@@ -199,7 +199,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			return queue.Snooze(time.Second, c.Note)
 		}
 	}
-	return queue.Done(nil).With(queue.Change{Jobs: jobs, Moves: moves})
+	return queue.Done(nil).With(queue.Change{Jobs: jobs, Operations: moves})
 }
 
 // tellLines makes the subscription.* events of a push: one for each line that the push really moved. An event that only

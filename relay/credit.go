@@ -14,17 +14,21 @@ import (
 // message of the allowance. Both are booked by riders of the queue, so that they move with the message or not at all. The
 // other channels need nothing here (a legacy form_id lies in the pool of package binding).
 
-// Riders are the ledger's parts of the queue's changes: what queue.Open must be given for the journeys to work.
-func Riders() []queue.Rider {
-	return []queue.Rider{{Name: ledger.RiderName, Lua: ledger.Lua}, {Name: ledger.AllowanceRider, Lua: ledger.AllowanceLua}}
+// Extensions are the ledger's Lua that takes part in the queue's changes: what queue.Open must be given for the journeys to work.
+func Extensions() []queue.Extension {
+	return []queue.Extension{{Name: ledger.RiderName, Lua: ledger.Lua}, {Name: ledger.AllowanceRider, Lua: ledger.AllowanceLua}}
 }
 
 // ErrNoAllowance: the user has not written lately, or was answered as often as WeChat allows.
 var ErrNoAllowance = errors.New("the user has not written lately, or was answered as often as WeChat allows")
 
-func move(args []string) queue.Move { return queue.Move{Rider: ledger.RiderName, Args: args} }
+func move(args []string) queue.Operation {
+	return queue.Operation{Extension: ledger.RiderName, Args: args}
+}
 
-func allowance(args []string) queue.Move { return queue.Move{Rider: ledger.AllowanceRider, Args: args} }
+func allowance(args []string) queue.Operation {
+	return queue.Operation{Extension: ledger.AllowanceRider, Args: args}
+}
 
 // needs tells whether a channel needs a credit or an allowance.
 func needs(channel string) bool {
@@ -32,46 +36,46 @@ func needs(channel string) bool {
 }
 
 // reserve takes what channel n of the chain needs. It may refuse, and agrees again for the same message.
-func (o *order) reserve(n int, id string) []queue.Move {
+func (o *order) reserve(n int, id string) []queue.Operation {
 	try := o.NoCredit == "try"
 	switch o.Channels[n] {
 	case ChannelSubscribe:
-		return []queue.Move{move(ledger.Reserve(o.line(), id, try))}
+		return []queue.Operation{move(ledger.Reserve(o.line(), id, try))}
 	case ChannelCustomerService:
-		return []queue.Move{allowance(ledger.TakeAllowance(o.App, o.OpenID, id, try))}
+		return []queue.Operation{allowance(ledger.TakeAllowance(o.App, o.OpenID, id, try))}
 	}
 	return nil
 }
 
 // spend: WeChat took the message.
-func (o *order) spend(s *story, id string) []queue.Move {
+func (o *order) spend(s *story, id string) []queue.Operation {
 	switch o.Channels[s.Channel] {
 	case ChannelSubscribe:
-		return []queue.Move{move(ledger.Spend(o.line(), id))}
+		return []queue.Operation{move(ledger.Spend(o.line(), id))}
 	case ChannelCustomerService:
-		return []queue.Move{allowance(ledger.UseAllowance(o.App, o.OpenID, id))}
+		return []queue.Operation{allowance(ledger.UseAllowance(o.App, o.OpenID, id))}
 	}
 	return nil
 }
 
 // giveBack: the message did not go. Of a message that holds nothing, nothing moves.
-func (o *order) giveBack(s *story, id string) []queue.Move {
+func (o *order) giveBack(s *story, id string) []queue.Operation {
 	switch o.Channels[s.Channel] {
 	case ChannelSubscribe:
-		return []queue.Move{move(ledger.Return(o.line(), id))}
+		return []queue.Operation{move(ledger.Return(o.line(), id))}
 	case ChannelCustomerService:
-		return []queue.Move{allowance(ledger.ReturnAllowance(o.App, o.OpenID, id))}
+		return []queue.Operation{allowance(ledger.ReturnAllowance(o.App, o.OpenID, id))}
 	}
 	return nil
 }
 
 // void: WeChat says that there is nothing left, whatever we believed.
-func (o *order) void(s *story, id, cause string) []queue.Move {
+func (o *order) void(s *story, id, cause string) []queue.Operation {
 	switch o.Channels[s.Channel] {
 	case ChannelSubscribe:
-		return []queue.Move{move(ledger.Void(o.line(), id, cause))}
+		return []queue.Operation{move(ledger.Void(o.line(), id, cause))}
 	case ChannelCustomerService:
-		return []queue.Move{allowance(ledger.EndAllowance(o.App, o.OpenID))}
+		return []queue.Operation{allowance(ledger.EndAllowance(o.App, o.OpenID))}
 	}
 	return nil
 }

@@ -29,8 +29,8 @@ func (o *order) behind(n int) string {
 }
 
 // room is what a message takes that waits: of one user so many may, and of one supersede_key the newest.
-func (o *order) room(rules *Rules) *queue.Room {
-	room := &queue.Room{Crowd: "h/" + o.App + "/" + o.OpenID, Most: rules.HeldPerUser}
+func (o *order) room(rules *Rules) *queue.ParkLimit {
+	room := &queue.ParkLimit{Set: "h/" + o.App + "/" + o.OpenID, Most: rules.HeldPerUser}
 	if o.Supersede != "" {
 		room.Key = o.Partner + "\x00" + o.Supersede
 	}
@@ -169,7 +169,7 @@ func (r *Relay) releaseOne(ctx context.Context, shard int, rec queue.Record, now
 		s.to(StateQueued, "credit", now, nil)
 	}
 	edit.Note = s.note()
-	return r.q.Commit(ctx, queue.Change{Shard: shard, Edit: edit, Moves: o.reserve(s.Channel, rec.ID)}), true
+	return r.q.Commit(ctx, queue.Change{Shard: shard, Edit: edit, Operations: o.reserve(s.Channel, rec.ID)}), true
 }
 
 // postpone has a held message go when its line's period is over: the user has accepted, and will not be asked again. It then

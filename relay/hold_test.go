@@ -23,7 +23,7 @@ func deskOf(t *testing.T) (*Relay, *queue.Queue, int) {
 	mr := miniredis.RunT(t)
 	rdb := redis.NewClient(&redis.Options{Addr: mr.Addr()})
 	t.Cleanup(func() { rdb.Close() })
-	q, err := queue.Open(t.Context(), rdb, queue.Options{Riders: Riders()})
+	q, err := queue.Open(t.Context(), rdb, queue.Options{Extensions: Extensions()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestNobodyJumpsTheLine(t *testing.T) {
 			}
 			l := ledger.Line{App: "shop", OpenID: someone, TemplateID: "T"}
 			for i := range credits { // the grants are booked, their worker has not come yet
-				res := q.Commit(t.Context(), queue.Change{Shard: shard, Moves: []queue.Move{move(ledger.Answer(l, ledger.Policy{}, "accept", "popup", string(rune('a'+i)), 0))}})
+				res := q.Commit(t.Context(), queue.Change{Shard: shard, Operations: []queue.Operation{move(ledger.Answer(l, ledger.Policy{}, "accept", "popup", string(rune('a'+i)), 0))}})
 				if res.Err != nil {
 					t.Fatal(res.Err)
 				}

@@ -294,7 +294,7 @@ func (r *Relay) bookWords(ctx context.Context, app, openid string, ids []string,
 	ch := queue.Change{Shard: shard, Once: "r/" + app + "/" + openid + "/" + name, OnceFor: rememberPush}
 	for _, id := range ids {
 		l := ledger.Line{App: app, OpenID: openid, TemplateID: id, Kind: r.kind(app, id)}
-		ch.Moves = append(ch.Moves, move(args(l, rules.Apps[app].Consent, "client:"+name)))
+		ch.Operations = append(ch.Operations, move(args(l, rules.Apps[app].Consent, "client:"+name)))
 		order.IDs, order.Words = append(order.IDs, id), append(order.Words, word(id))
 	}
 	ch.Jobs = []queue.Job{{ID: r.q.NewID("rep_", shard), Lane: laneRelease + ":" + app, Body: encode(order), Replies: true}}

@@ -69,12 +69,12 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 		if o.Due != 0 {
 			s.State, s.Steps[0].State = StateScheduled, StateScheduled
 		}
-		ch := queue.Change{Shard: shard, Key: mark, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Moves: o.reserve(n, id), Behind: o.behind(n)}
+		ch := queue.Change{Shard: shard, Key: mark, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Operations: o.reserve(n, id), Behind: o.behind(n)}
 		held := &story{Channel: n}
 		waits := func() {
 			held.to(StateHeld, "no_credit", now, nil)
 			ch.Refused = append(r.tellMessage(shard, view(id, o, held), partner, now), r.messageJob(rules, id, o, held))
-			ch.Room = o.room(rules)
+			ch.ParkLimit = o.room(rules)
 		}
 		if o.waitsOn() == n && o.Every == 0 {
 			waits()
@@ -195,7 +195,7 @@ func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, o *order, 
 	s.to(state, cause, now, nil)
 	m := view(rec.ID, o, s)
 	res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.note(), To: queue.End},
-		Moves: o.giveBack(s, rec.ID), Jobs: append(r.tellMessage(shard, m, o.Partner, now), r.freed(shard, o, s)...)})
+		Operations: o.giveBack(s, rec.ID), Jobs: append(r.tellMessage(shard, m, o.Partner, now), r.freed(shard, o, s)...)})
 	if res.Err == nil {
 		r.observeMessage(&m, 0, cause)
 		r.returnFormID(o, s, rec.ID)

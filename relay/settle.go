@@ -86,7 +86,7 @@ func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.
 
 // elsewhere books receipts of sends that were not ours: somebody else used credits of the user's that we count. One from
 // before what is remembered of our own sends may be ours all the same.
-func (r *Relay) elsewhere(app string, ev *callback.Event, name string, foreign []receipt, now time.Time) (moves []queue.Move) {
+func (r *Relay) elsewhere(app string, ev *callback.Event, name string, foreign []receipt, now time.Time) (moves []queue.Operation) {
 	if age := now.Sub(time.Unix(ev.CreateTime, 0)); age > r.rules.Load().KeepMessages {
 		return nil
 	}
@@ -214,7 +214,7 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 			if rc.msgid != "" { // should this worker die now, the next one finds the message by its name
 				ch.Names = []queue.Name{{Name: msgidName(app, rc.msgid), Value: id, For: r.rules.Load().KeepMessages}}
 			}
-			ch.Moves = o.spend(&s, id)
+			ch.Operations = o.spend(&s, id)
 		}
 		err = r.q.Commit(ctx, ch).Err
 		if errors.Is(err, queue.ErrStale) || errors.Is(err, queue.ErrInHand) {

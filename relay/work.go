@@ -175,7 +175,7 @@ func (w *sending) book(ctx context.Context) (why string, err error) {
 	if !needs(w.channel()) || w.s.Booked == w.s.Channel+1 {
 		return "", nil
 	}
-	res := w.r.q.Commit(ctx, queue.Change{Shard: w.shard, Moves: w.o.reserve(w.s.Channel, w.c.ID)})
+	res := w.r.q.Commit(ctx, queue.Change{Shard: w.shard, Operations: w.o.reserve(w.s.Channel, w.c.ID)})
 	if res.Err != nil {
 		return "", res.Err
 	}
@@ -224,7 +224,7 @@ func (w *sending) sent(got wechat.Receipt) queue.Verdict {
 	w.s.answered(0, "ok", "")
 	code := 0
 	w.s.to(StateSent, "wechat", w.c.Now, &code)
-	ch := queue.Change{Moves: w.o.spend(w.s, w.c.ID)}
+	ch := queue.Change{Operations: w.o.spend(w.s, w.c.ID)}
 	if got.MsgID != "" {
 		ch.Names = []queue.Name{{Name: msgidName(w.sender(), got.MsgID), Value: w.c.ID, For: w.r.rules.Load().KeepMessages}}
 	}
@@ -289,10 +289,10 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 		w.s.to(StateHeld, "wechat "+cause, w.c.Now, &api.Code)
 		m := view(w.c.ID, w.o, w.s)
 		return queue.ParkAgain(w.o.parkName(w.s.Channel), w.o.heldUntil(w.r.rules.Load()), w.s.note()).
-			With(queue.Change{Moves: void, Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
+			With(queue.Change{Operations: void, Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
 	}
 	if w.next() {
-		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: void})
+		return queue.Snooze(0, w.s.note()).With(queue.Change{Operations: void})
 	}
 	if api.Code != 43101 {
 		return w.finish(StateFailed, "wechat", void)
@@ -304,7 +304,7 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 // the line held is worth nothing. The app's other templates go on.
 func (w *sending) banned(api *wechat.APIError) queue.Verdict {
 	w.r.alert(w.sender(), api, w.c.Now)
-	ch := queue.Change{Moves: w.o.void(w.s, w.c.ID, strconv.Itoa(api.Code))}
+	ch := queue.Change{Operations: w.o.void(w.s, w.c.ID, strconv.Itoa(api.Code))}
 	if w.next() {
 		return queue.Snooze(0, w.s.note()).With(ch)
 	}
@@ -321,10 +321,10 @@ func (w *sending) refusedFor(state, cause string) queue.Verdict {
 	w.r.returnFormID(w.o, w.s, w.c.ID)
 	freed := w.r.freed(w.shard, w.o, w.s)
 	if w.next() {
-		return queue.Snooze(0, w.s.note()).With(queue.Change{Moves: back, Jobs: freed})
+		return queue.Snooze(0, w.s.note()).With(queue.Change{Operations: back, Jobs: freed})
 	}
 	w.s.to(state, cause, w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Moves: back, Jobs: freed}, code(w.s))
+	return w.done(queue.Change{Operations: back, Jobs: freed}, code(w.s))
 }
 
 // next steps to the next channel of the chain.
@@ -374,12 +374,12 @@ func (w *sending) unknown(cause string) queue.Verdict {
 // gone at WeChat must not promise another send.
 func (w *sending) close() queue.Verdict {
 	w.s.to(StateUnknown, "deadline", w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Moves: w.o.spend(w.s, w.c.ID)}, code(w.s))
+	return w.done(queue.Change{Operations: w.o.spend(w.s, w.c.ID)}, code(w.s))
 }
 
-func (w *sending) finish(state, cause string, moves []queue.Move, jobs ...queue.Job) queue.Verdict {
+func (w *sending) finish(state, cause string, moves []queue.Operation, jobs ...queue.Job) queue.Verdict {
 	w.s.to(state, cause, w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Moves: moves, Jobs: jobs}, code(w.s))
+	return w.done(queue.Change{Operations: moves, Jobs: jobs}, code(w.s))
 }
 
 func (w *sending) done(ch queue.Change, errcode int) queue.Verdict {

@@ -42,7 +42,7 @@ func (a *App) join(ctx context.Context) error {
 		return err
 	}
 	q, err := queue.Open(ctx, a.rdb, queue.Options{
-		Shards: c.Redis.Shards, Riders: relay.Riders(),
+		Shards: c.Redis.Shards, Extensions: relay.Extensions(),
 		Lease: c.Queue.Lease, BuriedKeep: c.Retention.Buried, OnError: a.queueTrouble,
 		Grace: max(patienceOf(c.ShutdownGrace).rooms, 1), // 0 would be its default
 	})

@@ -91,7 +91,7 @@ func must(b *testing.B, err error) {
 	}
 }
 
-// BenchmarkCommit: a push as the product makes it, without a rider: a once-name and a job of 1 KB.
+// BenchmarkCommit: a push as the product makes it, without an extension: a once-name and a job of 1 KB.
 func BenchmarkCommit(b *testing.B) {
 	for _, perShard := range []bool{false, true} {
 		b.Run(fmt.Sprintf("new/per-shard=%v", perShard), func(b *testing.B) {

@@ -4,35 +4,35 @@ import "time"
 
 // Change is what Commit does, wholly or not at all, on one shard.
 type Change struct {
-	Shard   int
-	Once    string        // name taken already: nothing happens, ErrTaken
-	OnceFor time.Duration // how long the name stays taken, default 24 h
-	Key     *Key          // taken with the change; it holds something else: nothing happens, ErrTaken. Not for verdicts
-	Behind  string        // while a job is parked under this name the moves are not asked and count as refused; the reply is Behind
-	Moves   []Move        // riders, in order; the first refusal stops the change
-	Jobs    []Job         // put
-	Refused []Job         // put instead of Jobs when a move refused
-	Names   []Name
-	Edit    *Edit // steers one job that is not in hand
-	Room    *Room // of the one job that Refused parks; not with a verdict
+	Shard      int
+	Once       string        // name taken already: nothing happens, ErrTaken
+	OnceFor    time.Duration // how long the name stays taken, default 24 h
+	Key        *Key          // taken with the change; it holds something else: nothing happens, ErrTaken. Not for verdicts
+	Behind     string        // while a job is parked under this name the operations are not asked and count as refused; the reply is Behind
+	Operations []Operation   // extensions, in order; the first refusal stops the change
+	Jobs       []Job         // put
+	Refused    []Job         // put instead of Jobs when an operation refused
+	Names      []Name
+	Edit       *Edit      // steers one job that is not in hand
+	ParkLimit  *ParkLimit // of the one job that Refused parks; not with a verdict
 }
 
 // Behind is the reply of a change that was refused because others wait before it.
 const Behind = "behind"
 
-// Room bounds who waits. It is looked at when Refused jobs are put, before anything is.
-type Room struct {
-	Crowd string // the job is counted under this name, over all park names
-	Most  int    // so many of the crowd may be parked; with the job more: nothing happens, ErrFull
+// ParkLimit bounds who waits. It is looked at when Refused jobs are put, before anything is.
+type ParkLimit struct {
+	Set  string // the job is counted under this name, over all park names
+	Most int    // so many of the crowd may be parked; with the job more: nothing happens, ErrFull
 	// Key: jobs parked under the same name with the same key give way. They are due at once, with the note they were parked
 	// with, and named in Result.Replaced. "" = none.
 	Key string
 }
 
-// Move asks a rider.
-type Move struct {
-	Rider string
-	Args  []string
+// Operation asks an extension.
+type Operation struct {
+	Extension string
+	Args      []string
 }
 
 // Key is a key of another room's, wherever it lives, that a change takes for itself: it holds Value then, for a time. One that
@@ -62,7 +62,7 @@ type Job struct {
 	Expires time.Time     // still waiting or parked then: handed to the handler with Claimed.Expired
 	Body    []byte        // never changes, at most MaxBody; must not be modified after Commit
 	Note    []byte        // the handler's own memory, at most MaxBody
-	Replies bool          // the Note is the moves' replies, joined by "\n"
+	Replies bool          // the Note is the operations' replies, joined by "\n"
 	Tags    []string      // listed under these, newest first
 	Keep    time.Duration // readable that long after its end; 0 = forgotten at its end
 	Known   time.Duration // instead of Keep: forgotten at its end, but its ID exists that much longer
@@ -92,8 +92,8 @@ const (
 // Result is what a Change answered.
 type Result struct {
 	Err      error
-	Refused  bool     // a move refused; Refused jobs were put, nothing else
-	Replies  []string // one per move asked; on refusal the refusing one's is the last
-	Replaced []string // ids of the jobs that gave way, see Room.Key
+	Refused  bool     // an operation refused; Refused jobs were put, nothing else
+	Replies  []string // one per operation asked; on refusal the refusing one's is the last
+	Replaced []string // ids of the jobs that gave way, see ParkLimit.Key
 	Held     string   // with ErrTaken: what the Key holds
 }

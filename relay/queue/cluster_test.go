@@ -66,7 +66,7 @@ func TestCluster(t *testing.T) {
 	var b bag
 	var qs []*Queue
 	for range 2 {
-		q := open(t, rdb, Options{OnError: ignore, Riders: []Rider{till}})
+		q := open(t, rdb, Options{OnError: ignore, Extensions: []Extension{till}})
 		q.Handle("g", Group{Concurrency: 10, PerLane: 5}, func(_ context.Context, c *Claimed) Verdict {
 			if c.Reclaims > 0 {
 				t.Errorf("%s was reclaimed", c.Body)
@@ -76,7 +76,7 @@ func TestCluster(t *testing.T) {
 			}
 			b.add(string(c.Body))
 			shard, _ := ShardOf(c.ID)
-			return Done(nil).With(Change{Moves: []Move{{"till", []string{"give"}}}, Names: []Name{{fmt.Sprint(shard), "v", time.Minute}}})
+			return Done(nil).With(Change{Operations: []Operation{{"till", []string{"give"}}}, Names: []Name{{fmt.Sprint(shard), "v", time.Minute}}})
 		})
 		start(t, q)
 		qs = append(qs, q)
@@ -107,7 +107,7 @@ func TestCluster(t *testing.T) {
 	eventually(t, "all is handled", func() bool { return b.sum.Load() >= 2000 })
 	b.eachOnce(t, 2000)
 	sum := 0
-	eventually(t, "every verdict came with its move", func() bool {
+	eventually(t, "every verdict came with its operation", func() bool {
 		sum = 0
 		for n := range 16 {
 			sum += coins(t, rdb, n)

@@ -322,7 +322,7 @@ func (it *item) answer(text string) (rest string, err error) {
 		n := len(replies) - 1
 		it.res = Result{Refused: true, Replies: replies[:n:n], Replaced: strings.Split(replies[n], " ")}
 	case 'E':
-		it.res = Result{Err: fmt.Errorf("%w: %s", ErrRider, strings.Join(replies, ""))}
+		it.res = Result{Err: fmt.Errorf("%w: %s", ErrExtension, strings.Join(replies, ""))}
 	default:
 		it.res.Err = codes[it.code]
 		if it.res.Err == nil {

@@ -2,7 +2,7 @@
 -- KEYS[1]  prefix of a shard. On a cluster every change is of this shard; on a single Redis they may be of any.
 -- A[p..n]  caller, number of the call, buried_keep_ms, relief ('1': verdicts only, a full Redis takes them), then changes to the end:
 --            shape (bytes: how many ARGV it has, in two; how many of them, at its end, are blobs (bodies and notes), in two;
---              once, moves, finish (how many ARGV), edit, jobs in two, refused in two, names, key,
+--              once, operations, finish (how many ARGV), edit, jobs in two, refused in two, names, key,
 --              look: whether the ids exist: 1 not at all (DECISIONS.md 15), 2 also those known beyond their end (DECISIONS.md 17),
 --              behind + 2 * room),
 --            prefix,
@@ -15,14 +15,14 @@
 --            [behind: name]
 --            [room: park name, id of the job that parks, crowd, most, key, ms the crowd is remembered]
 --            ids of Jobs and Refused
---            moves: rider and how many args (two bytes), args...
+--            operations: extension and how many args (two bytes), args...
 --            names: name, value, ms
 --            jobs: lane, "\nlane\nkeep_ms or -known_ms[\ntag...]", shape (mode n|d|a|p, note -|n|r, serial, expires, tags), [when or name], [serial],
 --                  [expires_ms], [tags, ms]
 --            the blobs: notes and bodies in the order of the above
 -- Returns  one string: per change a code, the number of replies, then "length:reply" for each. Codes:
 --            K done  k done, and who waited for the serial stands in its lane again  R refused  P refused, the last reply is the ids that gave way  F no room  T once or key taken (reply: what the key holds)  X a job exists  S not in this hand any more  V other version  H in hand
---            N not found  E a rider failed (reply: why)  W finished, but what came with it failed (reply: why)
+--            N not found  E an extension failed (reply: why)  W finished, but what came with it failed (reply: why)
 --            A not finished but given again: an edit that came with it could not be done
 -- The same call again (a lost reply, sent again by the client) is answered from c:<caller> and does nothing.
 local function commit(A, p, n)
@@ -192,7 +192,7 @@ local function commit(A, p, n)
   -- change does the change whose ARGV start at p and end before past; returns code, replies
   local function change(p, past)
     local P = A[p + 1]
-    local _, _, bh, bl, once, moves, fin, ed, jh, jl, rh, rl, names, key, look, queue = byte(A[p], 1, 16)
+    local _, _, bh, bl, once, operations, fin, ed, jh, jl, rh, rl, names, key, look, queue = byte(A[p], 1, 16)
     local jobs, refused = jh * 256 + jl, rh * 256 + rl
     local behind, r, gone
     local rs, rb, f, fnote, e, enote, J, why
@@ -266,16 +266,16 @@ local function commit(A, p, n)
       if there > 0 then undo(); return 'X' end
     end
     s = s + ids
-    local replies = moves > 0 and {} or nothing
-    for i = 1, moves do
-      local rider, n = byte(A[s], 1, 2)
+    local replies = operations > 0 and {} or nothing
+    for i = 1, operations do
+      local extension, n = byte(A[s], 1, 2)
       local o, ok, reply = s, nil, nil
       s = s + 1 + n
       if behind and call('EXISTS', P .. 'k:' .. behind) == 1 then ok, reply = false, 'behind'
-      elseif fin == 0 then ok, reply = riders[rider](P, now_ms, A, o, n)
+      elseif fin == 0 then ok, reply = extensions[extension](P, now_ms, A, o, n)
       else -- the verdict stands whatever becomes of its consequences
         local good
-        good, ok, reply = pcall(riders[rider], P, now_ms, A, o, n)
+        good, ok, reply = pcall(extensions[extension], P, now_ms, A, o, n)
         if not good then why = text(ok); ok, reply = true, '' end
       end
       replies[i] = tostring(reply or '')

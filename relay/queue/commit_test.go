@@ -13,8 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// till is a rider for tests: a till with coins in it. "pay" is refused when it is empty, "break" raises an error.
-var till = Rider{Name: "till", Lua: `
+// till is an extension for tests: a till with coins in it. "pay" is refused when it is empty, "break" raises an error.
+var till = Extension{Name: "till", Lua: `
 return function(prefix, now_ms, A, o, n)
   local k = prefix .. 'till:' .. (n > 1 and A[o + 2] or '')
   if A[o + 1] == 'break' then error('the till is broken') end
@@ -40,7 +40,7 @@ func coins(t *testing.T, rdb redis.UniversalClient, shard int) int {
 }
 
 func TestCommitDoesAllOrNothing(t *testing.T) {
-	pay, give, broken := Move{"till", []string{"pay"}}, Move{"till", []string{"give"}}, Move{"till", []string{"break"}}
+	pay, give, broken := Operation{"till", []string{"pay"}}, Operation{"till", []string{"give"}}, Operation{"till", []string{"break"}}
 	type want struct {
 		err     error
 		refused bool
@@ -55,28 +55,28 @@ func TestCommitDoesAllOrNothing(t *testing.T) {
 		coins  int
 		want   want
 	}{
-		"it all happens": {func(c *Change) { c.Moves = []Move{give, pay} }, 1,
+		"it all happens": {func(c *Change) { c.Operations = []Operation{give, pay} }, 1,
 			want{replies: []string{"coins 2", "coins 1"}, coins: 1, put: "job", name: true, once: true}},
-		"refused without another way": {func(c *Change) { c.Moves = []Move{pay}; c.Refused = nil }, 0,
+		"refused without another way": {func(c *Change) { c.Operations = []Operation{pay}; c.Refused = nil }, 0,
 			want{refused: true, replies: []string{"empty"}, put: "none"}},
-		"refused with another way": {func(c *Change) { c.Moves = []Move{pay} }, 0,
+		"refused with another way": {func(c *Change) { c.Operations = []Operation{pay} }, 0,
 			want{refused: true, replies: []string{"empty"}, put: "refused", once: true}},
-		"the second move refuses": {func(c *Change) { c.Moves = []Move{pay, pay, give} }, 1,
+		"the second operation refuses": {func(c *Change) { c.Operations = []Operation{pay, pay, give} }, 1,
 			want{refused: true, replies: []string{"coins 0", "empty"}, put: "refused", once: true}},
-		"a rider breaks": {func(c *Change) { c.Moves = []Move{broken} }, 1, want{err: ErrRider, coins: 1, put: "none"}},
-		"a rider breaks on what it finds": {func(c *Change) { c.Moves = []Move{{"till", []string{"wrong"}}, give} }, 1,
-			want{err: ErrRider, coins: 1, put: "none"}},
+		"an extension breaks": {func(c *Change) { c.Operations = []Operation{broken} }, 1, want{err: ErrExtension, coins: 1, put: "none"}},
+		"an extension breaks on what it finds": {func(c *Change) { c.Operations = []Operation{{"till", []string{"wrong"}}, give} }, 1,
+			want{err: ErrExtension, coins: 1, put: "none"}},
 		"an edit that cannot be": {func(c *Change) {
-			c.Moves = []Move{give}
+			c.Operations = []Operation{give}
 			c.Edit = &Edit{ID: idOf("job", 5, &[16]byte{9}), Version: -1}
 		}, 1, want{err: ErrNotFound, coins: 1, put: "none"}},
-		"a rider nobody knows": {func(c *Change) { c.Moves = []Move{{"bank", nil}} }, 1, want{err: ErrRider, coins: 1, put: "none"}},
+		"an extension nobody knows": {func(c *Change) { c.Operations = []Operation{{"bank", nil}} }, 1, want{err: ErrExtension, coins: 1, put: "none"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-				q := open(t, rdb, Options{Riders: []Rider{till}})
+				q := open(t, rdb, Options{Extensions: []Extension{till}})
 				for range tc.coins {
-					commit(t, q, Change{Shard: 5, Moves: []Move{give}})
+					commit(t, q, Change{Shard: 5, Operations: []Operation{give}})
 				}
 				job, refused := q.NewID("job", 5), q.NewID("ref", 5)
 				c := Change{Shard: 5, Once: "o", OnceFor: time.Minute, Names: []Name{{"n", "v", time.Minute}},
@@ -113,9 +113,9 @@ func TestCommitDoesAllOrNothing(t *testing.T) {
 
 func TestCommitOnce(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		q := open(t, rdb, Options{Riders: []Rider{till}})
+		q := open(t, rdb, Options{Extensions: []Extension{till}})
 		push := func() error {
-			return q.Commit(t.Context(), Change{Shard: 1, Once: "push", OnceFor: time.Hour, Moves: []Move{{"till", []string{"give"}}},
+			return q.Commit(t.Context(), Change{Shard: 1, Once: "push", OnceFor: time.Hour, Operations: []Operation{{"till", []string{"give"}}},
 				Jobs: []Job{{ID: q.NewID("psh", 1), Lane: "push"}}}).Err
 		}
 		var wg sync.WaitGroup
@@ -164,9 +164,9 @@ func TestCommitOfTheSameNewId(t *testing.T) {
 
 func TestCommitRefusesAnIdThatExists(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		q := open(t, rdb, Options{Riders: []Rider{till}})
+		q := open(t, rdb, Options{Extensions: []Extension{till}})
 		id := q.IDFor("msg", 4, "seed")
-		c := Change{Shard: 4, Once: "a", Moves: []Move{{"till", []string{"give"}}}, Jobs: []Job{{ID: id, Lane: "a", Body: []byte("1")}}}
+		c := Change{Shard: 4, Once: "a", Operations: []Operation{{"till", []string{"give"}}}, Jobs: []Job{{ID: id, Lane: "a", Body: []byte("1")}}}
 		commit(t, q, c)
 		c.Once, c.Jobs = "b", []Job{{ID: q.NewID("msg", 4), Lane: "a"}, {ID: id, Lane: "a", Body: []byte("2")}}
 		if err := q.Commit(t.Context(), c).Err; err != ErrExists {
@@ -176,7 +176,7 @@ func TestCommitRefusesAnIdThatExists(t *testing.T) {
 			t.Errorf("body %q", r.Body)
 		}
 		if coins(t, rdb, 4) != 1 {
-			t.Error("the rider ran")
+			t.Error("the extension ran")
 		}
 		if err := q.Commit(t.Context(), Change{Shard: 4, Once: "b"}).Err; err != nil {
 			t.Errorf("the once-name of what did not happen: %v", err)
@@ -188,7 +188,7 @@ func TestCommitRefusesAnIdThatExists(t *testing.T) {
 func TestBatchAnswersItemByItem(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for _, perShard := range []bool{false, true} {
-			q := open(t, rdb, Options{Riders: []Rider{till}, PerShard: perShard})
+			q := open(t, rdb, Options{Extensions: []Extension{till}, PerShard: perShard})
 			var wg sync.WaitGroup
 			bad := 0
 			for i := range 200 {
@@ -197,8 +197,8 @@ func TestBatchAnswersItemByItem(t *testing.T) {
 					verb, bad = "break", bad+1
 				}
 				wg.Go(func() {
-					res := q.Commit(t.Context(), Change{Shard: shard, Moves: []Move{{"till", []string{verb}}}, Jobs: []Job{{ID: q.NewID("j", shard), Lane: "a"}}})
-					if verb == "give" && (res.Err != nil || len(res.Replies) != 1) || verb == "break" && !errors.Is(res.Err, ErrRider) {
+					res := q.Commit(t.Context(), Change{Shard: shard, Operations: []Operation{{"till", []string{verb}}}, Jobs: []Job{{ID: q.NewID("j", shard), Lane: "a"}}})
+					if verb == "give" && (res.Err != nil || len(res.Replies) != 1) || verb == "break" && !errors.Is(res.Err, ErrExtension) {
 						t.Errorf("%s: %+v", verb, res)
 					}
 				})
@@ -294,7 +294,7 @@ func TestShardsAreForEver(t *testing.T) {
 
 func TestOpenRefusesARiderThatDoesNotCompile(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		if _, err := Open(t.Context(), rdb, Options{Riders: []Rider{{"bad", "return function("}}}); err == nil {
+		if _, err := Open(t.Context(), rdb, Options{Extensions: []Extension{{"bad", "return function("}}}); err == nil {
 			t.Error("opened")
 		}
 	})

@@ -36,14 +36,14 @@ type item struct {
 
 // shape is what commit.lua reads first of a change.
 type shape struct {
-	size, blobs               uint16 // of its ARGV; how many of them are blobs
-	once, moves, finish, edit byte
-	jobs, refused             uint16
-	names, key, look, queue   byte
+	size, blobs                    uint16 // of its ARGV; how many of them are blobs
+	once, operations, finish, edit byte
+	jobs, refused                  uint16
+	names, key, look, queue        byte
 }
 
 func (s *shape) String() string {
-	return string([]byte{byte(s.size >> 8), byte(s.size), byte(s.blobs >> 8), byte(s.blobs), s.once, s.moves, s.finish, s.edit,
+	return string([]byte{byte(s.size >> 8), byte(s.size), byte(s.blobs >> 8), byte(s.blobs), s.once, s.operations, s.finish, s.edit,
 		byte(s.jobs >> 8), byte(s.jobs), byte(s.refused >> 8), byte(s.refused), s.names, s.key, s.look, s.queue})
 }
 
@@ -88,10 +88,10 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	if c.Shard < 0 || c.Shard >= q.o.Shards {
 		return fmt.Errorf("%w: shard %d of %d", ErrID, c.Shard, q.o.Shards)
 	}
-	if len(c.Jobs) > maxJobs || len(c.Refused) > maxJobs || len(c.Names) > 255 || len(c.Moves) > 255 {
-		return fmt.Errorf("%w: %d jobs, %d names, %d moves in one change", ErrTooLarge, len(c.Jobs)+len(c.Refused), len(c.Names), len(c.Moves))
+	if len(c.Jobs) > maxJobs || len(c.Refused) > maxJobs || len(c.Names) > 255 || len(c.Operations) > 255 {
+		return fmt.Errorf("%w: %d jobs, %d names, %d operations in one change", ErrTooLarge, len(c.Jobs)+len(c.Refused), len(c.Names), len(c.Operations))
 	}
-	shape := shape{moves: byte(len(c.Moves)), jobs: uint16(len(c.Jobs)), refused: uint16(len(c.Refused)), names: byte(len(c.Names))}
+	shape := shape{operations: byte(len(c.Operations)), jobs: uint16(len(c.Jobs)), refused: uint16(len(c.Refused)), names: byte(len(c.Names))}
 	it.str("", Prefix(c.Shard))
 	if len(c.Refused) > 0 {
 		it.str("", "")
@@ -120,7 +120,7 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 		shape.queue = 1
 		it.str(c.Behind)
 	}
-	if c.Room != nil {
+	if c.ParkLimit != nil {
 		shape.queue += 2
 		if err := it.room(c, f != nil); err != nil {
 			return err
@@ -143,14 +143,14 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	case known:
 		shape.look = lookKnown
 	}
-	for i := range c.Moves {
-		m := &c.Moves[i]
-		n, ok := q.riders[m.Rider]
+	for i := range c.Operations {
+		m := &c.Operations[i]
+		n, ok := q.extensions[m.Extension]
 		if !ok {
-			return fmt.Errorf("%w: no rider is called %q", ErrRider, m.Rider)
+			return fmt.Errorf("%w: no extension is called %q", ErrExtension, m.Extension)
 		}
 		if len(m.Args) > 255 {
-			return fmt.Errorf("%w: %d arguments of one move", ErrTooLarge, len(m.Args))
+			return fmt.Errorf("%w: %d arguments of one operation", ErrTooLarge, len(m.Args))
 		}
 		it.str(string([]byte{n, byte(len(m.Args))}))
 		it.str(m.Args...)
@@ -213,12 +213,12 @@ func (it *item) edit(q *Queue, shard int, e *Edit) error {
 // room writes what the job that Refused parks needs.
 func (it *item) room(c *Change, verdict bool) error {
 	n := slices.IndexFunc(c.Refused, func(j Job) bool { return j.Park != "" })
-	if n < 0 || verdict || c.Room.Crowd == "" || c.Room.Most < 1 {
-		return fmt.Errorf("%w: room %+v needs a refused job that parks, a crowd and how many", ErrID, *c.Room)
+	if n < 0 || verdict || c.ParkLimit.Set == "" || c.ParkLimit.Most < 1 {
+		return fmt.Errorf("%w: room %+v needs a refused job that parks, a crowd and how many", ErrID, *c.ParkLimit)
 	}
 	j := &c.Refused[n]
-	it.str(j.Park, j.ID, c.Room.Crowd, strconv.Itoa(c.Room.Most), c.Room.Key, strconv.FormatInt(j.listedFor(), 10))
-	if c.Room.Key != "" {
+	it.str(j.Park, j.ID, c.ParkLimit.Set, strconv.Itoa(c.ParkLimit.Most), c.ParkLimit.Key, strconv.FormatInt(j.listedFor(), 10))
+	if c.ParkLimit.Key != "" {
 		it.ready = ^uint64(0) // whose lane it is that those who give way are in, the script knows
 	}
 	return nil

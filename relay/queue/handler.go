@@ -80,8 +80,8 @@ func GiveBack() Verdict { return Verdict{kind: giveBack} }
 // With adds consequences that happen in the same script as the verdict, on the job's own shard. The verdict stands whatever
 // becomes of them, so that an answered send can never look like a crash:
 //   - Once taken: they happened before, and are left out;
-//   - a move that refuses: Refused jobs are put instead of Jobs, as in Commit;
-//   - a rider that fails: the rest happens, Options.OnError is told;
+//   - an operation that refuses: Refused jobs are put instead of Jobs, as in Commit;
+//   - an extension that fails: the rest happens, Options.OnError is told;
 //   - a job that exists: it is left as it is;
 //   - an Edit that cannot be done (ErrStale, ErrInHand, ErrNotFound): here alone the verdict does not stand. Nothing
 //     happens, and the job comes again after a second, to look again and decide again. So such a verdict is only for

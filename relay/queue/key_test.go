@@ -14,12 +14,12 @@ func TestCommitTakesAKey(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for _, perShard := range []bool{false, true} {
 			rdb.FlushDB(t.Context())
-			q := open(t, rdb, Options{Riders: []Rider{till}, PerShard: perShard})
+			q := open(t, rdb, Options{Extensions: []Extension{till}, PerShard: perShard})
 			const name = "wx:{in:x}:v"
 			holds := func() string { return rdb.Get(t.Context(), name).Val() }
 			ask := func(value, over, id, verb string, refused ...Job) Result {
 				return q.Commit(t.Context(), Change{Shard: 3, Key: &Key{Name: name, Value: value, Over: over, For: time.Hour},
-					Moves: []Move{{"till", []string{verb}}}, Jobs: []Job{{ID: id, Lane: "a"}}, Refused: refused})
+					Operations: []Operation{{"till", []string{verb}}}, Jobs: []Job{{ID: id, Lane: "a"}}, Refused: refused})
 			}
 			first, second, third := q.IDFor("msg", 3, "1"), q.IDFor("msg", 3, "2"), q.IDFor("msg", 3, "3")
 
@@ -50,8 +50,8 @@ func TestCommitTakesAKey(t *testing.T) {
 			if res := ask("two", "", third, "break"); !errors.Is(res.Err, ErrExists) || holds() != "two" {
 				t.Errorf("perShard %v: %+v, holds %q", perShard, res, holds())
 			}
-			if res := ask("three", "two", q.NewID("msg", 3), "break"); !errors.Is(res.Err, ErrRider) || holds() != "" {
-				t.Errorf("perShard %v: a rider failed: %+v, holds %q", perShard, res, holds())
+			if res := ask("three", "two", q.NewID("msg", 3), "break"); !errors.Is(res.Err, ErrExtension) || holds() != "" {
+				t.Errorf("perShard %v: an extension failed: %+v, holds %q", perShard, res, holds())
 			}
 		}
 	})

@@ -2,14 +2,14 @@
 -- Keys below a shard's prefix P (R-6: what expires says so):
 --   j:<id>     hash  the job: b body, n note, m "created_us\nlane\nkeep_ms[\ntag...]", s serial, x expires_ms,
 --                    v version, a attempts, r reclaims, st parked|ended|buried (absent: waits or in hand), e ended_ms,
---                    w reason, p park name, i key (Room.Key).                     Expires once ended or buried.
+--                    w reason, p park name, i key (ParkLimit.Key).                     Expires once ended or buried.
 --   q:<lane>   zset  id -> due_us: ready and later jobs alike
 --   g:<group>  zset  lane -> due_us of its first job, or earlier; NEVER when empty
 --   gs         set   groups
 --   h          hash  "id token" -> lane: jobs in hand, that is, those that have no st and stand in no q and no s
 --   z          zset  session -> lease_until_ms of the workers with something in hand
 --   w          zset  id -> expires_ms (or NEVER): parked jobs;  k:<name> zset id -> parked_us: the same by name,
---                    and a crowd's (Room), which expires and is swept when it is full
+--                    and a crowd's (ParkLimit), which expires and is swept when it is full
 --   y, s:<serial>    hash serial -> id in hand, "\n"serial -> '' when somebody waits for it;  zset id ->
 --                    due_us: those that wait for it
 --   u          hash  "p"lane, "s"lane -> how many are parked, wait for their serial

@@ -26,7 +26,7 @@ func TestLeaseLapses(t *testing.T) {
 	}
 	c.pass(5 * time.Second)
 	got := claimed(t, other)
-	if diff := cmp.Diff([]string{next}, ids(got)); diff != "" { // the line moves on; who died goes to its end
+	if diff := cmp.Diff([]string{next}, ids(got)); diff != "" { // the serial moves on; who died goes to its end
 		t.Fatal(diff)
 	}
 	judge(t, other, got[0], Done(nil))

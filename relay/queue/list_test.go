@@ -121,7 +121,7 @@ func TestListRefusesAForeignCursor(t *testing.T) {
 // what ended is forgotten when its time is over, and its listings with it.
 func TestRetention(t *testing.T) {
 	c := clock(t)
-	q := open(t, c.rdb, Options{Shards: 2, Lease: 10000 * time.Hour, BuriedKeep: 48 * time.Hour, Riders: []Rider{till}})
+	q := open(t, c.rdb, Options{Shards: 2, Lease: 10000 * time.Hour, BuriedKeep: 48 * time.Hour, Extensions: []Extension{till}})
 	q.Handle("g", Group{Concurrency: 200}, never)
 	for i := range 100 {
 		commit(t, q, Change{Shard: 1, Once: fmt.Sprint("o", i), OnceFor: time.Hour, Names: []Name{{fmt.Sprint("n", i), "v", time.Hour}},

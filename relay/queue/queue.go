@@ -2,7 +2,7 @@
 // which anything changes.
 //
 // That step is [Queue.Commit]. A [Change] happens wholly or not at all, on one shard, in one Lua script; Lua of other rooms
-// (a [Rider]) takes part in it. Changes that queue up while a script call is in flight travel together in the next one, and
+// (a [Extension]) takes part in it. Changes that queue up while a script call is in flight travel together in the next one, and
 // each answers for itself. A worker's verdict is such a change too.
 //
 //	        Park                    Due, After
@@ -52,20 +52,20 @@ var (
 	ErrExists      = errors.New("queue: a job of this id exists")
 	ErrStale       = errors.New("queue: the job changed meanwhile")
 	ErrInHand      = errors.New("queue: the job is in a worker's hand")
-	ErrFull        = errors.New("queue: as many wait as may, see Room")
+	ErrFull        = errors.New("queue: as many wait as may, see ParkLimit")
 	ErrNotFound    = errors.New("queue: not found")
 	ErrID          = errors.New("queue: malformed")
 	ErrShards      = errors.New("queue: the number of shards cannot change")
 	ErrUnavailable = errors.New("queue: Redis does not answer") // wraps the failure; the change may or may not have happened
 	ErrTooLarge    = errors.New("queue: too large")
-	ErrRider       = errors.New("queue: a rider failed") // only that change did not happen; see Move
+	ErrExtension   = errors.New("queue: an extension failed") // only that change did not happen; see Operation
 	ErrLeaseLost   = errors.New("queue: the lease lapsed, the job is another's")
 )
 
 // Options are decided once, at Open.
 type Options struct {
 	Shards     int           // 1..64, default 16; written to Redis at first start, another number later is ErrShards
-	Riders     []Rider       // other rooms' Lua
+	Extensions []Extension   // other rooms' Lua
 	Lease      time.Duration // how long a silent worker keeps its jobs, default 60s; renewed every Lease/6
 	BuriedKeep time.Duration // how long buried jobs are kept for replay, default 30 days
 	Grace      time.Duration // how long Run waits for handlers when its context ends, default 20s
@@ -73,20 +73,20 @@ type Options struct {
 	PerShard   bool          // one script call carries one shard only; always so on a cluster
 }
 
-// Rider is Lua of another room that takes part in a change.
+// Extension is Lua of another room that takes part in a change.
 //
 // Lua is a chunk that returns function(prefix, now_ms, A, o, n) -> ok, reply. Its n arguments are the strings A[o+1] to
 // A[o+n], reply is a string.
-// ok = false refuses the change, and the rider must not have written anything then: it checks, then writes.
-type Rider struct{ Name, Lua string }
+// ok = false refuses the change, and the extension must not have written anything then: it checks, then writes.
+type Extension struct{ Name, Lua string }
 
 // Queue is safe for concurrent use.
 type Queue struct {
-	rdb    redis.UniversalClient
-	o      Options
-	caller string // names this Queue in Redis
-	riders map[string]byte
-	ids    mint
+	rdb        redis.UniversalClient
+	o          Options
+	caller     string // names this Queue in Redis
+	extensions map[string]byte
+	ids        mint
 
 	turns, get, list, depths, pause *script // turns commits and claims
 
@@ -117,14 +117,14 @@ func Open(ctx context.Context, rdb redis.UniversalClient, o Options) (*Queue, er
 	if o.OnError == nil {
 		o.OnError = func(error) {}
 	}
-	q := &Queue{rdb: rdb, o: o, caller: randomName(), gone: make(chan struct{}), riders: make(map[string]byte, len(o.Riders))}
+	q := &Queue{rdb: rdb, o: o, caller: randomName(), gone: make(chan struct{}), extensions: make(map[string]byte, len(o.Extensions))}
 	q.hands.init(o.Shards)
 	q.crew = crew{work: q.work, next: make(chan task, crewMost)}
 	var b strings.Builder
-	b.WriteString("local riders = {}\n")
-	for i, r := range o.Riders {
-		q.riders[r.Name] = byte(i + 1)
-		fmt.Fprintf(&b, "riders[%d] = (function()\n%s\nend)()\n", i+1, r.Lua)
+	b.WriteString("local extensions = {}\n")
+	for i, r := range o.Extensions {
+		q.extensions[r.Name] = byte(i + 1)
+		fmt.Fprintf(&b, "extensions[%d] = (function()\n%s\nend)()\n", i+1, r.Lua)
 	}
 	q.turns = newScript(b.String(), commitLua+claimLua+turnLua)
 	q.get, q.list = newScript("", getLua), newScript("", listLua)
@@ -151,7 +151,7 @@ func (q *Queue) agree(ctx context.Context) error {
 	if n != q.o.Shards {
 		return fmt.Errorf("%w: this Redis was started with %d, the config says %d; set it back, or start over on an empty Redis", ErrShards, n, q.o.Shards)
 	}
-	for _, s := range q.sites { // an empty commit: the riders' Lua compiles, and the scripts are loaded
+	for _, s := range q.sites { // an empty commit: the extensions' Lua compiles, and the scripts are loaded
 		if _, err := q.turns.run(ctx, q.rdb, s.key, "0", q.caller, "0", "0", "0"); err != nil {
 			return unavailable(err)
 		}

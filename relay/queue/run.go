@@ -337,7 +337,7 @@ func (q *Queue) finish(j *job, v *Verdict) {
 			return
 		case code == 'W':
 			q.tally.finished.Add(1)
-			q.o.OnError(fmt.Errorf("queue: finished %s, but: %w: %v", j.ID, ErrRider, res.Replies))
+			q.o.OnError(fmt.Errorf("queue: finished %s, but: %w: %v", j.ID, ErrExtension, res.Replies))
 			return
 		case code == 'A':
 			return

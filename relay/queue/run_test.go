@@ -372,11 +372,11 @@ func TestTheAnswerToACommitGetsLost(t *testing.T) {
 	w := newWire(t, m.Addr())
 	rdb := redis.NewClient(&redis.Options{Addr: w.Addr().String()})
 	t.Cleanup(func() { rdb.Close() })
-	q := open(t, rdb, Options{Riders: []Rider{till}})
+	q := open(t, rdb, Options{Extensions: []Extension{till}})
 	for i := range 10 {
 		w.lose(i % 3)
 		id := q.NewID("j", 1)
-		res := q.Commit(t.Context(), Change{Shard: 1, Once: id, Moves: []Move{{"till", []string{"give"}}}, Jobs: []Job{{ID: id, Lane: "g"}}})
+		res := q.Commit(t.Context(), Change{Shard: 1, Once: id, Operations: []Operation{{"till", []string{"give"}}}, Jobs: []Job{{ID: id, Lane: "g"}}})
 		if res.Err != nil || !slices.Equal(res.Replies, []string{fmt.Sprint("coins ", i+1)}) {
 			t.Errorf("%+v", res)
 		}

@@ -38,8 +38,8 @@ const textLua = `local function text(e)
 end
 `
 
-func newScript(riders, src string) *script {
-	src = lanesLua + textLua + riders + src
+func newScript(extensions, src string) *script {
+	src = lanesLua + textLua + extensions + src
 	sum := sha1.Sum([]byte(src))
 	return &script{src: src, sha: hex.EncodeToString(sum[:])}
 }

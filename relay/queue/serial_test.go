@@ -98,7 +98,7 @@ func TestVerdictsAreNotLeftWhenRunEnds(t *testing.T) {
 // Slots that are counted on and do not become free after all are not taken twice: what was claimed for them goes back.
 func TestAVerdictThatFailsFreesNothing(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		q := open(t, rdb, Options{OnError: ignore, Riders: []Rider{{Name: "no", Lua: `return function() error('no') end`}}})
+		q := open(t, rdb, Options{OnError: ignore, Extensions: []Extension{{Name: "no", Lua: `return function() error('no') end`}}})
 		var inHand, most, failed atomic.Int64
 		q.Handle("g", Group{Concurrency: 2}, func(_ context.Context, c *Claimed) Verdict {
 			if n := inHand.Add(1); n > most.Load() {

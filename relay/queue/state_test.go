@@ -99,11 +99,11 @@ func TestEditFromEveryState(t *testing.T) {
 
 func TestEditComparesTheVersion(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		q := open(t, rdb, Options{Riders: []Rider{till}})
+		q := open(t, rdb, Options{Extensions: []Extension{till}})
 		q.Handle("g", Group{}, never)
 		id, _ := putIn(t, q, "parked", time.Hour)
 		edit := func(version int64, note string) error {
-			return q.Commit(t.Context(), Change{Shard: 2, Once: note, Moves: []Move{{"till", []string{"give"}}},
+			return q.Commit(t.Context(), Change{Shard: 2, Once: note, Operations: []Operation{{"till", []string{"give"}}},
 				Edit: &Edit{ID: id, Version: version, Note: []byte(note)}}).Err
 		}
 		if err := edit(0, "a"); err != nil {
@@ -130,17 +130,17 @@ func TestEditComparesTheVersion(t *testing.T) {
 // A held message is released only with its credit.
 func TestEditThatARiderRefuses(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		q := open(t, rdb, Options{Riders: []Rider{till}})
+		q := open(t, rdb, Options{Extensions: []Extension{till}})
 		q.Handle("g", Group{}, never)
 		id, _ := putIn(t, q, "parked", 0)
-		c := Change{Shard: 2, Edit: &Edit{ID: id, Version: 0, To: Ready}, Moves: []Move{{"till", []string{"pay"}}}}
+		c := Change{Shard: 2, Edit: &Edit{ID: id, Version: 0, To: Ready}, Operations: []Operation{{"till", []string{"pay"}}}}
 		if res := commit(t, q, c); !res.Refused {
 			t.Fatalf("%+v", res)
 		}
 		if r := get(t, q, id); r.State != "parked" || r.Version != 0 || r.Park != "bay" {
 			t.Errorf("%+v", r)
 		}
-		commit(t, q, Change{Shard: 2, Moves: []Move{{"till", []string{"give"}}}})
+		commit(t, q, Change{Shard: 2, Operations: []Operation{{"till", []string{"give"}}}})
 		if res := commit(t, q, c); res.Refused {
 			t.Fatalf("%+v", res)
 		}
@@ -214,7 +214,7 @@ func onlyForEver(t *testing.T, rdb redis.UniversalClient) {
 
 // With: consequences happen with the verdict, and the verdict stands whatever becomes of them.
 func TestVerdictWith(t *testing.T) {
-	pay, give, broken := Move{"till", []string{"pay"}}, Move{"till", []string{"give"}}, Move{"till", []string{"break"}}
+	pay, give, broken := Operation{"till", []string{"pay"}}, Operation{"till", []string{"give"}}, Operation{"till", []string{"break"}}
 	type want struct {
 		State  string // of the job
 		Coins  int
@@ -225,11 +225,11 @@ func TestVerdictWith(t *testing.T) {
 		change func(c *Change, q *Queue, other string)
 		want   want
 	}{
-		"all of it":      {func(c *Change, _ *Queue, _ string) { c.Moves = []Move{give} }, want{"ended", 1, "job", 0}},
-		"once taken":     {func(c *Change, _ *Queue, _ string) { c.Once = "before" }, want{"ended", 0, "none", 0}},
-		"refused":        {func(c *Change, _ *Queue, _ string) { c.Moves = []Move{pay} }, want{"ended", 0, "refused", 0}},
-		"a rider breaks": {func(c *Change, _ *Queue, _ string) { c.Moves = []Move{broken, give} }, want{"ended", 1, "job", 1}},
-		"a job exists":   {func(c *Change, _ *Queue, o string) { c.Jobs = append(c.Jobs, Job{ID: o, Lane: "a"}) }, want{"ended", 0, "job", 0}},
+		"all of it":           {func(c *Change, _ *Queue, _ string) { c.Operations = []Operation{give} }, want{"ended", 1, "job", 0}},
+		"once taken":          {func(c *Change, _ *Queue, _ string) { c.Once = "before" }, want{"ended", 0, "none", 0}},
+		"refused":             {func(c *Change, _ *Queue, _ string) { c.Operations = []Operation{pay} }, want{"ended", 0, "refused", 0}},
+		"an extension breaks": {func(c *Change, _ *Queue, _ string) { c.Operations = []Operation{broken, give} }, want{"ended", 1, "job", 1}},
+		"a job exists":        {func(c *Change, _ *Queue, o string) { c.Jobs = append(c.Jobs, Job{ID: o, Lane: "a"}) }, want{"ended", 0, "job", 0}},
 		"an edit": {func(c *Change, _ *Queue, o string) { c.Edit = &Edit{ID: o, Version: 0, Note: []byte("by the way")} },
 			want{"ended", 0, "job", 0}},
 		"an edit that is stale": {func(c *Change, _ *Queue, o string) { c.Once, c.Edit = "x", &Edit{ID: o, Version: 7} }, want{"later", 0, "none", 0}},
@@ -239,7 +239,7 @@ func TestVerdictWith(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 				errs := 0
-				q := open(t, rdb, Options{Riders: []Rider{till}, OnError: func(error) { errs++ }})
+				q := open(t, rdb, Options{Extensions: []Extension{till}, OnError: func(error) { errs++ }})
 				q.Handle("g", Group{}, never)
 				other, _ := putIn(t, q, "parked", 0)
 				id, j := putIn(t, q, "leased", time.Hour)

@@ -59,7 +59,7 @@ func runGateway(redisURL, wechatURL string, work bool) error {
 	}
 	o.PoolSize = 64
 	rdb := redis.NewClient(o)
-	q, err := queue.Open(ctx, rdb, queue.Options{Riders: relay.Riders()})
+	q, err := queue.Open(ctx, rdb, queue.Options{Extensions: relay.Extensions()})
 	if err != nil {
 		return err
 	}

@@ -13,10 +13,10 @@ import (
 )
 
 // held is a change that parks its job when the till is empty.
-func held(q *Queue, park string, room *Room) Change {
+func held(q *Queue, park string, room *ParkLimit) Change {
 	id := q.NewID("j", 5)
 	note := q.NewID("n", 5)
-	return Change{Shard: 5, Moves: []Move{{"till", []string{"pay"}}}, Behind: park, Room: room,
+	return Change{Shard: 5, Operations: []Operation{{"till", []string{"pay"}}}, Behind: park, ParkLimit: room,
 		Jobs:    []Job{{ID: id, Lane: "a:b", Serial: "s", Keep: time.Hour}},
 		Refused: []Job{{ID: note, Lane: "other"}, {ID: id, Lane: "a:b", Serial: "s", Park: park, Note: []byte("waits"), Keep: time.Hour}}}
 }
@@ -36,12 +36,12 @@ func parked(t *testing.T, q *Queue, name string) (ids []string) {
 // Who comes while others are parked waits behind them, whatever the till has.
 func TestBehindThoseThatWait(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		q := open(t, rdb, Options{Riders: []Rider{till}})
+		q := open(t, rdb, Options{Extensions: []Extension{till}})
 		first := held(q, "p", nil)
 		if res := commit(t, q, first); !res.Refused || !cmp.Equal(res.Replies, []string{"empty"}) {
 			t.Fatalf("%+v", res)
 		}
-		commit(t, q, Change{Shard: 5, Moves: []Move{{"till", []string{"give"}}}})
+		commit(t, q, Change{Shard: 5, Operations: []Operation{{"till", []string{"give"}}}})
 		second := held(q, "p", nil)
 		if res := commit(t, q, second); !res.Refused || !cmp.Equal(res.Replies, []string{Behind}) {
 			t.Fatalf("%+v", res)
@@ -63,7 +63,7 @@ func TestBehindThoseThatWait(t *testing.T) {
 		for _, id := range parked(t, q, "p") {
 			commit(t, q, Change{Shard: 5, Edit: &Edit{ID: id, Version: -1, To: End}})
 		}
-		commit(t, q, Change{Shard: 5, Moves: []Move{{"till", []string{"give"}}}})
+		commit(t, q, Change{Shard: 5, Operations: []Operation{{"till", []string{"give"}}}})
 		if res := commit(t, q, held(q, "p", nil)); res.Refused {
 			t.Errorf("%+v: nobody waits any more", res)
 		}
@@ -73,12 +73,12 @@ func TestBehindThoseThatWait(t *testing.T) {
 // Of a crowd so many are parked as may be, over all names, however many come at once; who leaves makes room.
 func TestRoomBoundsACrowd(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		q := open(t, rdb, Options{Riders: []Rider{till}})
+		q := open(t, rdb, Options{Extensions: []Extension{till}})
 		var mu sync.Mutex
 		var in, out []Change
 		var wg sync.WaitGroup
 		for i := range 30 {
-			c := held(q, fmt.Sprint("p", i%4), &Room{Crowd: "user", Most: 3})
+			c := held(q, fmt.Sprint("p", i%4), &ParkLimit{Set: "user", Most: 3})
 			wg.Go(func() {
 				res := q.Commit(t.Context(), c)
 				mu.Lock()
@@ -104,14 +104,14 @@ func TestRoomBoundsACrowd(t *testing.T) {
 				}
 			}
 		}
-		if res := commit(t, q, held(q, "p0", &Room{Crowd: "another", Most: 3})); !res.Refused {
+		if res := commit(t, q, held(q, "p0", &ParkLimit{Set: "another", Most: 3})); !res.Refused {
 			t.Errorf("%+v: of another crowd", res)
 		}
 		commit(t, q, Change{Shard: 5, Edit: &Edit{ID: in[0].Jobs[0].ID, Version: -1, To: Ready}})
-		again := held(q, "p0", &Room{Crowd: "user", Most: 3})
+		again := held(q, "p0", &ParkLimit{Set: "user", Most: 3})
 		again.Once = "once"
 		commit(t, q, again)
-		full := held(q, "p0", &Room{Crowd: "user", Most: 3})
+		full := held(q, "p0", &ParkLimit{Set: "user", Most: 3})
 		full.Once = "full"
 		for range 2 { // what had no room has not happened: its once name is free
 			if err := q.Commit(t.Context(), full).Err; !errors.Is(err, ErrFull) {
@@ -127,8 +127,8 @@ func TestRoomBoundsACrowd(t *testing.T) {
 // Of those with one key only the newest is parked; the others are due, each once, with the note they were parked with.
 func TestRoomIsGivenUpToTheSameKey(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		q := open(t, rdb, Options{Riders: []Rider{till}})
-		room := func(key string) *Room { return &Room{Crowd: "user", Most: 4, Key: key} }
+		q := open(t, rdb, Options{Extensions: []Extension{till}})
+		room := func(key string) *ParkLimit { return &ParkLimit{Set: "user", Most: 4, Key: key} }
 		other, elsewhere := held(q, "p", room("other")), held(q, "elsewhere", room("k"))
 		commit(t, q, other)
 		commit(t, q, elsewhere)
@@ -179,7 +179,7 @@ func TestRoomIsGivenUpToTheSameKey(t *testing.T) {
 func TestRoomIsForAJobThatParks(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		q := open(t, rdb, Options{})
-		c := Change{Room: &Room{Crowd: "user", Most: 1}, Jobs: []Job{{ID: q.NewID("j", 0), Lane: "a", Park: "p"}}}
+		c := Change{ParkLimit: &ParkLimit{Set: "user", Most: 1}, Jobs: []Job{{ID: q.NewID("j", 0), Lane: "a", Park: "p"}}}
 		if err := q.Commit(t.Context(), c).Err; !errors.Is(err, ErrID) {
 			t.Error(err)
 		}
