@@ -83,10 +83,11 @@ type To int
 
 // Where an Edit takes a job.
 const (
-	Stay  To = iota // only the note changes; works on ended jobs too while they are kept
-	Ready           // release or replay: due now, attempts counted from 0 again
-	End             // ended, as Done does
-	Later           // due After from now
+	Stay   To = iota // only the note changes; works on ended jobs too while they are kept
+	Ready            // release or replay: due now, attempts counted from 0 again
+	End              // ended, as Done does
+	Later            // due After from now
+	Forget           // gone at once, whatever Job.Keep says
 )
 
 // Result is what a Change answered.

@@ -114,7 +114,7 @@ local function commit(A, p, n)
     local j, st, x = P .. 'j:' .. id, J[3], J[6]
     local lane, keep, tags = match(J[1], '^%d+\n([^\n]*)\n(-?%d+)(.*)$')
     local version = string.format('%.0f', tonumber(J[2] or 0) + 1)
-    if to == '2' and byte(keep) < 49 then
+    if to == '4' or to == '2' and byte(keep) < 49 then
       leave(P, lane, id, J[4], st, J[5])
       return forget(P, id, keep, tags)
     end

@@ -7,13 +7,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // List reads the jobs under a tag, newest first; shard -1 is all of them, merged. cursor is "" or the next of the page
 // before; next is "" at the end. A page may be shorter than n when jobs are forgotten meanwhile. A cursor that is not ours
 // is ErrID.
 func (q *Queue) List(ctx context.Context, tag string, shard int, cursor string, n int) (recs []Record, next string, err error) {
-	return q.page(ctx, []source{{"t:" + tag, shard}}, -1, cursor, n)
+	return q.Search(ctx, Query{Of: []Listed{{tag, shard}}}, cursor, n)
 }
 
 // Listed is one tag on one shard, -1 = on all of them.
@@ -24,16 +25,39 @@ type Listed struct {
 
 // ListAny reads the jobs under any of some tags, newest first, as List does. A job under two of them comes twice.
 func (q *Queue) ListAny(ctx context.Context, of []Listed, cursor string, n int) (recs []Record, next string, err error) {
-	sources := make([]source, len(of))
-	for i, l := range of {
-		sources[i] = source{"t:" + l.Tag, l.Shard}
+	return q.Search(ctx, Query{Of: of}, cursor, n)
+}
+
+// Query says which jobs a Search is for.
+type Query struct {
+	Of           []Listed  // under any of these
+	State        string    // "" = any; waiting (ready, later or leased), parked, ended or buried
+	Contains     []string  // each of these stands in the first line of the Body
+	Since, Until time.Time // put between these, the ends included; zero = open
+	Oldest       bool      // the oldest first, not the newest
+}
+
+// Search reads the jobs that fit, as List does. Redis itself passes over those that do not: a page is as full as it can be.
+func (q *Queue) Search(ctx context.Context, s Query, cursor string, n int) (recs []Record, next string, err error) {
+	scan := scan{order: -1, state: s.State, contains: s.Contains, from: "+inf", to: "-inf"}
+	if !s.Since.IsZero() {
+		scan.to = strconv.FormatInt(s.Since.UnixMicro(), 10)
 	}
-	return q.page(ctx, sources, -1, cursor, n)
+	if !s.Until.IsZero() {
+		scan.from = strconv.FormatInt(s.Until.UnixMicro(), 10)
+	}
+	if s.Oldest {
+		scan.order, scan.from, scan.to = 1, scan.to, scan.from
+	}
+	for _, l := range s.Of {
+		scan.of = append(scan.of, source{"t:" + l.Tag, l.Shard})
+	}
+	return q.page(ctx, scan, cursor, n)
 }
 
 // Parked reads the jobs parked under a name, those first that were parked first; otherwise as List.
 func (q *Queue) Parked(ctx context.Context, shard int, name, cursor string, n int) (recs []Record, next string, err error) {
-	return q.page(ctx, []source{{"k:" + name, shard}}, 1, cursor, n)
+	return q.page(ctx, scan{of: []source{{"k:" + name, shard}}, order: 1, from: "-inf", to: "+inf"}, cursor, n)
 }
 
 // place is where a job stands in an index.
@@ -49,6 +73,15 @@ type source struct {
 	shard int
 }
 
+// scan is what a page is read from, and what of it.
+type scan struct {
+	of       []source
+	order    int    // 1 for oldest first, -1 for newest first
+	from, to string // scores
+	state    string
+	contains []string
+}
+
 // stretch is one shard's part of an index, read piece by piece.
 type stretch struct {
 	index string
@@ -59,18 +92,18 @@ type stretch struct {
 	end   bool
 }
 
-// page merges the shards' indexes; order is 1 for oldest first, -1 for newest first.
-func (q *Queue) page(ctx context.Context, of []source, order int, cursor string, n int) ([]Record, string, error) {
+// page merges the shards' indexes.
+func (q *Queue) page(ctx context.Context, what scan, cursor string, n int) ([]Record, string, error) {
 	last, err := parseCursor(cursor)
 	if err != nil {
 		return nil, "", err
 	}
-	from := map[int]string{1: "-inf", -1: "+inf"}[order]
+	from := what.from
 	if last != nil {
 		from = strconv.FormatInt(last.at, 10)
 	}
 	var stretches []*stretch
-	for _, s := range of {
+	for _, s := range what.of {
 		if s.shard < -1 || s.shard >= q.o.Shards || n <= 0 || strings.ContainsRune(s.index, '\n') {
 			return nil, "", fmt.Errorf("%w: shard %d, %d a page", ErrID, s.shard, n)
 		}
@@ -80,11 +113,11 @@ func (q *Queue) page(ctx context.Context, of []source, order int, cursor string,
 			}
 		}
 	}
-	less := func(a, b place) int { return order * cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.id, b.id)) }
+	less := func(a, b place) int { return what.order * cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.id, b.id)) }
 	err = each(len(stretches), func(i int) error {
 		s := stretches[i]
 		for !s.end && len(s.got) <= n {
-			if err := q.more(ctx, s, n+1); err != nil {
+			if err := q.more(ctx, &what, s, n+1); err != nil {
 				return err
 			}
 			if last != nil {
@@ -110,9 +143,23 @@ func (q *Queue) page(ctx context.Context, of []source, order int, cursor string,
 	return recs, next, err
 }
 
+// searchStep is how many jobs one call of a search looks at: some milliseconds of Redis.
+const searchStep = 500
+
 // more reads the next piece of a stretch.
-func (q *Queue) more(ctx context.Context, s *stretch, n int) error {
-	res, err := q.list.run(ctx, q.rdb, Prefix(s.shard), s.index, s.from, s.skip, n)
+func (q *Queue) more(ctx context.Context, what *scan, s *stretch, n int) error {
+	order := "newest"
+	if what.order > 0 {
+		order = "oldest"
+	}
+	if what.state != "" || len(what.contains) > 0 {
+		n = max(n, searchStep)
+	}
+	args := []any{s.index, order, s.from, what.to, s.skip, n, what.state}
+	for _, text := range what.contains {
+		args = append(args, text)
+	}
+	res, err := q.list.run(ctx, q.rdb, Prefix(s.shard), args...)
 	if err != nil {
 		return unavailable(err)
 	}

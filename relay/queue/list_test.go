@@ -82,6 +82,61 @@ func TestList(t *testing.T) {
 }
 
 // Jobs put in one script have one time; a page may end between any two of them.
+// TestSearch: a page is filled past what does not fit, whatever stands in between.
+func TestSearch(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		q := open(t, rdb, Options{})
+		q.Handle("g", Group{}, never)
+		var odd, parked []string
+		var at []time.Time
+		for i := range 1500 { // several steps of a search on each shard
+			shard := i % 2
+			j := Job{ID: q.NewID("j", shard), Lane: "g", Tags: []string{"all"}, Keep: time.Hour, Body: fmt.Appendf(nil, `{"n":"%d"}`+"\nx%d", i, i)}
+			if i%500 == 7 {
+				j.Body = fmt.Appendf(nil, `{"n":"odd"}`+"\nodd one")
+				odd = append(odd, j.ID)
+			}
+			if i%500 == 8 {
+				j.Park = "bay"
+				parked = append(parked, j.ID)
+			}
+			commit(t, q, Change{Shard: shard, Jobs: []Job{j}})
+			if i%500 == 7 {
+				at = append(at, get(t, q, j.ID).Created)
+			}
+		}
+		all := []Listed{{"all", -1}}
+		reversed := func(s []string) []string { s = slices.Clone(s); slices.Reverse(s); return s }
+		for name, c := range map[string]struct {
+			q    Query
+			want []string
+		}{
+			"newest":        {Query{Of: all, Contains: []string{`"odd"`}}, reversed(odd)},
+			"oldest":        {Query{Of: all, Contains: []string{`"odd"`}, Oldest: true}, odd},
+			"second line":   {Query{Of: all, Contains: []string{"odd one"}}, nil},
+			"both":          {Query{Of: all, Contains: []string{`"odd"`}, State: "parked"}, nil},
+			"state":         {Query{Of: all, State: "parked"}, reversed(parked)},
+			"since":         {Query{Of: all, Contains: []string{`"odd"`}, Since: at[1]}, reversed(odd[1:])},
+			"until":         {Query{Of: all, Contains: []string{`"odd"`}, Until: at[1]}, reversed(odd[:2])},
+			"oldest of one": {Query{Of: all, Contains: []string{`"odd"`}, Since: at[1], Until: at[1], Oldest: true}, odd[1:2]},
+			"one shard":     {Query{Of: []Listed{{"all", 0}}, Contains: []string{`"odd"`}}, nil},
+		} {
+			for _, n := range []int{1, 2, 100} {
+				got := pages(t, n, func(cursor string, n int) ([]Record, string, error) { return q.Search(t.Context(), c.q, cursor, n) })
+				if diff := cmp.Diff(c.want, got); diff != "" {
+					t.Errorf("%s, %d a page: %s", name, n, diff)
+				}
+			}
+		}
+		waiting := pages(t, 100, func(cursor string, n int) ([]Record, string, error) {
+			return q.Search(t.Context(), Query{Of: all, State: "waiting"}, cursor, n)
+		})
+		if len(waiting) != 1497 {
+			t.Errorf("%d wait", len(waiting))
+		}
+	})
+}
+
 func TestListOfOneMoment(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		q := open(t, rdb, Options{})
