@@ -225,7 +225,7 @@ func TestABuriedDeliveryIsReplayed(t *testing.T) {
 			}
 		}
 		d.status.Store(http.StatusOK)
-		if err := d.rooms.Health.Enable(t.Context(), d.rules.Partners["orders"].Endpoints[0].HealthKey()); err != nil {
+		if _, err := d.rooms.Health.Enable(t.Context(), d.rules.Partners["orders"].Endpoints[0].HealthKey(), ""); err != nil {
 			t.Fatal(err)
 		}
 		w := d.open("POST", form[1], filled, urlencoded)

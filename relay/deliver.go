@@ -52,14 +52,14 @@ func (r *Relay) deliverOne(ctx context.Context, c *queue.Claimed) queue.Verdict 
 		return queue.Bury("endpoint_removed", c.Note)
 	}
 	key := e.HealthKey()
-	wait, disabled, err := r.health.Gate(ctx, key)
+	pass, err := r.health.Gate(ctx, key)
 	switch {
 	case err != nil: // Redis is away: nothing is known about the endpoint, and nothing could be noted after a post
 		return queue.Snooze(time.Second, c.Note)
-	case disabled:
+	case pass.Disabled:
 		return queue.ParkAgain(parkedFor(env.Partner, env.Endpoint), time.Time{}, c.Note)
-	case wait > 0:
-		return queue.Snooze(wait, c.Note)
+	case pass.Wait > 0:
+		return queue.Snooze(pass.Wait, c.Note)
 	}
 	out := r.sender.Deliver(ctx, webhook.Attempt{Endpoint: e, ID: env.ID, Type: env.Type, Payload: payload, Number: note.Total + 1, Replay: note.Replays > 0})
 	if ctx.Err() != nil && out.Kind != webhook.Delivered {

@@ -20,7 +20,7 @@ const (
 	benchFirst   = 30 * time.Second // doubling while probes fail, up to
 	benchLongest = 10 * time.Minute //
 	probesToPass = 2                // in a row
-	probeTime    = 30 * time.Second // a probe that says nothing for so long is given up: its process died
+	probeTime    = 45 * time.Second // a probe without an outcome for so long is given up: its process died
 	probeWait    = time.Second      // of those who find a probe in flight
 	healthKept   = 30 * 24 * time.Hour
 	lookAgain    = time.Second // how old this process's own view may be
@@ -40,7 +40,7 @@ const (
 //	   ^                                                        ^                           |  |
 //	   |                                                        +----- a probe fails -------+  |
 //	   +-------------------------- two probes in a row pass -----------------------------------+
-//	any --410--> disabled --Enable, or 30 days of silence--> healthy
+//	any --410, Disable--> disabled --Enable, or 30 days of silence--> healthy
 //
 // A healthy endpoint costs at most one command a second and process: its successes are counted here and reported
 // together (DECISIONS.md 5).
@@ -84,6 +84,15 @@ type Condition struct {
 	Until    time.Time // benched: when it is probed
 	Since    time.Time // benched or disabled since; zero when healthy
 	Failures int       // in a row
+	Reason   string    // why it is benched or disabled
+	Plan     string    // given to Enable and not yet carried out
+}
+
+// Pass says whether a delivery may go.
+type Pass struct {
+	Wait     time.Duration // 0 = go
+	Disabled bool
+	Probe    bool // the endpoint is benched and this delivery is its probe
 }
 
 // Note counts one outcome and says what it changed; exactly one caller over all replicas gets a change. Blocked is
@@ -112,7 +121,7 @@ func (h *Health) Note(ctx context.Context, endpoint string, o Outcome) (Transiti
 	}
 	v.unreported = 0
 	v.mu.Unlock()
-	r, err := h.run(ctx, noteScript, endpoint, good, bad, gone)
+	r, err := h.run(ctx, noteScript, endpoint, good, bad, gone, o.Err)
 	if err != nil {
 		return NoTransition, err
 	}
@@ -123,18 +132,18 @@ func (h *Health) Note(ctx context.Context, endpoint string, o Outcome) (Transiti
 // Gate says how long a delivery to this endpoint must wait (0 = go) without spending an attempt, and whether the
 // endpoint is disabled. While benched it lets one probe through at a time, over all replicas: the caller that may go must
 // deliver and Note. What it says about the others may be a second old. ErrUnavailable.
-func (h *Health) Gate(ctx context.Context, endpoint string) (wait time.Duration, disabled bool, err error) {
+func (h *Health) Gate(ctx context.Context, endpoint string) (p Pass, err error) {
 	v := h.view(endpoint)
 	now := h.now()
 	v.mu.Lock()
 	waiting := !v.until.IsZero()
 	if now.Sub(v.at) < lookAgain && (!waiting || now.Before(v.until)) {
 		if waiting {
-			wait = v.until.Sub(now)
+			p.Wait = v.until.Sub(now)
 		}
-		disabled = v.disabled
+		p.Disabled = v.disabled
 		v.mu.Unlock()
-		return wait, disabled, nil
+		return p, nil
 	}
 	at, until := v.at, v.until
 	if !at.IsZero() { // while this caller asks, the others go by the old view
@@ -149,21 +158,41 @@ func (h *Health) Gate(ctx context.Context, endpoint string) (wait time.Duration,
 		v.mu.Lock()
 		v.at, v.until = at, until
 		v.mu.Unlock()
-		return 0, false, err
+		return Pass{}, err
 	}
 	v.update(now, r)
-	return r.wait, r.state == stateOff, nil
+	return Pass{Wait: r.wait, Disabled: r.state == stateOff, Probe: r.probe}, nil
 }
 
-// Enable forgets everything held against the endpoint. ErrUnavailable.
-func (h *Health) Enable(ctx context.Context, endpoint string) error {
+// Enable forgets everything held against the endpoint: it is healthy, also when it was benched. plan is kept until Settle for
+// whoever carries it out. ErrUnavailable.
+func (h *Health) Enable(ctx context.Context, endpoint, plan string) (Transition, error) {
+	return h.set(ctx, endpoint, "enable", plan)
+}
+
+// Settle forgets a plan that is carried out, if it is still the one. ErrUnavailable.
+func (h *Health) Settle(ctx context.Context, endpoint, plan string) error {
+	_, err := h.set(ctx, endpoint, "settle", plan)
+	return err
+}
+
+// Disable has every delivery wait until Enable. ErrUnavailable.
+func (h *Health) Disable(ctx context.Context, endpoint, why string) (Transition, error) {
+	return h.set(ctx, endpoint, "disable", why)
+}
+
+// Probe ends a bench's wait: the next delivery is a probe. ErrUnavailable.
+func (h *Health) Probe(ctx context.Context, endpoint string) error {
+	_, err := h.set(ctx, endpoint, "probe", "")
+	return err
+}
+
+func (h *Health) set(ctx context.Context, endpoint, what, text string) (Transition, error) {
+	r, err := h.run(ctx, setScript, endpoint, what, text)
 	h.mu.Lock()
 	delete(h.views, endpoint)
 	h.mu.Unlock()
-	if err := h.commands.do(ctx, redis.NewIntCmd(ctx, "del", healthKey(endpoint))); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	return nil
+	return r.changed, err
 }
 
 // Of reads one endpoint's condition. ErrUnavailable.
@@ -172,7 +201,7 @@ func (h *Health) Of(ctx context.Context, endpoint string) (Condition, error) {
 	if err != nil {
 		return Condition{}, err
 	}
-	c := Condition{State: "healthy", Failures: r.failures}
+	c := Condition{State: "healthy", Failures: r.failures, Reason: r.why, Plan: r.plan}
 	if r.state != "" {
 		c.Since = r.since
 	}
@@ -224,6 +253,7 @@ type reading struct {
 	changed    Transition
 	probe      bool
 	since, now time.Time
+	why, plan  string
 }
 
 var errReading = errors.New("health script answered in another form")
@@ -234,17 +264,19 @@ func (h *Health) run(ctx context.Context, script *redis.Script, endpoint string,
 		return reading{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	list, ok := v.([]any)
-	if !ok || len(list) != 7 {
+	if !ok || len(list) != 9 {
 		return reading{}, fmt.Errorf("%w: %w", ErrUnavailable, errReading)
 	}
 	state, _ := list[0].(string)
 	changed, _ := list[3].(string)
 	var n [7]int64
-	for i := range list {
+	for i := range n {
 		n[i], _ = list[i].(int64)
 	}
 	r := reading{state: state, wait: time.Duration(n[1]) * time.Millisecond, failures: int(n[2]), changed: Transition(changed),
 		probe: n[4] == 1, now: time.UnixMilli(n[6])}
+	r.why, _ = list[7].(string)
+	r.plan, _ = list[8].(string)
 	if n[5] > 0 {
 		r.since = time.UnixMilli(n[5])
 	}

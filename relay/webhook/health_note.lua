@@ -1,13 +1,11 @@
 -- health_note.lua counts outcomes of attempts.
 -- KEYS[1]  see health.lua
--- ARGV     successes, then failures (0 or 1), 1 if the endpoint answered 410
+-- ARGV     successes, then failures (0 or 1), 1 if the endpoint answered 410, why it failed
 -- Returns  see health.lua; transition: benched | recovered | disabled | ''
 local good, bad = tonumber(ARGV[1]), tonumber(ARGV[2])
 if st == 'off' then return answer('', 0) end
 if ARGV[3] == '1' then
-  redis.call('DEL', KEYS[1])
-  st, si = 'off', now
-  write('st', st, 'si', si)
+  off(ARGV[4])
   return answer('disabled', 0)
 end
 if st == 'open' then return answer('', 0) end -- was in flight when it opened
@@ -15,7 +13,8 @@ if st == 'half' then
   if bad > 0 then
     st, fl, nx = 'open', fl + 1, math.min(nx * 2, LONGEST)
     un = now + nx
-    write('st', st, 'fl', fl, 'un', un, 'nx', nx, 'ps', 0, 'pb', 0)
+    wy = ARGV[4]
+    write('st', st, 'fl', fl, 'un', un, 'nx', nx, 'ps', 0, 'pb', 0, 'wy', wy)
     return answer('', 0)
   end
   ps, pb, fl = ps + 1, 0, 0
@@ -23,8 +22,7 @@ if st == 'half' then
     write('ps', ps, 'pb', 0, 'fl', 0)
     return answer('', 0)
   end
-  redis.call('DEL', KEYS[1])
-  st, si = '', 0
+  close()
   return answer('recovered', 0)
 end
 if good > 0 then fl = 0 end
@@ -44,8 +42,8 @@ if not seen then
 end
 if bad > 0 and (fl >= AFTER or (g + b >= OUT_OF and b * 100 >= (g + b) * SHARE)) then
   st, si, nx = 'open', now, FIRST
-  un = now + nx
-  write('st', st, 'si', si, 'fl', fl, 'un', un, 'nx', nx, 'ps', 0, 'pb', 0, 'wn', '')
+  un, wy = now + nx, ARGV[4]
+  write('st', st, 'si', si, 'wy', wy, 'fl', fl, 'un', un, 'nx', nx, 'ps', 0, 'pb', 0, 'wn', '')
   return answer('benched', 0)
 end
 write('fl', fl, 'wn', table.concat(kept, ';'))

@@ -33,11 +33,11 @@ func note(t *testing.T, h *Health, endpoint string, list ...Outcome) Transition 
 
 func gate(t *testing.T, h *Health, endpoint string) (time.Duration, bool) {
 	t.Helper()
-	wait, disabled, err := h.Gate(context.Background(), endpoint)
+	p, err := h.Gate(context.Background(), endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wait, disabled
+	return p.Wait, p.Disabled
 }
 
 func times(n int, o Outcome) []Outcome {
@@ -111,17 +111,65 @@ func TestHealthRules(t *testing.T) {
 				}
 			})
 		}
-		t.Run("Enable forgets", func(t *testing.T) {
-			h := NewHealth(rdb)
-			note(t, h, "p/x", gone)
-			if err := h.Enable(context.Background(), "p/x"); err != nil {
-				t.Fatal(err)
+		t.Run("disabled and back", func(t *testing.T) {
+			ctx, key := context.Background(), "p/x"
+			h, other := NewHealth(rdb), NewHealth(rdb)
+			set := func(want Transition) func(Transition, error) {
+				return func(tr Transition, err error) {
+					t.Helper()
+					if err != nil || tr != want {
+						t.Fatalf("%q, %v; want %q", tr, err, want)
+					}
+				}
 			}
-			if wait, disabled := gate(t, h, "p/x"); wait > 0 || disabled {
+			note(t, h, key, Outcome{Kind: Gone, Err: "status 410"})
+			if c := condition(t, h, key); c.State != "disabled" || c.Reason != "status 410" || c.Since.IsZero() {
+				t.Errorf("%+v", c)
+			}
+			set(Recovered)(h.Enable(ctx, key, "since 5"))
+			set(NoTransition)(other.Enable(ctx, key, "drop")) // healthy already: the later plan holds
+			if wait, disabled := gate(t, h, key); wait > 0 || disabled {
 				t.Errorf("gate: %v, %v", wait, disabled)
 			}
-			if c := condition(t, h, "p/x"); c != (Condition{State: "healthy"}) {
+			if c := condition(t, h, key); c != (Condition{State: "healthy", Plan: "drop"}) {
 				t.Errorf("%+v", c)
+			}
+			if err := h.Settle(ctx, key, "since 5"); err != nil { // not the plan any more
+				t.Fatal(err)
+			}
+			note(t, h, key, times(10, bad)...)
+			if c := condition(t, h, key); c.State != "benched" || c.Plan != "drop" {
+				t.Errorf("%+v", c)
+			}
+			set(Recovered)(h.Enable(ctx, key, ""))
+			set(Disabled)(h.Disable(ctx, key, "by the operator"))
+			set(NoTransition)(other.Disable(ctx, key, "again"))
+			if c := condition(t, other, key); c.State != "disabled" || c.Reason != "by the operator" || c.Plan != "" {
+				t.Errorf("%+v", c)
+			}
+			set(Recovered)(h.Enable(ctx, key, "all"))
+			if err := h.Settle(ctx, key, "all"); err != nil {
+				t.Fatal(err)
+			}
+			if n := rdb.Exists(ctx, healthKey(key)).Val(); n != 0 {
+				t.Error("a healthy endpoint without a plan leaves a key")
+			}
+		})
+		t.Run("Probe ends a bench", func(t *testing.T) {
+			ctx, key, h := context.Background(), "p/y", NewHealth(rdb)
+			note(t, h, key, times(10, bad)...)
+			for range 2 { // also when a probe is in flight already
+				if err := h.Probe(ctx, key); err != nil {
+					t.Fatal(err)
+				}
+				if p, err := h.Gate(ctx, key); err != nil || p.Wait != 0 || !p.Probe {
+					t.Fatalf("%+v, %v", p, err)
+				}
+			}
+			note(t, h, key, good)
+			gate(t, h, key)
+			if tr := note(t, h, key, good); tr != Recovered {
+				t.Errorf("%q", tr)
 			}
 		})
 		t.Run("everything expires", func(t *testing.T) {
@@ -298,13 +346,13 @@ func TestHealthWithoutRedis(t *testing.T) {
 	}
 	s.now = s.now.Add(2 * time.Second)
 	ctx := context.Background()
-	if _, _, err := h.Gate(ctx, "p/e"); !errors.Is(err, ErrUnavailable) {
+	if _, err := h.Gate(ctx, "p/e"); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Gate: %v", err)
 	}
 	if _, err := h.Note(ctx, "p/e", bad); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Note: %v", err)
 	}
-	if err := h.Enable(ctx, "p/e"); !errors.Is(err, ErrUnavailable) {
+	if _, err := h.Enable(ctx, "p/e", ""); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Enable: %v", err)
 	}
 	if _, err := h.Of(ctx, "p/e"); !errors.Is(err, ErrUnavailable) {

@@ -16,6 +16,8 @@ var (
 	healthNoteLua string
 	//go:embed health_gate.lua
 	healthGateLua string
+	//go:embed health_set.lua
+	healthSetLua string
 	//go:embed health_read.lua
 	healthReadLua string
 	//go:embed answer_keep.lua
@@ -28,6 +30,7 @@ var (
 	noteScript = redis.NewScript(healthConstants() + healthLua + healthNoteLua)
 	gateScript = redis.NewScript(healthConstants() + healthLua + healthGateLua)
 	readScript = redis.NewScript(healthConstants() + healthLua + healthReadLua)
+	setScript  = redis.NewScript(healthConstants() + healthLua + healthSetLua)
 	keepScript = redis.NewScript(answerKeepLua)
 	dropScript = redis.NewScript(answerDropLua)
 )
