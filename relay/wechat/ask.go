@@ -13,10 +13,7 @@ import (
 	"github.com/silenceper/wechat/v2/miniprogram/business"
 	"github.com/silenceper/wechat/v2/miniprogram/config"
 	sdk "github.com/silenceper/wechat/v2/miniprogram/context"
-	"github.com/silenceper/wechat/v2/miniprogram/subscribe"
 	"github.com/silenceper/wechat/v2/util"
-
-	oamessage "github.com/silenceper/wechat/v2/officialaccount/message"
 )
 
 const (
@@ -69,17 +66,21 @@ var errNoOpenID = errors.New("no openid in it")
 func (k *keeper) login(ctx context.Context, code string) (l Login, err error) {
 	// The SDK pastes all three into the query unescaped.
 	a := auth.NewAuth(&sdk.Context{Config: &config.Config{AppID: url.QueryEscape(k.app.AppID), AppSecret: url.QueryEscape(k.app.Secret)}})
-	err = k.exchange(pathLogin, code).do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
-		res, err := a.Code2SessionContext(ctx, url.QueryEscape(code))
-		switch {
-		case res.ErrCode != 0: // the SDK's error is a string, the code stands beside it
-			return newAPIError(pathLogin, int(res.ErrCode), res.ErrMsg)
-		case err != nil:
+	x := k.exchange(pathLogin, code)
+	err = x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
+		_, err := a.Code2SessionContext(ctx, url.QueryEscape(code))
+		var who struct {
+			OpenID     looseText `json:"openid"`
+			UnionID    looseText `json:"unionid"`
+			SessionKey looseText `json:"session_key"`
+		}
+		if err := x.into(&who, err); err != nil {
 			return err
-		case res.OpenID == "":
+		}
+		if who.OpenID == "" {
 			return errNoOpenID
 		}
-		l = Login{OpenID: res.OpenID, UnionID: res.UnionID, SessionKey: res.SessionKey}
+		l = Login{OpenID: string(who.OpenID), UnionID: string(who.UnionID), SessionKey: string(who.SessionKey)}
 		return nil
 	})
 	return l, err
@@ -107,48 +108,68 @@ func (c *Client) Templates(ctx context.Context, app string) (list []Template, er
 		read, path = officialAccountTemplates, pathOATemplates
 	}
 	err = k.withToken(ctx, func(ctx context.Context, token string) error {
-		return k.exchange(path, token).do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
-			answer, err := util.HTTPGetContext(ctx, sdkHost+path+tokenQuery(token))
-			if err != nil {
-				return err
-			}
-			list, err = read(answer)
+		x := k.exchange(path, token)
+		return x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
+			_, err := util.HTTPGetContext(ctx, sdkHost+path+tokenQuery(token))
+			list, err = read(x, err)
 			return err
 		})
 	})
 	return list, err
 }
 
-func miniProgramTemplates(answer []byte) ([]Template, error) {
-	var res subscribe.TemplateList
-	if err := util.DecodeWithError(answer, &res, pathTemplates); err != nil {
+func miniProgramTemplates(x *exchange, sdkErr error) ([]Template, error) {
+	var res struct {
+		Data []struct {
+			ID      looseText `json:"priTmplId"`
+			Title   looseText `json:"title"`
+			Content looseText `json:"content"`
+			Example looseText `json:"example"`
+			Type    looseInt  `json:"type"`
+			Enums   []struct {
+				Keyword looseText   `json:"keywordCode"`
+				Values  []looseText `json:"enumValueList"`
+			} `json:"keywordEnumValueList"`
+		} `json:"data"`
+	}
+	if err := x.into(&res, sdkErr); err != nil {
 		return nil, err
 	}
 	list := make([]Template, 0, len(res.Data))
 	for _, t := range res.Data {
-		one := Template{ID: t.PriTmplID, Title: t.Title, Content: t.Content, Example: t.Example, Type: int(t.Type), Keywords: keywords(t.Content)}
-		for _, e := range t.KeywordEnumValueList {
+		one := Template{ID: string(t.ID), Title: string(t.Title), Content: string(t.Content), Example: string(t.Example),
+			Type: int(t.Type), Keywords: keywords(string(t.Content))}
+		for _, e := range t.Enums {
 			if one.Enums == nil {
 				one.Enums = map[string][]string{}
 			}
-			one.Enums[strings.TrimSuffix(e.KeywordCode, ".DATA")] = e.EnumValueList
+			values := make([]string, len(e.Values))
+			for i, v := range e.Values {
+				values[i] = string(v)
+			}
+			one.Enums[strings.TrimSuffix(string(e.Keyword), ".DATA")] = values
 		}
 		list = append(list, one)
 	}
 	return list, nil
 }
 
-func officialAccountTemplates(answer []byte) ([]Template, error) {
+func officialAccountTemplates(x *exchange, sdkErr error) ([]Template, error) {
 	var res struct {
-		util.CommonError
-		List []oamessage.TemplateItem `json:"template_list"`
+		List []struct {
+			ID      looseText `json:"template_id"`
+			Title   looseText `json:"title"`
+			Content looseText `json:"content"`
+			Example looseText `json:"example"`
+		} `json:"template_list"`
 	}
-	if err := util.DecodeWithError(answer, &res, pathOATemplates); err != nil {
+	if err := x.into(&res, sdkErr); err != nil {
 		return nil, err
 	}
 	list := make([]Template, 0, len(res.List))
 	for _, t := range res.List {
-		list = append(list, Template{ID: t.TemplateID, Title: t.Title, Content: t.Content, Example: t.Example, Keywords: keywords(t.Content)})
+		list = append(list, Template{ID: string(t.ID), Title: string(t.Title), Content: string(t.Content), Example: string(t.Example),
+			Keywords: keywords(string(t.Content))})
 	}
 	return list, nil
 }
@@ -181,13 +202,24 @@ func (c *Client) Phone(ctx context.Context, app, code string) (p PhoneNumber, er
 	}
 	err = k.withToken(ctx, func(ctx context.Context, token string) error {
 		b := business.NewBusiness(&sdk.Context{AccessTokenContextHandle: given(token)})
-		return k.exchange(pathPhone, token, code).do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
-			res, err := b.GetPhoneNumberWithContext(ctx, &business.GetPhoneNumberRequest{Code: code})
-			p = PhoneNumber{PhoneNumber: res.PhoneNumber, PurePhoneNumber: res.PurePhoneNumber, CountryCode: res.CountryCode}
-			if err == nil && p.PurePhoneNumber == "" && p.PhoneNumber == "" {
+		x := k.exchange(pathPhone, token, code)
+		return x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
+			_, err := b.GetPhoneNumberWithContext(ctx, &business.GetPhoneNumberRequest{Code: code})
+			var res struct {
+				Info struct {
+					Number  looseText `json:"phoneNumber"`
+					Pure    looseText `json:"purePhoneNumber"`
+					Country looseText `json:"countryCode"`
+				} `json:"phone_info"`
+			}
+			if err := x.into(&res, err); err != nil {
+				return err
+			}
+			p = PhoneNumber{PhoneNumber: string(res.Info.Number), PurePhoneNumber: string(res.Info.Pure), CountryCode: string(res.Info.Country)}
+			if p.PurePhoneNumber == "" && p.PhoneNumber == "" {
 				return errors.New("no phone number in it")
 			}
-			return err
+			return nil
 		})
 	})
 	return p, err

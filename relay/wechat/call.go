@@ -3,7 +3,6 @@ package wechat
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/textproto"
@@ -134,21 +133,13 @@ func passOn(h http.Header) http.Header {
 }
 
 // errcodeIn reads the errcode of a proxied answer, when it is one: a short JSON object.
-func errcodeIn(path string, answer []byte) error {
-	t := bytes.TrimLeft(answer, " \t\r\n")
-	if len(t) == 0 || t[0] != '{' || len(t) > 64<<10 {
+func errcodeIn(path string, body []byte) error {
+	if len(body) > 64<<10 {
 		return nil
 	}
-	var a struct {
-		ErrCode json.RawMessage `json:"errcode"`
-		ErrMsg  string          `json:"errmsg"`
-	}
-	if json.Unmarshal(t, &a) != nil {
+	a, ok := readAnswer(body)
+	if !ok || a.code == 0 {
 		return nil
 	}
-	code, err := lenientInt(a.ErrCode)
-	if err != nil || code == 0 {
-		return nil
-	}
-	return newAPIError(path, int(code), a.ErrMsg)
+	return newAPIError(path, a.code, a.msg)
 }

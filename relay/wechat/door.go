@@ -2,8 +2,8 @@ package wechat
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -58,9 +58,12 @@ type exchange struct {
 	foreign bool     // keep the request's own host (an external token centre)
 	raw     bool     // any status and any body are an answer (Call)
 	limit   int64    // of the answer's body
+	partial bool     // the members before the damage of an answer are enough, when one of them is errcode 0
 	hide    []string // secrets of this call, for scrub
 
 	entered, connected, left, answered atomic.Bool
+
+	got answer // what WeChat said, unless raw
 }
 
 // newTransport makes the tuned transport of one client: as many idle connections as requests in flight (Go's
@@ -112,15 +115,45 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 		if resp.StatusCode != http.StatusOK {
 			return nil, x.lost(req.Context(), fmt.Errorf("HTTP status %d", resp.StatusCode))
 		}
-		// jscode2session says text/plain, so the body decides, not its Content-Type.
-		if t := bytes.TrimLeft(body, " \t\r\n"); len(t) == 0 || t[0] != '{' || !json.Valid(body) {
-			return nil, x.lost(req.Context(), fmt.Errorf("the answer (%d bytes) is not a JSON object", len(body)))
+		if err := x.read(body); err != nil {
+			return nil, err
 		}
 	}
 	x.answered.Store(true)
 	resp.Body = &wholeBody{Reader: *bytes.NewReader(body), bytes: body}
 	resp.ContentLength = int64(len(body))
 	return resp, nil
+}
+
+// read judges an answer by its errcode first, whatever else is in it. jscode2session says text/plain, so the body decides
+// and not its Content-Type.
+func (x *exchange) read(body []byte) error {
+	a, ok := readAnswer(body)
+	if !ok {
+		return x.lost(context.Background(), fmt.Errorf("the answer (%d bytes) is not a JSON object", len(body)))
+	}
+	x.got = a
+	x.answered.Store(true)
+	switch {
+	case a.code != 0:
+		return newAPIError(x.path, a.code, a.msg)
+	case a.partial && !(x.partial && a.coded):
+		return &failure{kind: ErrNoAnswer, path: x.path, why: fmt.Sprintf("the answer (%d bytes) is damaged", len(body))}
+	}
+	return nil
+}
+
+// into reads the answer into v. sdkErr is what the SDK made of it, which counts only when no answer came: it reads strictly.
+func (x *exchange) into(v any, sdkErr error) error {
+	if !x.answered.Load() {
+		return cmp.Or(sdkErr, errNoExchange)
+	}
+	var api *APIError
+	var f *failure
+	if errors.As(sdkErr, &api) || errors.As(sdkErr, &f) {
+		return sdkErr
+	}
+	return x.got.into(v)
 }
 
 // wholeBody is an answer that was read to its end already.
@@ -193,10 +226,6 @@ func (x *exchange) judge(ctx context.Context, err error) error {
 	if errors.As(err, &api) {
 		api.Msg = scrub(api.Msg, x.hide...)
 		return api
-	}
-	var refusal *util.CommonError
-	if errors.As(err, &refusal) {
-		return newAPIError(x.path, int(refusal.ErrCode), scrub(refusal.ErrMsg, x.hide...))
 	}
 	if !x.entered.Load() {
 		return &failure{kind: ErrBody, path: x.path, why: scrub(err.Error(), x.hide...)}

@@ -3,7 +3,6 @@ package wechat
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"mime/multipart"
@@ -46,38 +45,34 @@ func (c *Client) Upload(ctx context.Context, app, filename, contentType string, 
 		return Media{}, fmt.Errorf("%w: %w", ErrBody, err)
 	}
 	err = k.withToken(ctx, func(ctx context.Context, token string) error {
-		return k.exchange(pathUpload, token).do(ctx, max(c.o.Timeout, 30*time.Second), func(ctx context.Context) error {
+		x := k.exchange(pathUpload, token)
+		return x.do(ctx, max(c.o.Timeout, 30*time.Second), func(ctx context.Context) error {
 			req, err := http.NewRequestWithContext(ctx, http.MethodPost, sdkHost+pathUpload+tokenQuery(token)+"&type=image", bytes.NewReader(form.Bytes()))
 			if err != nil {
 				return err
 			}
 			req.Header.Set("Content-Type", w.FormDataContentType())
-			resp, err := door{}.RoundTrip(req)
-			if err != nil {
+			if _, err := (door{}).RoundTrip(req); err != nil {
 				return err
 			}
-			m, err = readMedia(resp.Body.(*wholeBody).bytes)
+			m, err = readMedia(&x.got)
 			return err
 		})
 	})
 	return m, err
 }
 
-func readMedia(answer []byte) (Media, error) {
-	if err := errcodeIn(pathUpload, answer); err != nil {
-		return Media{}, err
-	}
+func readMedia(got *answer) (Media, error) {
 	var a struct {
-		ID      string          `json:"media_id"`
-		Type    string          `json:"type"`
-		Created json.RawMessage `json:"created_at"` // a number; a string in older texts
+		ID      looseText `json:"media_id"`
+		Type    looseText `json:"type"`
+		Created looseInt  `json:"created_at"` // a number; a string in older texts
 	}
-	if err := json.Unmarshal(answer, &a); err != nil {
+	if err := got.into(&a); err != nil {
 		return Media{}, err
 	}
 	if a.ID == "" {
 		return Media{}, errNoMedia
 	}
-	at, err := lenientInt(a.Created)
-	return Media{ID: a.ID, Type: a.Type, CreatedAt: at}, err
+	return Media{ID: string(a.ID), Type: string(a.Type), CreatedAt: int64(a.Created)}, nil
 }

@@ -2,11 +2,9 @@ package wechat
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -77,8 +75,8 @@ func (k *keeper) fetchStable(ctx context.Context, force bool) (tok Token, err er
 	sdk := credential.NewStableAccessToken(k.app.AppID, k.app.Secret, "", noCache{}).(*credential.StableAccessToken)
 	x := k.exchange(pathStable)
 	err = x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
-		res, err := sdk.GetAccessTokenDirectly(ctx, force)
-		tok, err = x.asToken(res, err)
+		_, err := sdk.GetAccessTokenDirectly(ctx, force)
+		tok, err = x.asToken(err)
 		return err
 	})
 	return tok, err
@@ -88,8 +86,8 @@ func (k *keeper) fetchClassic(ctx context.Context) (tok Token, err error) {
 	q := url.Values{"grant_type": {"client_credential"}, "appid": {k.app.AppID}, "secret": {k.app.Secret}}
 	x := k.exchange(pathClassic)
 	err = x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
-		res, err := credential.GetTokenFromServerContext(ctx, sdkHost+pathClassic+"?"+q.Encode())
-		tok, err = x.asToken(res, err)
+		_, err := credential.GetTokenFromServerContext(ctx, sdkHost+pathClassic+"?"+q.Encode())
+		tok, err = x.asToken(err)
 		return err
 	})
 	return tok, err
@@ -97,17 +95,23 @@ func (k *keeper) fetchClassic(ctx context.Context) (tok Token, err error) {
 
 var errNoToken = errors.New("no access_token in it")
 
-// asToken reads the SDK's answer: its error is a plain string, but the errcode stays readable beside it.
-func (x *exchange) asToken(res credential.ResAccessToken, err error) (Token, error) {
-	switch {
-	case res.ErrCode != 0:
-		return Token{}, newAPIError(x.path, int(res.ErrCode), res.ErrMsg)
-	case err != nil:
+// asToken reads the answer of a token endpoint. One that names no lifetime is good for a minute, as WeChat's guide tells
+// the clients of a token centre.
+func (x *exchange) asToken(sdkErr error) (Token, error) {
+	var a struct {
+		AccessToken looseText `json:"access_token"`
+		ExpiresIn   looseInt  `json:"expires_in"`
+	}
+	if err := x.into(&a, sdkErr); err != nil {
 		return Token{}, err
-	case res.AccessToken == "":
+	}
+	if a.AccessToken == "" {
 		return Token{}, errNoToken
 	}
-	return newToken(res.AccessToken, res.ExpiresIn), nil
+	if a.ExpiresIn <= 0 {
+		a.ExpiresIn = looseInt(lifeFloor / time.Second)
+	}
+	return newToken(string(a.AccessToken), int64(a.ExpiresIn)), nil
 }
 
 func newToken(value string, expiresIn int64) Token {
@@ -115,8 +119,7 @@ func newToken(value string, expiresIn int64) Token {
 	return Token{Value: value, ExpiresAt: now.Add(time.Duration(max(expiresIn, 1)) * time.Second), FetchedAt: now}
 }
 
-// fetchExternal asks another token centre: {"access_token","expires_in"}, or WeChat's errcode form. One that names no
-// lifetime is asked every minute, as WeChat's guide tells a centre's clients.
+// fetchExternal asks another token centre: {"access_token","expires_in"}, or WeChat's errcode form.
 func (k *keeper) fetchExternal(ctx context.Context) (tok Token, err error) {
 	x := k.exchange(pathExternal, k.app.Token.URL)
 	x.foreign, x.label = true, "external"
@@ -140,42 +143,11 @@ func (k *keeper) fetchExternal(ctx context.Context) (tok Token, err error) {
 			}
 			req.Header.Set(name, v)
 		}
-		resp, err := door{}.RoundTrip(req)
-		if err != nil {
-			return err
-		}
-		var answer struct {
-			ErrCode     json.RawMessage `json:"errcode"`
-			ErrMsg      string          `json:"errmsg"`
-			AccessToken string          `json:"access_token"`
-			ExpiresIn   json.RawMessage `json:"expires_in"`
-		}
-		if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-			return err
-		}
-		if code, err := lenientInt(answer.ErrCode); err != nil || code != 0 {
-			return newAPIError(x.path, int(code), answer.ErrMsg)
-		}
-		if answer.AccessToken == "" {
-			return errNoToken
-		}
-		life, err := lenientInt(answer.ExpiresIn)
-		if err != nil || life <= 0 {
-			life = int64(lifeFloor / time.Second)
-		}
-		tok = newToken(answer.AccessToken, life)
-		return nil
+		_, err = door{}.RoundTrip(req)
+		tok, err = x.asToken(err)
+		return err
 	})
 	return tok, err
-}
-
-// lenientInt reads a JSON number that may stand in quotes ("404"); absent or null is 0.
-func lenientInt(raw json.RawMessage) (int64, error) {
-	s := strings.Trim(string(raw), `"`)
-	if s == "" || s == "null" {
-		return 0, nil
-	}
-	return strconv.ParseInt(s, 10, 64)
 }
 
 // noCache satisfies the SDK's constructor; GetAccessTokenDirectly never asks it.
