@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxrelay/wxrelay/relay"
+	"github.com/wxrelay/wxrelay/relay/binding"
 )
 
 func TestMessages(t *testing.T) {
@@ -200,7 +201,7 @@ func TestNamesOfUsersCanBeShown(t *testing.T) {
 			}
 		}
 		w.ask("PUT", "/bindings/shop/%FF", `{"openid":"`+openid+`"}`).got(422, InvalidRequest)
-		if err := w.rooms.Bindings.Bind(t.Context(), "orders", "shop", "u\n1", openid); err != nil {
+		if err := w.rooms.Bindings.Bind(t.Context(), "orders", "shop", "u\n1", openid, binding.NewSerial()); err != nil {
 			t.Fatal(err)
 		}
 		w.ask("GET", "/bindings/shop/u%0A1", "").got(200, "")

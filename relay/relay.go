@@ -176,6 +176,7 @@ func (r *Relay) Register() {
 		r.q.Handle(group, queue.Group{Concurrency: 2 * sendsAtOnce, PerLane: sendsAtOnce}, r.sendOne)
 	}
 	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: 10}, r.deliverOne)
+	r.q.Handle(laneBinding, queue.Group{Concurrency: 32, PerLane: 32}, r.followBinding)
 	r.q.Handle(laneRelease, queue.Group{Concurrency: 32, PerLane: 32}, r.releaseHeld)
 }
 
@@ -187,6 +188,7 @@ const (
 	laneSendBulk = "sendbulk"
 	laneDeliver  = "deliver"
 	laneRelease  = "release"
+	laneBinding  = "binding"
 )
 
 // Partner returns a partner by its name.

@@ -25,6 +25,7 @@ const (
 
 	serialLen              = 16
 	claimTime              = 10 * time.Second
+	BindTime               = 20 * time.Second // after it, a Bind that did not answer is done or never will be
 	bindTries              = 6
 	bindPause, bindSlowest = 20 * time.Millisecond, 200 * time.Millisecond
 )
@@ -45,13 +46,20 @@ func readHalf(s string) half {
 	return half{s[0], s[1 : 1+serialLen], s[1+serialLen:]}
 }
 
-// Bound is one binding seen from the openid.
-type Bound struct{ Partner, User string }
+// Half is the user's side of a binding: the openid, and the serial that no other binding has, an earlier or later one of
+// the same user and openid included.
+type Half struct{ OpenID, Serial string }
 
-// Bind binds a partner's user to an openid; again is harmless. ErrBound when the user is bound to another openid, or
-// the openid to another user of this partner. ErrBusy when others are changing the same binding.
-func (b *Book) Bind(ctx context.Context, partner, app, user, openid string) error {
-	p := pairing{b: b, partner: partner, app: app, user: user, openid: openid}
+// NewSerial makes the serial of a binding about to be made.
+func NewSerial() string { return token("")[:serialLen] }
+
+// Bind binds a partner's user to an openid under a serial ([NewSerial]). Again is harmless; a user who is bound to this openid
+// already keeps the serial it has. ErrBound when the user is bound to another openid, or the openid to another user of this
+// partner. ErrBusy when others are changing the same binding. No claim of a call is left [BindTime] after its start.
+func (b *Book) Bind(ctx context.Context, partner, app, user, openid, serial string) error {
+	ctx, cancel := context.WithTimeout(ctx, BindTime-claimTime)
+	defer cancel()
+	p := pairing{b: b, partner: partner, app: app, user: user, openid: openid, serial: serial}
 	pause := bindPause
 	for try := range bindTries {
 		err := p.bind(ctx)
@@ -68,12 +76,12 @@ func (b *Book) Bind(ctx context.Context, partner, app, user, openid string) erro
 
 // pairing is one user and one openid about to be bound.
 type pairing struct {
-	b                          *Book
-	partner, app, user, openid string
+	b                                  *Book
+	partner, app, user, openid, serial string
 }
 
 func (p pairing) bind(ctx context.Context) error {
-	claim := half{claimed, token("")[:serialLen], p.openid}
+	claim := half{claimed, p.serial, p.openid}
 	done, err := p.claim(ctx, claim)
 	if done || err != nil {
 		return err
@@ -158,6 +166,13 @@ func (p pairing) commit(ctx context.Context, claim, entry half) error {
 	if err != nil {
 		return err
 	}
+	if !ok {
+		now, err := p.b.get(ctx, key)
+		if err != nil {
+			return err
+		}
+		ok = now == final.String() // the same call beside this one, or sent twice, was faster
+	}
 	if !ok { // the claim lapsed
 		p.b.swapped(ctx, openidTag(p.app, p.openid)+"u", p.partner, entry.String(), "")
 		return ErrBusy
@@ -170,63 +185,70 @@ func (p pairing) commit(ctx context.Context, claim, entry half) error {
 	return nil // bound, even if the entry is to be looked up until somebody confirms it
 }
 
-// Unbind ends it and says which openid it was. ErrNotFound. ErrBusy when others are changing the same binding.
-func (b *Book) Unbind(ctx context.Context, partner, app, user string) (openid string, err error) {
+// Unbind ends the binding that has this serial. ErrNotFound when it has ended already: a repeat, and nothing to mend.
+// ErrBusy when others are changing the same binding.
+func (b *Book) Unbind(ctx context.Context, partner, app, user, serial string) (err error) {
 	for range bindTries {
-		if openid, err = b.unbind(ctx, partner, app, user); !errors.Is(err, ErrBusy) {
+		if err = b.unbind(ctx, partner, app, user, serial); !errors.Is(err, ErrBusy) {
 			break
 		}
 	}
-	return openid, err
+	return err
 }
 
-func (b *Book) unbind(ctx context.Context, partner, app, user string) (openid string, err error) {
+func (b *Book) unbind(ctx context.Context, partner, app, user, serial string) error {
 	key := userKey(partner, app, user)
 	was, err := b.get(ctx, key)
 	if err != nil {
-		return "", err
+		return err
 	}
 	h := readHalf(was)
-	if h.kind != bound {
-		return "", ErrNotFound
+	if h.kind != bound || h.serial != serial {
+		return ErrNotFound
 	}
 	at := openidTag(app, h.name) + "u"
 	entry, err := b.entry(ctx, app, h.name, partner)
 	if err != nil {
-		return "", err
+		return err
 	}
 	known := entry.name == user // else it was forgotten, up to this half
 	mine := half{leaving, entry.serial, user}
 	if known {
 		ok, err := b.swapped(ctx, at, partner, entry.String(), mine.String())
 		if err != nil {
-			return "", err
+			return err
 		}
 		if !ok {
-			return "", ErrBusy
+			return ErrBusy
 		}
 	}
 	v, err := b.run(ctx, removeScript, []string{key}, was)
 	switch {
 	case err != nil:
-		return "", err
+		return err
 	case v != int64(1) || !known:
-		return "", ErrNotFound // somebody else ended it
+		return ErrNotFound // somebody else ended it
 	}
 	b.swapped(ctx, at, partner, mine.String(), "") // if it stays, it is not believed
-	return h.name, nil
+	return nil
 }
 
-// ByUser is the openid a partner's user is bound to. ErrNotFound. One command.
-func (b *Book) ByUser(ctx context.Context, partner, app, user string) (string, error) {
+// Find is the openid a partner's user is bound to, and the binding's serial. ErrNotFound. One command.
+func (b *Book) Find(ctx context.Context, partner, app, user string) (Half, error) {
 	was, err := b.get(ctx, userKey(partner, app, user))
 	if err != nil {
-		return "", err
+		return Half{}, err
 	}
 	if h := readHalf(was); h.kind == bound {
-		return h.name, nil
+		return Half{h.name, h.serial}, nil
 	}
-	return "", ErrNotFound
+	return Half{}, ErrNotFound
+}
+
+// ByUser is the openid of [Book.Find].
+func (b *Book) ByUser(ctx context.Context, partner, app, user string) (string, error) {
+	h, err := b.Find(ctx, partner, app, user)
+	return h.OpenID, err
 }
 
 // UsersOf is whom each partner bound this openid to; empty when nobody. One command.
@@ -265,10 +287,13 @@ func (b *Book) entry(ctx context.Context, app, openid, partner string) (half, er
 func (b *Book) confirm(ctx context.Context, app, openid, partner string, e half) error {
 	sure := half{confirmed, e.serial, e.name}
 	ok, err := b.swapped(ctx, openidTag(app, openid)+"u", partner, e.String(), sure.String())
-	if err == nil && !ok {
-		err = ErrBusy
+	if err != nil || ok {
+		return err
 	}
-	return err
+	if there, err := b.entry(ctx, app, openid, partner); err != nil || there == sure {
+		return err
+	}
+	return ErrBusy
 }
 
 func (b *Book) replaced(ctx context.Context, key, was, now string, d time.Duration) (bool, error) {
@@ -280,18 +305,3 @@ func (b *Book) swapped(ctx context.Context, at, partner, was, now string) (bool,
 	v, err := b.run(ctx, swapScript, []string{at}, partner, was, now)
 	return v == int64(1), err
 }
-
-// enterScript: KEYS[1] entries; ARGV[1] partner, ARGV[2] entry. Enters it where there is none; else returns the one that
-// is there.
-var enterScript = redis.NewScript(`
-local was = redis.call('HGET', KEYS[1], ARGV[1])
-if was and was ~= ARGV[2] then return was end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return false`)
-
-// swapScript: KEYS[1] entries; ARGV[1] partner, ARGV[2] what its entry must be, ARGV[3] what it becomes ("" = none).
-// Returns 1 when swapped.
-var swapScript = redis.NewScript(`
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
-return 1`)

@@ -16,9 +16,33 @@ import (
 
 func bind(t *testing.T, b *Book, partner, user, openid string, want error) {
 	t.Helper()
-	if err := b.Bind(context.Background(), partner, "shop", user, openid); !errors.Is(err, want) {
+	if err := b.Bind(context.Background(), partner, "shop", user, openid, NewSerial()); !errors.Is(err, want) {
 		t.Errorf("Bind(%s, %s, %s) = %v, want %v", partner, user, openid, err, want)
 	}
+}
+
+// unbind ends whatever binding the user has, as a caller does.
+func unbind(b *Book, partner, app, user string) (openid string, err error) {
+	h, err := b.Find(context.Background(), partner, app, user)
+	if err != nil {
+		return "", err
+	}
+	return h.OpenID, b.Unbind(context.Background(), partner, app, user, h.Serial)
+}
+
+type Bound struct{ Partner, User string }
+
+// redeem binds by a ticket, as a caller does.
+func redeem(b *Book, app, ticket, openid string) (Bound, error) {
+	ctx := context.Background()
+	to, err := b.Show(ctx, app, ticket, openid)
+	if err != nil || to.Used {
+		return Bound{to.Partner, to.User}, err
+	}
+	if err := b.Bind(ctx, to.Partner, app, to.User, openid, to.Serial); err != nil {
+		return Bound{}, err
+	}
+	return Bound{to.Partner, to.User}, b.Use(ctx, ticket)
 }
 
 func usersOf(t *testing.T, b *Book, openid string) map[string]string {
@@ -63,7 +87,7 @@ func TestBindingRules(t *testing.T) {
 		"a user has one openid per app": func(t *testing.T, b *Book) {
 			bind(t, b, "orders", "u1", "oAnn", nil)
 			bind(t, b, "orders", "u1", "oBob", ErrBound)
-			if err := b.Bind(ctx, "orders", "mall", "u1", "oBob"); err != nil {
+			if err := b.Bind(ctx, "orders", "mall", "u1", "oBob", NewSerial()); err != nil {
 				t.Errorf("another app: %v", err)
 			}
 			if len(usersOf(t, b, "oBob")) != 0 || byUser(t, b, "orders", "u1") != "oAnn" {
@@ -80,10 +104,10 @@ func TestBindingRules(t *testing.T) {
 		},
 		"unbound is free on both sides": func(t *testing.T, b *Book) {
 			bind(t, b, "orders", "u1", "oAnn", nil)
-			if openid, err := b.Unbind(ctx, "orders", "shop", "u1"); openid != "oAnn" || err != nil {
+			if openid, err := unbind(b, "orders", "shop", "u1"); openid != "oAnn" || err != nil {
 				t.Error(openid, err)
 			}
-			if _, err := b.Unbind(ctx, "orders", "shop", "u1"); !errors.Is(err, ErrNotFound) {
+			if _, err := unbind(b, "orders", "shop", "u1"); !errors.Is(err, ErrNotFound) {
 				t.Error(err)
 			}
 			if byUser(t, b, "orders", "u1") != "" || len(usersOf(t, b, "oAnn")) != 0 {
@@ -145,22 +169,23 @@ func TestBindingRules(t *testing.T) {
 			if d := expires.Sub(before); before.Year() < 2023 || d < -4*365*24*time.Hour && expires.Unix() != 1_700_000_600 || d > 11*time.Minute {
 				t.Errorf("expires %v", expires)
 			}
-			if _, err := b.Redeem(ctx, "mall", ticket, "oAnn"); !errors.Is(err, ErrTicket) {
+			if _, err := redeem(b, "mall", ticket, "oAnn"); !errors.Is(err, ErrTicket) {
 				t.Errorf("for another app: %v", err)
 			}
-			if to, err := b.Redeem(ctx, "shop", ticket, "oAnn"); to != (Bound{"orders", "u1"}) || err != nil {
+			if to, err := redeem(b, "shop", ticket, "oAnn"); to != (Bound{"orders", "u1"}) || err != nil {
 				t.Errorf("%v %v", to, err)
 			}
 			if byUser(t, b, "orders", "u1") != "oAnn" {
 				t.Error("not bound")
 			}
-			for _, openid := range []string{"oAnn", "oBob"} {
-				if _, err := b.Redeem(ctx, "shop", ticket, openid); !errors.Is(err, ErrTicket) {
-					t.Errorf("a second time by %s: %v", openid, err)
-				}
+			if again, err := b.Show(ctx, "shop", ticket, "oAnn"); err != nil || !again.Used {
+				t.Errorf("shown again by ann: %+v %v", again, err)
+			}
+			if _, err := redeem(b, "shop", ticket, "oBob"); !errors.Is(err, ErrTicket) {
+				t.Errorf("shown again by bob: %v", err)
 			}
 			for _, bad := range []string{"", "tkt_nonsense"} {
-				if _, err := b.Redeem(ctx, "shop", bad, "oAnn"); !errors.Is(err, ErrTicket) {
+				if _, err := redeem(b, "shop", bad, "oAnn"); !errors.Is(err, ErrTicket) {
 					t.Errorf("%q: %v", bad, err)
 				}
 			}
@@ -171,16 +196,16 @@ func TestBindingRules(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := b.Redeem(ctx, "shop", ticket, "oBob"); !errors.Is(err, ErrBound) {
+			if _, err := redeem(b, "shop", ticket, "oBob"); !errors.Is(err, ErrBound) {
 				t.Error(err)
 			}
-			if _, err := b.Redeem(ctx, "shop", ticket, "oAnn"); !errors.Is(err, ErrTicket) {
+			if _, err := redeem(b, "shop", ticket, "oAnn"); !errors.Is(err, ErrTicket) {
 				t.Errorf("shown by bob, redeemed by ann: %v", err)
 			}
-			if _, err := b.Unbind(ctx, "orders", "shop", "u1"); err != nil {
+			if _, err := unbind(b, "orders", "shop", "u1"); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := b.Redeem(ctx, "shop", ticket, "oBob"); err != nil {
+			if _, err := redeem(b, "shop", ticket, "oBob"); err != nil {
 				t.Errorf("bob again, the user being free now: %v", err)
 			}
 		},
@@ -201,7 +226,7 @@ func TestTicketExpires(t *testing.T) {
 		t.Fatal(expires, err)
 	}
 	s.pass(10*time.Minute + time.Second)
-	if _, err := b.Redeem(ctx, "shop", ticket, "oAnn"); !errors.Is(err, ErrTicket) {
+	if _, err := redeem(b, "shop", ticket, "oAnn"); !errors.Is(err, ErrTicket) {
 		t.Error(err)
 	}
 	if len(s.Keys()) != 0 {
@@ -220,7 +245,7 @@ func TestBindRace(t *testing.T) {
 			for n := range 12 {
 				wg.Go(func() {
 					user, openid := at(n)
-					err := replicas[n%2].Bind(context.Background(), "p", "shop", user, openid)
+					err := replicas[n%2].Bind(context.Background(), "p", "shop", user, openid, NewSerial())
 					switch {
 					case err == nil:
 						mu.Lock()
@@ -314,7 +339,7 @@ func TestBindingsSurviveCrashes(t *testing.T) {
 			before := byUser(t, calm, "p", u)
 			switch rnd.IntN(5) {
 			case 0, 1, 2:
-				err := b.Bind(ctx, "p", "shop", u, o)
+				err := b.Bind(ctx, "p", "shop", u, o, NewSerial())
 				if err == nil && byUser(t, calm, "p", u) != o {
 					t.Fatalf("seed %d step %d: bound and not bound", seed, step)
 				}
@@ -322,7 +347,7 @@ func TestBindingsSurviveCrashes(t *testing.T) {
 					t.Fatalf("seed %d step %d: refused and changed", seed, step)
 				}
 			case 3:
-				if _, err := b.Unbind(ctx, "p", "shop", u); err == nil && byUser(t, calm, "p", u) != "" {
+				if _, err := unbind(b, "p", "shop", u); err == nil && byUser(t, calm, "p", u) != "" {
 					t.Fatalf("seed %d step %d: unbound and bound", seed, step)
 				}
 			case 4: // whoever forgets repeats it until it is done
@@ -337,7 +362,7 @@ func TestBindingsSurviveCrashes(t *testing.T) {
 			agree(step)
 		}
 		for _, u := range users { // nothing is left that blocks anybody
-			calm.Unbind(ctx, "p", "shop", u)
+			unbind(calm, "p", "shop", u)
 		}
 		for i, u := range users {
 			bind(t, calm, "p", u, openids[(i+1)%3], nil)
@@ -369,51 +394,58 @@ func (i *intruder) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func TestBindingsBetweenAnyTwoCommands(t *testing.T) {
 	ctx := context.Background()
 	mine := map[string]func(*Book) error{
-		"bind":    func(b *Book) error { return b.Bind(ctx, "p", "shop", "u", "oA") },
-		"one try": func(b *Book) error { return pairing{b, "p", "shop", "u", "oA"}.bind(ctx) },
-		"unbind":  func(b *Book) error { _, err := b.Unbind(ctx, "p", "shop", "u"); return err },
+		"bind":    func(b *Book) error { return b.Bind(ctx, "p", "shop", "u", "oA", NewSerial()) },
+		"one try": func(b *Book) error { return pairing{b, "p", "shop", "u", "oA", NewSerial()}.bind(ctx) },
+		"unbind":  func(b *Book) error { _, err := unbind(b, "p", "shop", "u"); return err },
 		"forget":  func(b *Book) error { _, err := b.Forget(ctx, "shop", "oA"); return err },
 	}
+	serial := NewSerial() // of a ticket that is shown twice
+	mine["by ticket"] = func(b *Book) error { return b.Bind(ctx, "p", "shop", "u", "oA", serial) }
 	theirs := map[string]func(*sandbox, *Book){
+		"the same ticket": func(_ *sandbox, b *Book) {
+			if err := b.Bind(ctx, "p", "shop", "u", "oA", serial); err == nil && byUser(t, b, "p", "u") != "oA" {
+				t.Error("the ticket's binding is said to be made, and is not")
+			}
+		},
 		"nothing":      func(*sandbox, *Book) {},
-		"the same":     func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "u", "oA") },
-		"other openid": func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "u", "oB") },
-		"other user":   func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "v", "oA") },
-		"unbind":       func(_ *sandbox, b *Book) { b.Unbind(ctx, "p", "shop", "u") },
+		"the same":     func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "u", "oA", NewSerial()) },
+		"other openid": func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "u", "oB", NewSerial()) },
+		"other user":   func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "v", "oA", NewSerial()) },
+		"unbind":       func(_ *sandbox, b *Book) { unbind(b, "p", "shop", "u") },
 		"forget":       func(_ *sandbox, b *Book) { b.Forget(ctx, "shop", "oA") },
 		"unbind and the same": func(_ *sandbox, b *Book) {
-			b.Unbind(ctx, "p", "shop", "u")
-			b.Bind(ctx, "p", "shop", "u", "oA")
+			unbind(b, "p", "shop", "u")
+			b.Bind(ctx, "p", "shop", "u", "oA", NewSerial())
 		},
 		"forget and the same": func(_ *sandbox, b *Book) {
 			b.Forget(ctx, "shop", "oA")
-			b.Bind(ctx, "p", "shop", "u", "oA")
+			b.Bind(ctx, "p", "shop", "u", "oA", NewSerial())
 		},
 		"forget and the other user": func(_ *sandbox, b *Book) {
 			b.Forget(ctx, "shop", "oA")
-			b.Bind(ctx, "p", "shop", "v", "oA")
+			b.Bind(ctx, "p", "shop", "v", "oA", NewSerial())
 		},
 		"unbind and the other openid": func(_ *sandbox, b *Book) {
-			b.Unbind(ctx, "p", "shop", "u")
-			b.Bind(ctx, "p", "shop", "u", "oB")
+			unbind(b, "p", "shop", "u")
+			b.Bind(ctx, "p", "shop", "u", "oB", NewSerial())
 		},
 		"a long pause": func(s *sandbox, _ *Book) { s.pass(claimTime + time.Second) },
 		"a long pause, the same and unbind": func(s *sandbox, b *Book) {
 			s.pass(claimTime + time.Second)
-			b.Bind(ctx, "p", "shop", "u", "oA")
-			b.Unbind(ctx, "p", "shop", "u")
+			b.Bind(ctx, "p", "shop", "u", "oA", NewSerial())
+			unbind(b, "p", "shop", "u")
 		},
 		"a long pause and the same": func(s *sandbox, b *Book) {
 			s.pass(claimTime + time.Second)
-			b.Bind(ctx, "p", "shop", "u", "oA")
+			b.Bind(ctx, "p", "shop", "u", "oA", NewSerial())
 		},
 		"a long pause and the other openid": func(s *sandbox, b *Book) {
 			s.pass(claimTime + time.Second)
-			b.Bind(ctx, "p", "shop", "u", "oB")
+			b.Bind(ctx, "p", "shop", "u", "oB", NewSerial())
 		},
 		"a long pause and the other user": func(s *sandbox, b *Book) {
 			s.pass(claimTime + time.Second)
-			b.Bind(ctx, "p", "shop", "v", "oA")
+			b.Bind(ctx, "p", "shop", "v", "oA", NewSerial())
 		},
 	}
 	s, sound := inProcess(t)
@@ -436,8 +468,8 @@ func TestBindingsBetweenAnyTwoCommands(t *testing.T) {
 					at := fmt.Sprintf("%s from %q, %s before command %d (%v)", m, start, o, n, err)
 					s.pass(claimTime + time.Second)
 					consistent(t, calm, at)
-					if o == "nothing" || o == "a long pause" {
-						done := map[string]bool{"bind": byUser(t, calm, "p", "u") == "oA", "one try": byUser(t, calm, "p", "u") == "oA", "unbind": byUser(t, calm, "p", "u") == "", "forget": len(usersOf(t, calm, "oA")) == 0}
+					if o == "nothing" || o == "a long pause" || o == "the same ticket" && m == "by ticket" {
+						done := map[string]bool{"bind": byUser(t, calm, "p", "u") == "oA", "one try": byUser(t, calm, "p", "u") == "oA", "by ticket": byUser(t, calm, "p", "u") == "oA", "unbind": byUser(t, calm, "p", "u") == "", "forget": len(usersOf(t, calm, "oA")) == 0}
 						if err == nil && !done[m] {
 							t.Errorf("%s: said to be done", at)
 						}
@@ -469,7 +501,7 @@ func TestLateConfirmation(t *testing.T) {
 		hooked := redis.NewClient(&redis.Options{Addr: s.Addr()})
 		hook := &intruder{n: n, do: func() { calm.confirm(ctx, "shop", "oA", "p", stalled) }}
 		hooked.AddHook(hook)
-		if _, err := impatient(hooked).Unbind(ctx, "p", "shop", "u"); err != nil {
+		if _, err := unbind(impatient(hooked), "p", "shop", "u"); err != nil {
 			t.Errorf("confirmed before command %d: %v", n, err)
 		}
 		hooked.Close()
@@ -494,10 +526,10 @@ func TestForgetHalfway(t *testing.T) {
 	bind(t, b, "p", "u", "oC", nil)
 	bind(t, b, "p", "w", "oA", nil)
 	bind(t, b, "q", "x", "oA", nil)
-	if _, err := b.Unbind(ctx, "p", "shop", "w"); err != nil {
+	if _, err := unbind(b, "p", "shop", "w"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Unbind(ctx, "q", "shop", "x"); err != nil {
+	if _, err := unbind(b, "q", "shop", "x"); err != nil {
 		t.Fatal(err)
 	}
 	users, err := b.Forget(ctx, "shop", "oA")
@@ -549,9 +581,9 @@ func TestBindingsInACrowd(t *testing.T) {
 					var err error
 					switch rnd.IntN(6) {
 					case 0, 1, 2, 3:
-						err = b.Bind(ctx, "p", "shop", u, o)
+						err = b.Bind(ctx, "p", "shop", u, o, NewSerial())
 					case 4:
-						_, err = b.Unbind(ctx, "p", "shop", u)
+						_, err = unbind(b, "p", "shop", u)
 					case 5:
 						_, err = b.Forget(ctx, "shop", o)
 					}

@@ -36,14 +36,15 @@ type Sealer struct {
 // Its keys, each expiring unless said otherwise:
 //
 //	wx:{b:H(openid)}:i   who it is: u unionid, f first seen   never
+//	                     w who has the news that it is new
 //	                :k   session_key, sealed                   30 days
 //	                :s   its sessions' names                   with the last of them
 //	                :u   partner -> user                       never
 //	                :f   what Forget found                     1 day
-//	                :p   legacy credentials, :h who holds them 7 days
+//	                :p   legacy credentials, sealed, :h held   7 days
 //	wx:{b:H(user)}:o     the openid of a partner's user        never, once bound
 //	wx:{b:H(unionid)}:n  its openid                            never
-//	wx:{b:H(code)}:c     a login's answer, sealed              5 min
+//	wx:{b:H(code)}:c     a login's or phone's answer, sealed   5 min
 //	wx:{b:H(session)}:e  whom a session stands for, sealed     2 h
 //	wx:{b:H(ticket)}:t   a ticket                              10 min
 type Book struct {
@@ -85,6 +86,7 @@ func openidTag(app, openid string) string      { return tag("openid", app, openi
 func userKey(partner, app, user string) string { return tag("user", partner, app, user) + "o" }
 func unionKey(app, unionid string) string      { return tag("unionid", app, unionid) + "n" }
 func codeKey(app, code string) string          { return tag("code", app, code) + "c" }
+func phoneKey(app, openid, code string) string { return tag("phone", app, openid, code) + "c" }
 func sessionKey(app, token string) string      { return tag("session", app, token) + "e" }
 func ticketKey(ticket string) string           { return tag("ticket", ticket) + "t" }
 

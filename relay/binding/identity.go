@@ -24,7 +24,7 @@ func (b *Book) note(ctx context.Context, app string, who Identity, session strin
 		}
 	}
 	v, err := b.run(ctx, noteScript, []string{at + "i", at + "k", at + "s"},
-		who.UnionID, kept, keyTime.Milliseconds(), session, sessionTime.Milliseconds(), sessionsKept)
+		who.UnionID, kept, keyTime.Milliseconds(), session, sessionTime.Milliseconds(), sessionsKept, newsTime.Milliseconds())
 	if err != nil {
 		return false, "", err
 	}
@@ -42,27 +42,14 @@ func (b *Book) note(ctx context.Context, app string, who Identity, session strin
 	return r[0] == "1", r[2], nil
 }
 
-// noteScript: KEYS identity, session_key, sessions; ARGV[1] unionid or "", ARGV[2] sealed session_key or "", ARGV[3]
-// its ms, ARGV[4] a session's name or "", ARGV[5] its ms, ARGV[6] how many are kept.
-// Returns {"1" if new, unionid before, unionid now}.
-var noteScript = redis.NewScript(`
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local new = redis.call('HSETNX', KEYS[1], 'f', now)
-local before = redis.call('HGET', KEYS[1], 'u') or ''
-local unionid = before
-if ARGV[1] ~= '' and ARGV[1] ~= before then
-  unionid = ARGV[1]
-  redis.call('HSET', KEYS[1], 'u', unionid)
-end
-if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) end
-if ARGV[4] ~= '' then
-  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-  redis.call('ZADD', KEYS[3], now + ARGV[5], ARGV[4])
-  redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - ARGV[6])
-  redis.call('PEXPIRE', KEYS[3], ARGV[5])
-end
-return {tostring(new), before, unionid}`)
+// Greeted says that the news of a new user is safe: no later login is told that the user is new. A login that dies before
+// leaves the news to the first login a minute later.
+func (b *Book) Greeted(ctx context.Context, app, openid string) error {
+	if err := b.rdb.HDel(ctx, openidTag(app, openid)+"i", "w").Err(); err != nil {
+		return away(err)
+	}
+	return nil
+}
 
 // SessionKey is the openid's current session_key: the only way one leaves this room. ErrNotFound.
 func (b *Book) SessionKey(ctx context.Context, app, openid string) (string, error) {

@@ -20,7 +20,8 @@ const (
 	keyTime      = 30 * 24 * time.Hour // WeChat does not say how long a session_key lives; the next login replaces it
 	lookAgain    = 25 * time.Millisecond
 	lookSlower   = 250 * time.Millisecond
-	sessionsKept = 50 // per openid, for Forget to end
+	sessionsKept = 50          // per openid, for Forget to end
+	newsTime     = time.Minute // how long a login may take to make the news of a new user safe
 )
 
 // Session is the answer to a login.
@@ -56,26 +57,13 @@ const (
 // replica; while one exchanges it the others wait for that, as long as ctx lets them. Errors of exchange pass through
 // and are not remembered. Any crash in between costs the code, never a wrong answer: WeChat then says 40163.
 func (b *Book) Login(ctx context.Context, app, code string, exchange func(context.Context) (Identity, error)) (Session, error) {
-	key := codeKey(app, code)
-	mark := string(codeTaken) + token("")
-	for pause := lookAgain; ; pause = min(2*pause, lookSlower) {
-		was, err := b.rdb.SetArgs(ctx, key, mark, redis.SetArgs{Mode: "NX", Get: true, TTL: exchanging}).Result()
-		switch {
-		case errors.Is(err, redis.Nil), err == nil && was == mark: // ours; the latter when the command was sent twice
-			return b.open(ctx, app, key, mark, exchange)
-		case err != nil:
-			return Session{}, away(err)
-		case was[0] == codeAnswered:
-			return b.repeat(key, was[1:])
+	plain, first, err := b.once(ctx, codeKey(app, code), func(ctx context.Context) ([]byte, error) {
+		a, err := b.exchanged(ctx, app, exchange)
+		if err != nil {
+			return nil, err
 		}
-		if err := b.rest(ctx, pause); err != nil {
-			return Session{}, away(err)
-		}
-	}
-}
-
-func (b *Book) repeat(key, sealed string) (Session, error) {
-	plain, err := b.unsealed(key, sealed)
+		return json.Marshal(a)
+	})
 	if err != nil {
 		return Session{}, err
 	}
@@ -83,35 +71,65 @@ func (b *Book) repeat(key, sealed string) (Session, error) {
 	if err := json.Unmarshal(plain, &a); err != nil {
 		return Session{}, fmt.Errorf("binding: kept answer: %w", err)
 	}
-	return a.session(false), nil
+	return a.session(first), nil
+}
+
+// Phone exchanges the code of a phone number. As with Login, the same code of the same openid within 5 minutes gets the same
+// answer, so that a number is not lost with a request that failed after the exchange.
+func (b *Book) Phone(ctx context.Context, app, openid, code string, exchange func(context.Context) ([]byte, error)) ([]byte, error) {
+	plain, _, err := b.once(ctx, phoneKey(app, openid, code), func(ctx context.Context) ([]byte, error) {
+		limited, cancel := context.WithTimeout(ctx, exchangeTime)
+		defer cancel()
+		return exchange(limited)
+	})
+	return plain, err
+}
+
+// once has a code exchanged by one caller at a time and keeps the answer, sealed, for all that come with the same code.
+func (b *Book) once(ctx context.Context, key string, exchange func(context.Context) ([]byte, error)) (plain []byte, first bool, err error) {
+	mark := string(codeTaken) + token("")
+	for pause := lookAgain; ; pause = min(2*pause, lookSlower) {
+		was, err := b.rdb.SetArgs(ctx, key, mark, redis.SetArgs{Mode: "NX", Get: true, TTL: exchanging}).Result()
+		switch {
+		case errors.Is(err, redis.Nil), err == nil && was == mark: // ours; the latter when the command was sent twice
+			plain, err := b.keep(ctx, key, mark, exchange)
+			return plain, true, err
+		case err != nil:
+			return nil, false, away(err)
+		case was[0] == codeAnswered:
+			plain, err := b.unsealed(key, was[1:])
+			return plain, false, err
+		}
+		if err := b.rest(ctx, pause); err != nil {
+			return nil, false, away(err)
+		}
+	}
+}
+
+// keep exchanges the code it holds and writes the answer. What exchange writes comes before it: whatever is missing after a
+// crash is missing for the caller too.
+func (b *Book) keep(ctx context.Context, key, mark string, exchange func(context.Context) ([]byte, error)) ([]byte, error) {
+	plain, err := exchange(ctx)
+	if err != nil {
+		b.release(ctx, key, mark)
+		return nil, err
+	}
+	kept, err := b.sealed(key, plain)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.run(ctx, replaceScript, []string{key}, mark, string(codeAnswered)+kept, sameAnswer.Milliseconds()); err != nil {
+		return nil, err
+	}
+	return plain, nil
 }
 
 func (a answer) session(first bool) Session {
 	return Session{Token: a.Token, OpenID: a.OpenID, UnionID: a.UnionID, ExpiresIn: int(sessionTime / time.Second), IsNew: a.IsNew, First: first}
 }
 
-// open exchanges the code it holds and writes, in this order: who it is (with the session's name, for Forget), the
-// unionid's openid and the session, the answer. Whatever is missing after a crash is missing for the caller too.
-func (b *Book) open(ctx context.Context, app, key, mark string, exchange func(context.Context) (Identity, error)) (Session, error) {
-	a, err := b.exchanged(ctx, app, exchange)
-	if err != nil {
-		b.release(ctx, key, mark)
-		return Session{}, err
-	}
-	plain, err := json.Marshal(a)
-	if err != nil {
-		return Session{}, err
-	}
-	kept, err := b.sealed(key, plain)
-	if err != nil {
-		return Session{}, err
-	}
-	if _, err := b.run(ctx, replaceScript, []string{key}, mark, string(codeAnswered)+kept, sameAnswer.Milliseconds()); err != nil {
-		return Session{}, err
-	}
-	return a.session(true), nil
-}
-
+// exchanged exchanges a code and writes, in this order: who it is (with the session's name, for Forget), the unionid's openid,
+// the session.
 func (b *Book) exchanged(ctx context.Context, app string, exchange func(context.Context) (Identity, error)) (answer, error) {
 	limited, cancel := context.WithTimeout(ctx, exchangeTime)
 	who, err := exchange(limited)
@@ -145,18 +163,6 @@ func (b *Book) release(ctx context.Context, key, mark string) {
 	defer cancel()
 	b.run(ctx, removeScript, []string{key}, mark) // if it cannot be freed it frees itself
 }
-
-// replaceScript: KEYS[1] string; ARGV[1] what it must be, ARGV[2] what it becomes, ARGV[3] for how many ms (0 = for
-// good). Returns 1 when replaced.
-var replaceScript = redis.NewScript(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-return 1`)
-
-// removeScript: KEYS[1] string; ARGV[1] what it must be. Returns 1 when removed.
-var removeScript = redis.NewScript(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])`)
 
 // Session is whom a bearer token stands for (SessionKey is always empty here). ErrSession.
 func (b *Book) Session(ctx context.Context, app, bearer string) (Identity, error) {

@@ -96,6 +96,9 @@ func TestLoginRules(t *testing.T) {
 			}
 		})
 		t.Run("new only the first time", func(t *testing.T) {
+			if err := b.Greeted(ctx, "shop", "oAnn"); err != nil {
+				t.Error(err)
+			}
 			s, err := other.Login(ctx, "shop", "c2", w.exchange("c2"))
 			if err != nil || s.IsNew || s.Token == first.Token {
 				t.Errorf("%+v %v", s, err)
@@ -269,6 +272,9 @@ func TestLoginInTime(t *testing.T) {
 	if err != nil || !first.First {
 		t.Fatal(err)
 	}
+	if err := b.Greeted(ctx, "shop", "oAnn"); err != nil {
+		t.Fatal(err)
+	}
 	s.pass(sameAnswer - time.Second)
 	if again, err := b.Login(ctx, "shop", "c1", w.exchange("c1")); err != nil || again.Token != first.Token {
 		t.Errorf("within 5 min: %+v %v", again, err)
@@ -294,6 +300,75 @@ func TestLoginInTime(t *testing.T) {
 	}
 	if keys := s.Keys(); len(keys) > 8 {
 		t.Errorf("something does not expire: %q", keys)
+	}
+}
+
+// Of the logins of a new user one has the news that the user is new; when it dies with it, a later one has it.
+func TestTheNewsOfANewUserIsNotLost(t *testing.T) {
+	ctx := context.Background()
+	s, rdb := inProcess(t)
+	b, w := New(rdb, gcm(t)), platform()
+	login := func(code string) bool {
+		t.Helper()
+		s, err := b.Login(ctx, "shop", code, w.exchange(code))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.IsNew
+	}
+	if !login("c1") || login("c2") {
+		t.Error("the first has the news, and it alone")
+	}
+	s.pass(newsTime + time.Second)
+	if !login("c4") {
+		t.Error("the first died with the news, and the next after it has none")
+	}
+	if err := b.Greeted(ctx, "shop", "oAnn"); err != nil {
+		t.Fatal(err)
+	}
+	s.pass(newsTime + time.Second)
+	if login("c5") {
+		t.Error("told, and told again")
+	}
+	if _, err := b.Meet(ctx, "shop", Identity{OpenID: "oEve"}); err != nil {
+		t.Fatal(err)
+	}
+	s.pass(newsTime + time.Second)
+	w.who["c6"] = Identity{OpenID: "oEve"}
+	if login("c6") {
+		t.Error("whoever was met is not new")
+	}
+}
+
+// A phone code is good once at WeChat: what it stood for is not lost with a request that failed after the exchange.
+func TestPhoneCodeIsExchangedOnce(t *testing.T) {
+	ctx := context.Background()
+	s, rdb := inProcess(t)
+	b, calls := New(rdb, gcm(t)), 0
+	ask := func(openid string) (string, error) {
+		got, err := b.Phone(ctx, "shop", openid, "code", func(context.Context) ([]byte, error) {
+			if calls++; calls > 1 {
+				return nil, errUsed
+			}
+			return []byte("+86 13900000001"), nil
+		})
+		return string(got), err
+	}
+	for range 2 {
+		if got, err := ask("oAnn"); got != "+86 13900000001" || err != nil || calls != 1 {
+			t.Errorf("%q %v, %d exchanges", got, err, calls)
+		}
+	}
+	if got, err := ask("oBob"); got != "" || !errors.Is(err, errUsed) {
+		t.Errorf("the code of another user: %q %v", got, err)
+	}
+	for _, key := range s.Keys() {
+		if kept, err := s.Get(key); err != nil || strings.Contains(kept, "139") {
+			t.Errorf("%s holds %q, %v", key, kept, err)
+		}
+		if s.TTL(key) <= 0 {
+			t.Errorf("%s stays", key)
+		}
 	}
 }
 
@@ -329,9 +404,9 @@ func TestWithoutRedis(t *testing.T) {
 		"ByUnionID":     func() error { _, err := b.ByUnionID(ctx, "a", "u"); return err },
 		"UnionID":       func() error { _, err := b.UnionID(ctx, "a", "o"); return err },
 		"NewTicket":     func() error { _, _, err := b.NewTicket(ctx, "p", "a", "u"); return err },
-		"Redeem":        func() error { _, err := b.Redeem(ctx, "a", "t", "o"); return err },
-		"Bind":          func() error { return b.Bind(ctx, "p", "a", "u", "o") },
-		"Unbind":        func() error { _, err := b.Unbind(ctx, "p", "a", "u"); return err },
+		"Redeem":        func() error { _, err := redeem(b, "a", "t", "o"); return err },
+		"Bind":          func() error { return b.Bind(ctx, "p", "a", "u", "o", NewSerial()) },
+		"Unbind":        func() error { _, err := unbind(b, "p", "a", "u"); return err },
 		"ByUser":        func() error { _, err := b.ByUser(ctx, "p", "a", "u"); return err },
 		"UsersOf":       func() error { _, err := b.UsersOf(ctx, "a", "o"); return err },
 		"Forget":        func() error { _, err := b.Forget(ctx, "a", "o"); return err },

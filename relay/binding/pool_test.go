@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -217,4 +218,35 @@ func TestPoolNeverGivesTwice(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A credential lets somebody be written to: it is not readable in Redis, where there is a key. One that an older version kept
+// readable is still good.
+func TestPoolIsSealed(t *testing.T) {
+	ctx := context.Background()
+	s, rdb := inProcess(t)
+	b, at := New(rdb, gcm(t)), openidTag("shop", "oAnn")
+	for range 2 {
+		add(t, b, FormID, "form-secret", 1)
+	}
+	for _, key := range s.Keys() {
+		fields, err := s.HKeys(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range fields {
+			if strings.Contains(f+s.HGet(key, f), "form-secret") {
+				t.Errorf("%s: %q", key, f)
+			}
+		}
+	}
+	s.HSet(at+"p", "of-old", fmt.Sprintf("form_id,1,1,%d,0", s.now.Add(time.Hour).UnixMilli()))
+	for _, want := range []string{"of-old", "form-secret"} {
+		if c, err := b.Take(ctx, "shop", "oAnn", "", "for "+want); err != nil || c.ID != want {
+			t.Errorf("%+v %v, want %s", c, err, want)
+		}
+	}
+	if any, err := b.Any(ctx, "shop", "oAnn"); any || err != nil {
+		t.Error("the same form_id twice in the pool", err)
+	}
 }

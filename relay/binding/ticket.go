@@ -4,8 +4,6 @@ import (
 	"context"
 	"strconv"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 const ticketTime = 10 * time.Minute
@@ -21,40 +19,33 @@ func (b *Book) NewTicket(ctx context.Context, partner, app, user string) (ticket
 	return ticket, time.UnixMilli(ms).UTC(), err
 }
 
-// Redeem binds openid by a ticket, once. A ticket belongs to the first openid that shows it: should the binding fail
-// halfway or be taken (ErrBound), that one may show it again while it lasts. ErrTicket for all the others.
-func (b *Book) Redeem(ctx context.Context, app, ticket, openid string) (Bound, error) {
-	if ticket == "" || len(ticket) > 64 {
-		return Bound{}, ErrTicket
-	}
-	key := ticketKey(ticket)
-	v, err := b.run(ctx, showScript, []string{key}, app, openid)
-	if err != nil {
-		return Bound{}, err
-	}
-	r := words(v)
-	if len(r) != 2 {
-		return Bound{}, ErrTicket
-	}
-	to := Bound{Partner: r[0], User: r[1]}
-	if err := b.Bind(ctx, to.Partner, app, to.User, openid); err != nil {
-		return Bound{}, err
-	}
-	b.rdb.Del(context.WithoutCancel(ctx), key) // if it stays, only this openid can show it, and is bound already
-	return to, nil
+// Shown is a ticket in the hand of the openid that showed it.
+type Shown struct {
+	Partner, User string
+	Serial        string // of the binding that it makes, the same at each showing
+	Used          bool   // it has made its binding
 }
 
-// issueScript: KEYS[1] ticket; ARGV[1] its ms, then partner, app, user. Returns when it expires (ms).
-var issueScript = redis.NewScript(`
-local t = redis.call('TIME')
-redis.call('HSET', KEYS[1], 'p', ARGV[2], 'a', ARGV[3], 'u', ARGV[4])
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-return string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[1])`)
+// Show makes a ticket the openid's that shows it first: should the binding fail halfway or be taken (ErrBound), that one may
+// show it again while it lasts. ErrTicket for all the others.
+func (b *Book) Show(ctx context.Context, app, ticket, openid string) (Shown, error) {
+	if ticket == "" || len(ticket) > 64 {
+		return Shown{}, ErrTicket
+	}
+	v, err := b.run(ctx, showScript, []string{ticketKey(ticket)}, app, openid, NewSerial())
+	if err != nil {
+		return Shown{}, err
+	}
+	r := words(v)
+	if len(r) != 4 {
+		return Shown{}, ErrTicket
+	}
+	return Shown{Partner: r[0], User: r[1], Serial: r[2], Used: r[3] == "1"}, nil
+}
 
-// showScript: KEYS[1] ticket; ARGV[1] app, ARGV[2] openid. Makes it that openid's; returns {partner, user}, or nothing
-// when there is no such ticket for this app, or another openid has shown it.
-var showScript = redis.NewScript(`
-local v = redis.call('HMGET', KEYS[1], 'p', 'a', 'u', 'o')
-if not v[1] or v[2] ~= ARGV[1] or (v[4] and v[4] ~= ARGV[2]) then return false end
-redis.call('HSET', KEYS[1], 'o', ARGV[2])
-return {v[1], v[3]}`)
+// Use marks a ticket whose binding is made. It makes no other; it is known until it expires, so that whoever did not get the
+// answer can be given it again.
+func (b *Book) Use(ctx context.Context, ticket string) error {
+	_, err := b.run(ctx, useScript, []string{ticketKey(ticket)})
+	return err
+}
