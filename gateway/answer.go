@@ -10,23 +10,23 @@ import (
 	"github.com/wxrelay/wxrelay/relay"
 )
 
-// sheet is a buffer with its encoder; they are reused.
-type sheet struct {
+// jsonBuffer is a buffer with its encoder; they are reused.
+type jsonBuffer struct {
 	bytes.Buffer
 	enc *json.Encoder
 }
 
-var sheets = sync.Pool{New: func() any {
-	s := &sheet{}
+var jsonBuffers = sync.Pool{New: func() any {
+	s := &jsonBuffer{}
 	s.enc = json.NewEncoder(&s.Buffer)
 	s.enc.SetEscapeHTML(false)
 	return s
 }}
 
 // encode writes v as JSON without the escaping of HTML, which would change what partners see of their own texts.
-// A nil v is an empty sheet.
-func encode(v any) *sheet {
-	s := sheets.Get().(*sheet)
+// Of a nil v there is nothing.
+func encode(v any) *jsonBuffer {
+	s := jsonBuffers.Get().(*jsonBuffer)
 	s.Reset()
 	switch v := v.(type) {
 	case nil:
@@ -42,10 +42,13 @@ func encode(v any) *sheet {
 	return s
 }
 
-// free gives the sheet back; its bytes are another's from now on.
-func (s *sheet) free() {
-	if s.Cap() <= keepPage {
-		sheets.Put(s)
+// maxKept is the largest buffer worth keeping.
+const maxKept = 64 << 10
+
+// free gives the buffer back; its bytes must not be used after that.
+func (s *jsonBuffer) free() {
+	if s.Cap() <= maxKept {
+		jsonBuffers.Put(s)
 	}
 }
 
@@ -63,7 +66,7 @@ var mimes = map[string][]string{
 	"application/problem+json": {"application/problem+json"},
 }
 
-// writeBytes answers with a whole body. Nothing here is for caches: every answer is about one asker.
+// writeBytes answers with a whole body. Nothing here may be cached: every answer is about one caller.
 func writeBytes(w http.ResponseWriter, status int, mime string, body []byte) {
 	h := w.Header()
 	h["Cache-Control"] = noStore

@@ -40,7 +40,7 @@ func BenchmarkPartnerRequest(b *testing.B) {
 		}
 		c.JSON(http.StatusAccepted, &answer)
 	})
-	proven := partnerRoute{right: "messages", raw: true, run: func(_ context.Context, a *ask) (reply, error) {
+	proven := partnerRoute{right: "messages", raw: true, run: func(_ context.Context, a *partnerRequest) (reply, error) {
 		var req relay.SendRequest
 		err := decode(a.body, &req, InvalidMessage)
 		return reply{status: http.StatusAccepted, body: &answer}, err

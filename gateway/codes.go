@@ -7,28 +7,29 @@ type Code string
 
 // The codes. Each has one status, one title and a page under /problems/.
 const (
-	Malformed      Code = "malformed"
-	Unauthorized   Code = "unauthorized"
-	SessionInvalid Code = "session_invalid"
-	CodeInvalid    Code = "code_invalid"
-	NotAllowed     Code = "not_allowed"
-	UserBlocked    Code = "user_blocked"
-	NotFound       Code = "not_found"
-	NoCredit       Code = "no_credit"
-	IDReused       Code = "id_reused"
-	InProgress     Code = "in_progress"
-	TooLate        Code = "too_late"
-	AlreadyBound   Code = "already_bound"
-	TicketExpired  Code = "ticket_expired"
-	ChannelRetired Code = "channel_retired"
-	TooLarge       Code = "too_large"
-	InvalidMessage Code = "invalid_message"
-	InvalidRequest Code = "invalid_request"
-	RateLimited    Code = "rate_limited"
-	WeChatError    Code = "wechat_error"
-	WeChatConfig   Code = "wechat_config"
-	Unavailable    Code = "unavailable"
-	Internal       Code = "internal"
+	Malformed        Code = "malformed"
+	Unauthorized     Code = "unauthorized"
+	SessionInvalid   Code = "session_invalid"
+	CodeInvalid      Code = "code_invalid"
+	NotAllowed       Code = "not_allowed"
+	UserBlocked      Code = "user_blocked"
+	NotFound         Code = "not_found"
+	MethodNotAllowed Code = "method_not_allowed"
+	NoCredit         Code = "no_credit"
+	IDReused         Code = "id_reused"
+	InProgress       Code = "in_progress"
+	TooLate          Code = "too_late"
+	AlreadyBound     Code = "already_bound"
+	TicketExpired    Code = "ticket_expired"
+	ChannelRetired   Code = "channel_retired"
+	TooLarge         Code = "too_large"
+	InvalidMessage   Code = "invalid_message"
+	InvalidRequest   Code = "invalid_request"
+	RateLimited      Code = "rate_limited"
+	WeChatError      Code = "wechat_error"
+	WeChatConfig     Code = "wechat_config"
+	Unavailable      Code = "unavailable"
+	Internal         Code = "internal"
 )
 
 // Entry is what is written about a code, in problems and on its page.
@@ -80,6 +81,10 @@ var table = []Entry{
 		"nothing is there under this name",
 		"Check the path, the method and the id; ended messages and deliveries are forgotten after the operator's retention time.",
 		"请检查路径、方法与 id；已结束的消息和投递在保留期之后会被清除。"},
+	{MethodNotAllowed, http.StatusMethodNotAllowed, "Not with this method", "不支持该请求方法",
+		"this path exists, but not with this method; the header Allow lists its methods",
+		"Use one of the methods in the header `Allow`.",
+		"请使用响应头 Allow 中列出的方法。"},
 	{NoCredit, http.StatusConflict, "The user has no subscription left", "用户没有剩余的订阅次数",
 		"the user has no subscription left for this template",
 		"Ask the user again with wx.requestSubscribeMessage, or send with `no_credit: hold` to wait for the next accept. With `Retry-After` the template may only be sent so often: repeat then.",

@@ -13,20 +13,20 @@ import (
 
 // sendMessage accepts a message. The journey remembers the webhook-id in the very change that accepts; a request that is
 // refused is looked up, because it may be one that was accepted before, when things stood otherwise.
-func (g *Gate) sendMessage(ctx context.Context, a *ask) (reply, error) {
+func (g *Gate) sendMessage(ctx context.Context, r *partnerRequest) (reply, error) {
 	var req relay.SendRequest
 	var m relay.Message
 	again := false
-	err := decode(a.body, &req, InvalidMessage)
+	err := decode(r.body, &req, InvalidMessage)
 	if err == nil {
-		m, again, err = g.relay.Send(ctx, a.partner.Name, relay.RequestKey{ID: a.id, Digest: a.digest}, req)
+		m, again, err = g.relay.Send(ctx, r.partner.Name, relay.RequestKey{ID: r.id, Digest: r.digest}, req)
 	}
 	if err != nil && translate(err).Status < http.StatusInternalServerError {
-		id, other := g.inbox.Marked(ctx, a.partner.Name, a.id, a.digest)
+		id, other := g.answers.Marked(ctx, r.partner.Name, r.id, r.digest)
 		if other != nil {
 			return reply{}, other
 		}
-		if was, gone := g.relay.FirstAnswer(ctx, a.partner.Name, id); id != "" && gone == nil {
+		if was, gone := g.relay.FirstAnswer(ctx, r.partner.Name, id); id != "" && gone == nil {
 			m, again, err = was, true, nil
 		}
 	}
@@ -44,31 +44,31 @@ type batchAnswer struct {
 	Results []batchItem `json:"results"`
 }
 
-func (g *Gate) sendBatch(ctx context.Context, a *ask) (reply, error) {
+func (g *Gate) sendBatch(ctx context.Context, r *partnerRequest) (reply, error) {
 	var req struct {
 		Messages []apart `json:"messages"` // what is wrong with one is its own result
 	}
-	if err := decode(a.body, &req, InvalidRequest); err != nil {
+	if err := decode(r.body, &req, InvalidRequest); err != nil {
 		return reply{}, err
 	}
 	asked := make([]relay.BatchItem, len(req.Messages))
 	for i, raw := range req.Messages {
 		asked[i].Err = decode(raw, &asked[i].Request, InvalidMessage)
 	}
-	results, err := g.relay.SendBatch(ctx, a.partner.Name, relay.RequestKey{ID: a.id, Digest: a.digest}, asked)
+	results, err := g.relay.SendBatch(ctx, r.partner.Name, relay.RequestKey{ID: r.id, Digest: r.digest}, asked)
 	if err != nil {
 		return reply{}, err
 	}
 	out := reply{status: http.StatusOK}
 	items := make([]batchItem, len(results))
-	for i, r := range results {
-		if r.Err == nil {
-			items[i] = batchItem{Status: http.StatusAccepted, Message: r.Message}
+	for i, result := range results {
+		if result.Err == nil {
+			items[i] = batchItem{Status: http.StatusAccepted, Message: result.Message}
 			continue
 		}
-		p := problemOf(r.Err, requestIDOf(a.Context))
+		p := problemOf(result.Err, requestIDOf(r.Context))
 		if p.cause != nil {
-			g.fault(p.RequestID, a.FullPath(), p.cause)
+			g.fault(p.RequestID, r.FullPath(), p.cause)
 		}
 		items[i] = batchItem{Status: p.Status, Problem: &p}
 		out.open = out.open || p.passes()
@@ -77,21 +77,21 @@ func (g *Gate) sendBatch(ctx context.Context, a *ask) (reply, error) {
 	return out, nil
 }
 
-func (g *Gate) getMessage(ctx context.Context, a *ask) (reply, error) {
-	m, err := g.relay.Message(ctx, a.partner.Name, param(a.Context, "id"))
+func (g *Gate) getMessage(ctx context.Context, r *partnerRequest) (reply, error) {
+	m, err := g.relay.Message(ctx, r.partner.Name, param(r.Context, "id"))
 	return reply{status: http.StatusOK, body: &m}, err
 }
 
-func (g *Gate) cancelMessage(ctx context.Context, a *ask) (reply, error) {
-	m, err := g.relay.Cancel(ctx, a.partner.Name, param(a.Context, "id"))
+func (g *Gate) cancelMessage(ctx context.Context, r *partnerRequest) (reply, error) {
+	m, err := g.relay.Cancel(ctx, r.partner.Name, param(r.Context, "id"))
 	return reply{status: http.StatusOK, body: &m}, err
 }
 
 var messageStates = []string{relay.StateScheduled, relay.StateHeld, relay.StateQueued, relay.StateSending, relay.StateSent, relay.StateDelivered,
 	relay.StateFailed, relay.StateRefused, relay.StateExpired, relay.StateCancelled, relay.StateUnknown}
 
-func (g *Gate) listMessages(ctx context.Context, a *ask) (reply, error) {
-	q, err := filters(a.Request.URL.RawQuery, "app", "openid", "user", "state", "cursor", "limit")
+func (g *Gate) listMessages(ctx context.Context, r *partnerRequest) (reply, error) {
+	q, err := filters(r.Request.URL.RawQuery, "app", "openid", "user", "state", "cursor", "limit")
 	if err != nil {
 		return reply{}, err
 	}
@@ -102,7 +102,7 @@ func (g *Gate) listMessages(ctx context.Context, a *ask) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	page, err := g.relay.Messages(ctx, a.partner.Name, relay.MessageQuery{App: q["app"], OpenID: q["openid"], User: q["user"], State: q["state"], Cursor: q["cursor"], Limit: limit})
+	page, err := g.relay.Messages(ctx, r.partner.Name, relay.MessageQuery{App: q["app"], OpenID: q["openid"], User: q["user"], State: q["state"], Cursor: q["cursor"], Limit: limit})
 	return reply{status: http.StatusOK, body: page}, err
 }
 

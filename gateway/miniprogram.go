@@ -14,18 +14,19 @@ import (
 	"github.com/wxrelay/wxrelay/relay"
 )
 
-// visitor is one request of a mini-program.
-type visitor struct {
+// mpRequest is one request of a mini-program.
+type mpRequest struct {
 	*gin.Context
 	app, openid string // openid is "" where no session is asked for
 	body        []byte // borrowed: nothing of it may be kept past the request
+	held        body
 }
 
 // mpRoute is one row of the mini-program's route table.
 type mpRoute struct {
 	method, path string
 	session      bool // needs Authorization: Bearer <session>
-	run          func(ctx context.Context, v *visitor) (any, error)
+	run          func(ctx context.Context, r *mpRequest) (any, error)
 }
 
 func (g *Gate) mpRoutes() []mpRoute {
@@ -42,7 +43,8 @@ func (g *Gate) mpRoutes() []mpRoute {
 
 // perClient limits what one address may ask, before anything else is done for it.
 func (g *Gate) perClient(c *gin.Context) {
-	if wait := g.clients.take(clientOf(c.Request), g.limits.Load().MPPerIP, time.Now()); wait > 0 {
+	limits := g.limits.Load()
+	if wait := g.clients.take(limits.TrustedProxies.limitKey(c.Request), limits.MPPerIP, time.Now()); wait > 0 {
 		g.refuse(c, &fault{code: RateLimited, detail: "more requests than one client may make", after: wait})
 		c.Abort()
 	}
@@ -52,34 +54,31 @@ func (g *Gate) perClient(c *gin.Context) {
 // given: a mini-program needs none, a web page must not.
 func (g *Gate) serveMP(route mpRoute) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		v := &visitor{Context: c, app: param(c, "app")}
+		r := &mpRequest{Context: c, app: param(c, "app")}
 		ctx := c.Request.Context()
-		if _, known := g.relay.App(v.app); !known {
+		if _, known := g.relay.App(r.app); !known {
 			g.refuse(c, relay.ErrNotFound)
 			return
 		}
 		if route.session {
-			openid, err := g.relay.MPSession(ctx, v.app, bearer(c.Request))
+			openid, err := g.relay.MPSession(ctx, r.app, bearer(c.Request))
 			if err != nil {
 				g.refuse(c, err)
 				return
 			}
-			v.openid = openid
-			if wait := g.users.take(v.app+"\x00"+openid, g.limits.Load().MPPerOpenID, time.Now()); wait > 0 {
+			r.openid = openid
+			if wait := g.users.take(r.app+"\x00"+openid, g.limits.Load().MPPerOpenID, time.Now()); wait > 0 {
 				g.refuse(c, &fault{code: RateLimited, detail: "more requests than one user may make", after: wait})
 				return
 			}
 		}
-		if c.Request.Method != http.MethodGet {
-			body, release, err := read(c.Writer, c.Request, g.limits.Load().Body)
-			if err != nil {
-				g.refuse(c, err)
-				return
-			}
-			defer release()
-			v.body = body
+		defer r.held.release()
+		if err := r.held.read(c.Writer, c.Request, g.limits.Load().Body, nil, [2]*budget{&g.clientBytes}); err != nil {
+			g.refuse(c, err)
+			return
 		}
-		out, err := route.run(ctx, v)
+		r.body = r.held.bytes()
+		out, err := route.run(ctx, r)
 		if err != nil {
 			g.refuse(c, err)
 			return
@@ -122,48 +121,48 @@ func verbatim(body []byte) (json.RawMessage, error) {
 	return any, loose(body, &any)
 }
 
-func (g *Gate) mpLogin(ctx context.Context, v *visitor) (any, error) {
+func (g *Gate) mpLogin(ctx context.Context, r *mpRequest) (any, error) {
 	var in struct {
 		Code string `json:"code"`
 	}
-	if err := loose(v.body, &in); err != nil {
+	if err := loose(r.body, &in); err != nil {
 		return nil, err
 	}
 	if in.Code == "" {
 		return nil, invalid("code", "is missing: it comes from wx.login")
 	}
-	return g.relay.Login(ctx, v.app, in.Code)
+	return g.relay.Login(ctx, r.app, in.Code)
 }
 
 // mpReport takes the object wx.requestSubscribeMessage returned. X-Request-Id, when the client gave one, names the report.
-func (g *Gate) mpReport(ctx context.Context, v *visitor) (any, error) {
-	body, err := verbatim(v.body)
+func (g *Gate) mpReport(ctx context.Context, r *mpRequest) (any, error) {
+	body, err := verbatim(r.body)
 	if err != nil {
 		return nil, err
 	}
 	name := ""
-	if v.Request.Header.Get(requestIDHeader) != "" {
-		name = requestIDOf(v.Context)
+	if r.Request.Header.Get(requestIDHeader) != "" {
+		name = requestIDOf(r.Context)
 	}
-	asks, err := g.relay.Report(ctx, v.app, v.openid, body, name)
+	asks, err := g.relay.Report(ctx, r.app, r.openid, body, name)
 	return listOf(asks, ""), err
 }
 
-func (g *Gate) mpSettings(ctx context.Context, v *visitor) (any, error) {
-	body, err := verbatim(v.body)
+func (g *Gate) mpSettings(ctx context.Context, r *mpRequest) (any, error) {
+	body, err := verbatim(r.body)
 	if err != nil {
 		return nil, err
 	}
-	asks, err := g.relay.Settings(ctx, v.app, v.openid, body)
+	asks, err := g.relay.Settings(ctx, r.app, r.openid, body)
 	return listOf(asks, ""), err
 }
 
 // maxTemplates is how many templates one question may name: an account has at most 50.
 const maxTemplates = 50
 
-func (g *Gate) mpSubscriptions(ctx context.Context, v *visitor) (any, error) {
+func (g *Gate) mpSubscriptions(ctx context.Context, r *mpRequest) (any, error) {
 	var ids []string
-	for _, given := range v.Request.URL.Query()["template_id"] {
+	for _, given := range r.Request.URL.Query()["template_id"] {
 		for id := range strings.SplitSeq(given, ",") {
 			if id = strings.TrimSpace(id); id != "" {
 				ids = append(ids, id)
@@ -173,21 +172,21 @@ func (g *Gate) mpSubscriptions(ctx context.Context, v *visitor) (any, error) {
 	if len(ids) > maxTemplates {
 		return nil, invalid("template_id", "at most 50 at once")
 	}
-	asks, err := g.relay.Asks(ctx, v.app, v.openid, ids)
+	asks, err := g.relay.Asks(ctx, r.app, r.openid, ids)
 	return listOf(asks, ""), err
 }
 
-func (g *Gate) mpBind(ctx context.Context, v *visitor) (any, error) {
+func (g *Gate) mpBind(ctx context.Context, r *mpRequest) (any, error) {
 	var in struct {
 		Ticket string `json:"ticket"`
 	}
-	if err := loose(v.body, &in); err != nil {
+	if err := loose(r.body, &in); err != nil {
 		return nil, err
 	}
 	if in.Ticket == "" {
 		return nil, invalid("ticket", "is missing")
 	}
-	return g.relay.Bind(ctx, v.app, v.openid, in.Ticket)
+	return g.relay.Bind(ctx, r.app, r.openid, in.Ticket)
 }
 
 // taken is the answer to what is kept and not shown.
@@ -195,28 +194,28 @@ type taken struct {
 	OK bool `json:"ok"`
 }
 
-func (g *Gate) mpFormID(ctx context.Context, v *visitor) (any, error) {
+func (g *Gate) mpFormID(ctx context.Context, r *mpRequest) (any, error) {
 	var in struct {
 		FormID string `json:"form_id"`
 	}
-	if err := loose(v.body, &in); err != nil {
+	if err := loose(r.body, &in); err != nil {
 		return nil, err
 	}
 	if in.FormID == "" {
 		return nil, invalid("form_id", "is missing")
 	}
-	return taken{true}, g.relay.AddFormID(ctx, v.app, v.openid, in.FormID)
+	return taken{true}, g.relay.AddFormID(ctx, r.app, r.openid, in.FormID)
 }
 
-func (g *Gate) mpPhone(ctx context.Context, v *visitor) (any, error) {
+func (g *Gate) mpPhone(ctx context.Context, r *mpRequest) (any, error) {
 	var in struct {
 		Code string `json:"code"`
 	}
-	if err := loose(v.body, &in); err != nil {
+	if err := loose(r.body, &in); err != nil {
 		return nil, err
 	}
 	if in.Code == "" {
 		return nil, invalid("code", "is missing: it comes from a getPhoneNumber button")
 	}
-	return g.relay.Phone(ctx, v.app, v.openid, in.Code)
+	return g.relay.Phone(ctx, r.app, r.openid, in.Code)
 }

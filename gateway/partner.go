@@ -2,9 +2,9 @@ package gateway
 
 import (
 	"context"
-	"crypto/sha256"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -13,13 +13,26 @@ import (
 	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
-// ask is one proven request of a partner.
-type ask struct {
+// partnerRequest is one request of a partner, proven where routes see it.
+type partnerRequest struct {
 	*gin.Context
 	partner relay.Partner
 	id      string   // webhook-id
 	digest  [32]byte // SHA-256 of the whole request: method, target and body
 	body    []byte   // borrowed: nothing of it may be kept past the request
+
+	held  body
+	claim webhook.Claim
+	proof proof
+}
+
+// partnerRequests are reused: a request is not kept past its answer.
+var partnerRequests = sync.Pool{New: func() any { return &partnerRequest{} }}
+
+func (r *partnerRequest) release() {
+	r.held.release()
+	*r = partnerRequest{proof: proof{line: r.proof.line[:0]}}
+	partnerRequests.Put(r)
 }
 
 // reply is what a route answers.
@@ -37,39 +50,31 @@ type partnerRoute struct {
 	right        string // which of partners[].allow it needs
 	raw          bool   // the signature is over the raw body alone, so that any Standard Webhooks sender can call it
 	large        bool   // limits.proxy_body counts, not limits.body
-	keeps        bool   // the journey itself remembers the webhook-id: the inbox is not asked
-	run          func(ctx context.Context, a *ask) (reply, error)
+	keeps        bool   // the journey itself remembers the webhook-id: the idempotency store is not asked
+	run          func(ctx context.Context, r *partnerRequest) (reply, error)
 }
 
-// serve is the way of every partner request: its bytes, its proof, its rate, its rights, and, unless it only reads, its
-// place in the inbox. Nothing of it is parsed before it is proven.
+// serve is the way of every partner request: the claim of its headers, its body, its proof, its rate, its rights, and,
+// unless it only reads, its place in the idempotency store. Nothing of it is parsed before it is proven.
 func (g *Gate) serve(route partnerRoute) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		limits := g.limits.Load()
-		most := limits.Body
-		if route.large {
-			most = limits.ProxyBody
-		}
-		body, release, err := read(c.Writer, c.Request, most)
-		if err != nil {
-			g.refuse(c, err)
-			return
-		}
-		defer release()
-		a := &ask{Context: c, body: body}
-		err = g.prove(a, route)
+		r := partnerRequests.Get().(*partnerRequest)
+		r.Context = c
+		defer r.release()
+		err := g.prove(r, route)
 		if err == nil {
-			err = g.admit(a, route)
+			r.body = r.held.bytes()
+			err = g.admit(r, route)
 		}
 		if err != nil {
 			g.refuse(c, err)
 			return
 		}
 		if c.Request.Method != http.MethodGet && !route.keeps {
-			g.once(a, route)
+			g.once(r, route)
 			return
 		}
-		out, err := route.run(c.Request.Context(), a)
+		out, err := route.run(c.Request.Context(), r)
 		if err != nil {
 			g.refuse(c, err)
 			return
@@ -81,32 +86,16 @@ func (g *Gate) serve(route partnerRoute) gin.HandlerFunc {
 	}
 }
 
-// prove checks the signature over the bytes as they came. An unknown partner has no secrets and costs the same work.
-func (g *Gate) prove(a *ask, route partnerRoute) error {
-	r := a.Request
-	partner, known := g.relay.Partner(param(a.Context, "partner"))
-	whole := webhook.TargetPayload(r.Method, r.RequestURI, a.body)
-	payload := whole
-	if route.raw {
-		payload = a.body
-	}
-	if err := webhook.Verify(partner.Secrets, r.Header, payload, time.Now()); err != nil || !known {
-		return errUnauthorized
-	}
-	a.partner, a.id, a.digest = partner, r.Header.Get("Webhook-Id"), sha256.Sum256(whole)
-	return nil
-}
-
 // admit checks what a proven partner may do, and how often.
-func (g *Gate) admit(a *ask, route partnerRoute) error {
-	p := &a.partner
+func (g *Gate) admit(r *partnerRequest, route partnerRoute) error {
+	p := &r.partner
 	if wait := g.partners.take(p.Name, Rate{p.PerSecond, p.Burst}, time.Now()); wait > 0 {
 		return &fault{code: RateLimited, detail: "more requests than this partner's rate allows", after: wait}
 	}
 	if !p.Allow[route.right] {
 		return &fault{code: NotAllowed, detail: "this partner is not given the right `" + route.right + "`"}
 	}
-	if app := param(a.Context, "app"); app != "" && !p.MayUse(app) {
+	if app := param(r.Context, "app"); app != "" && !p.MayUse(app) {
 		return relay.ErrNotAllowed
 	}
 	return nil
@@ -114,32 +103,32 @@ func (g *Gate) admit(a *ask, route partnerRoute) error {
 
 // once answers a request that changes something: the first time by doing it, again by repeating the answer. Only 2xx is
 // remembered. What is remembered fails open: the journeys know the id too, so an answer that could not be kept is given.
-func (g *Gate) once(a *ask, route partnerRoute) {
-	ctx := a.Request.Context()
-	visit, err := g.inbox.Begin(ctx, a.partner.Name, a.id, a.digest)
+func (g *Gate) once(r *partnerRequest, route partnerRoute) {
+	ctx := r.Request.Context()
+	attempt, err := g.answers.Begin(ctx, r.partner.Name, r.id, r.digest)
 	if err != nil {
-		g.refuse(a.Context, err)
+		g.refuse(r.Context, err)
 		return
 	}
-	if first := visit.Replay(); first != nil {
-		a.Writer.Header()["Idempotent-Replayed"] = yes
-		writeBytes(a.Writer, first.Status, "application/json", first.Body)
+	if first := attempt.Replay(); first != nil {
+		r.Writer.Header()["Idempotent-Replayed"] = yes
+		writeBytes(r.Writer, first.Status, "application/json", first.Body)
 		return
 	}
 	open := true
 	drop := func() { // before the answer leaves: the same request may come again at once
 		if open {
 			open = false
-			if err := visit.Drop(context.WithoutCancel(ctx)); err != nil {
-				g.fault(requestIDOf(a.Context), "forgetting a webhook-id", err)
+			if err := attempt.Drop(context.WithoutCancel(ctx)); err != nil {
+				g.fault(requestIDOf(r.Context), "forgetting a webhook-id", err)
 			}
 		}
 	}
 	defer drop() // a panic
-	out, err := route.run(ctx, a)
+	out, err := route.run(ctx, r)
 	if err != nil {
 		drop()
-		g.refuse(a.Context, err)
+		g.refuse(r.Context, err)
 		return
 	}
 	page := encode(out.body)
@@ -148,11 +137,11 @@ func (g *Gate) once(a *ask, route partnerRoute) {
 		drop()
 	} else {
 		open = false
-		if err := visit.Keep(context.WithoutCancel(ctx), webhook.Answer{Status: out.status, Body: page.Bytes()}); err != nil {
-			g.fault(requestIDOf(a.Context), "keeping an answer for its webhook-id", err)
+		if err := attempt.Keep(context.WithoutCancel(ctx), webhook.Answer{Status: out.status, Body: page.Bytes()}); err != nil {
+			g.fault(requestIDOf(r.Context), "keeping an answer for its webhook-id", err)
 		}
 	}
-	writeBytes(a.Writer, out.status, "application/json", page.Bytes())
+	writeBytes(r.Writer, out.status, "application/json", page.Bytes())
 }
 
 var yes = []string{"true"}

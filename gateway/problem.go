@@ -35,7 +35,7 @@ type Problem struct {
 	cause error         // for the operator only: set when the outside is told less than what happened
 }
 
-// fault is an error born in this room: a code and what is wrong this time.
+// fault is an error of this package: a code and what is wrong this time.
 type fault struct {
 	code   Code
 	detail string
@@ -46,14 +46,17 @@ type fault struct {
 
 func (f *fault) Error() string { return string(f.code) + ": " + f.detail }
 
-// errUnauthorized is the one answer to every fault of a partner's signature: an unknown partner, a wrong signature, a stale
-// timestamp and a missing header cannot be told apart.
+// errUnauthorized is the one answer to every fault of a partner's signature: it does not tell an unknown partner, a wrong
+// signature, a stale timestamp and a missing header apart.
 var errUnauthorized = &fault{code: Unauthorized, scope: "Standard-Webhooks"}
 
-// errNoRoute is the answer to paths and methods this door does not have.
-var errNoRoute = &fault{code: NotFound, detail: "there is no such route, or not with this method"}
+// errNoRoute is the answer to paths that do not exist, errNoMethod to methods a path does not take: Allow lists those it does.
+var (
+	errNoRoute  = &fault{code: NotFound, detail: "there is no such route"}
+	errNoMethod = &fault{code: MethodNotAllowed}
+)
 
-// sentinels says which code each error of the journeys and rooms becomes. The detail "" is the code's own.
+// sentinels says which code each error of relay and its packages becomes. The detail "" is the code's own.
 var sentinels = []struct {
 	err    error
 	code   Code

@@ -31,6 +31,7 @@ var contract = map[int][]Code{
 	401: {"unauthorized", "session_invalid", "code_invalid"},
 	403: {"not_allowed", "user_blocked"},
 	404: {"not_found"},
+	405: {MethodNotAllowed},
 	409: {"no_credit", "id_reused", "in_progress", "too_late", "already_bound"},
 	410: {"ticket_expired", "channel_retired"},
 	413: {"too_large"},

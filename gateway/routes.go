@@ -9,9 +9,8 @@
 package gateway
 
 import (
-	"fmt"
 	"net/http"
-	"runtime/debug"
+	"sync"
 	"sync/atomic"
 
 	"github.com/gin-gonic/gin"
@@ -21,12 +20,13 @@ import (
 	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
-// Limits is what the doors take at most. Zero values get the contract's defaults.
+// Limits is what the public handler takes at most, and from whom. Zero values get the defaults named here.
 type Limits struct {
-	Body        int64 // bytes of one request; 256 KiB
-	ProxyBody   int64 // bytes of a batch or of a call passed on to WeChat; 12 MiB
-	MPPerIP     Rate  // of one client address at the mini-program's door; 20/s, 40 at once
-	MPPerOpenID Rate  // of one user there; 5/s, 10 at once
+	Body           int64   // bytes of one request; 256 KiB
+	ProxyBody      int64   // bytes of a batch or of a call passed on to WeChat; 12 MiB
+	MPPerIP        Rate    // of one client address of mini-programs; 20/s, 40 at once
+	MPPerOpenID    Rate    // of one user there; 5/s, 10 at once
+	TrustedProxies Proxies // whose X-Forwarded-* headers count; DefaultProxies
 }
 
 // Options is what the public door is made of.
@@ -39,6 +39,8 @@ type Options struct {
 	// Fault is told of every error the outside hears less about than it means: 500, 503 and the cause of a 502. It is
 	// called with the answer's request_id and must not block. nil = nobody listens.
 	Fault func(requestID, route string, err error)
+	// Refused is told of every partner request whose signature proves nothing. It must not block. nil = nobody listens.
+	Refused func(Refusal)
 	// Stopping, when it answers true, has every new request answered 503. nil = never.
 	Stopping func() bool
 }
@@ -47,34 +49,61 @@ type Options struct {
 type Gate struct {
 	relay    *relay.Relay
 	door     *callback.Door
-	inbox    *webhook.IdempotencyStore
+	answers  *webhook.IdempotencyStore
 	limits   atomic.Pointer[Limits]
 	fault    func(requestID, route string, err error)
+	refused  func(Refusal)
 	stopping func() bool
 	version  string
-	partners *meter // by partner
-	clients  *meter // by client address
-	users    *meter // by app and openid
+	partners *rateLimiter // by partner
+	clients  *rateLimiter // by client address
+	users    *rateLimiter // by app and openid
 	engine   *gin.Engine
+
+	clientBytes   budget   // of mini-programs' bodies
+	unprovenBytes budget   // of partners' bodies while their signature is not proven
+	partnerBytes  sync.Map // partner name -> *partnerBudgets; names come from the rules
 }
+
+// partnerBudgets are one partner's shares.
+type partnerBudgets struct {
+	unproven budget // of unprovenBytes, so that what is claimed in one name leaves room for the others
+	proven   budget
+}
+
+// How many bytes unfinished requests may hold past their first 4 KiB (decision 9). What is counted in bodies is counted in
+// the largest that is taken, limits.proxy_body.
+const (
+	maxClientBytes        = 16 << 20
+	unprovenBodies        = 4
+	unprovenPartnerBodies = 2
+	provenPartnerBodies   = 4
+	bodySlack             = 128 << 10 // what a body's last buffer may be larger than its rest
+)
 
 func init() { gin.SetMode(gin.ReleaseMode) }
 
 // Public builds the door WeChat, mini-programs and partners come to.
 func Public(o Options) *Gate {
-	g := &Gate{relay: o.Relay, door: o.Callback, inbox: o.Inbox, fault: o.Fault, stopping: o.Stopping, version: o.Version,
-		partners: newMeter(), clients: newMeter(), users: newMeter()}
+	g := &Gate{relay: o.Relay, door: o.Callback, answers: o.Inbox, fault: o.Fault, refused: o.Refused, stopping: o.Stopping,
+		version: o.Version, partners: newRateLimiter(), clients: newRateLimiter(), users: newRateLimiter()}
 	if g.fault == nil {
 		g.fault = func(string, string, error) {}
+	}
+	if g.refused == nil {
+		g.refused = func(Refusal) {}
 	}
 	if g.stopping == nil {
 		g.stopping = func() bool { return false }
 	}
 	g.SetLimits(o.Limits)
+	largest := g.limits.Load().ProxyBody
+	g.clientBytes.limit, g.unprovenBytes.limit = maxClientBytes, unprovenBodies*(largest+bodySlack)
 	e := gin.New()
-	e.RedirectTrailingSlash, e.HandleMethodNotAllowed, e.ForwardedByClientIP = false, false, false
+	e.RedirectTrailingSlash, e.HandleMethodNotAllowed, e.ForwardedByClientIP = false, true, false
 	e.UseEscapedPath, e.UnescapePathValues = true, false // a %2F in a partner's user id is not a slash; param unescapes
 	e.NoRoute(g.outer, func(c *gin.Context) { g.refuse(c, errNoRoute) })
+	e.NoMethod(g.outer, func(c *gin.Context) { g.refuse(c, errNoMethod) }) // gin has set Allow
 	g.routes(e)
 	g.engine = e
 	return g
@@ -94,18 +123,24 @@ func (g *Gate) SetLimits(l Limits) {
 	if l.MPPerOpenID.PerSecond <= 0 {
 		l.MPPerOpenID = Rate{5, 10}
 	}
+	if len(l.TrustedProxies) == 0 {
+		l.TrustedProxies = DefaultProxies()
+	}
 	g.limits.Store(&l)
 }
 
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.engine.ServeHTTP(w, r) }
 
-// routes is the whole public map, as the contract has it.
+// routes is the whole public map.
 func (g *Gate) routes(e *gin.Engine) {
 	hear := func(c *gin.Context) { g.door.Serve(c.Writer, c.Request, param(c, "app")) }
 	for _, path := range []string{"/callback/:app", "/callback/:app/"} { // one slash at the end is the same URL
 		e.GET(path, g.quiet, hear)
 		e.POST(path, g.quiet, hear)
 	}
+
+	e.GET("/healthz", healthy)
+	e.HEAD("/healthz", healthy)
 
 	e.GET("/problems", g.outer, g.problemPages)
 	e.GET("/problems/:code", g.outer, g.problemPage)
@@ -120,57 +155,7 @@ func (g *Gate) routes(e *gin.Engine) {
 	}
 }
 
-// outer names the request, and turns a panic into a 500 that says nothing of it.
-func (g *Gate) outer(c *gin.Context) {
-	c.Writer.Header()[requestIDHeader] = []string{requestID(c.Request.Header.Get(requestIDHeader))}
-	defer func() {
-		p := recover()
-		if p == nil {
-			return
-		}
-		if p == http.ErrAbortHandler {
-			panic(p)
-		}
-		g.refuse(c, panicked(p))
-		c.Abort()
-	}()
-	if g.stopping() {
-		g.refuse(c, &fault{code: Unavailable, detail: "the gateway is starting or stopping", after: unavailableFor})
-		c.Abort()
-		return
-	}
-	c.Next()
-}
-
-// quiet is outer for WeChat: its answers carry no body and no request id, and a push that is not thanked comes again.
-func (g *Gate) quiet(c *gin.Context) {
-	defer func() {
-		p := recover()
-		if p == nil {
-			return
-		}
-		if p == http.ErrAbortHandler || c.Writer.Written() {
-			panic(http.ErrAbortHandler)
-		}
-		g.fault("", c.FullPath(), panicked(p))
-		c.Status(http.StatusInternalServerError)
-		c.Writer.WriteHeaderNow()
-		c.Abort()
-	}()
-	c.Next()
-}
-
-func panicked(p any) error { return fmt.Errorf("panic: %v\n%s", p, debug.Stack()) }
-
-func requestIDOf(c *gin.Context) string { return c.Writer.Header().Get(requestIDHeader) }
-
-// refuse answers with the error's problem, and tells the operator what the outside does not hear.
-func (g *Gate) refuse(c *gin.Context, err error) {
-	p := problemOf(err, requestIDOf(c))
-	if p.cause != nil && c.Request.Context().Err() == nil {
-		g.fault(p.RequestID, c.FullPath(), p.cause)
-	}
-	if !c.Writer.Written() {
-		p.write(c.Writer)
-	}
+// healthy answers while the process serves, whatever else does not work; load balancers ask it.
+func healthy(c *gin.Context) {
+	writeJSON(c.Writer, http.StatusOK, "application/json", health{Status: "ok"})
 }

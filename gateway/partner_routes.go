@@ -44,107 +44,107 @@ func (g *Gate) partnerRoutes() []partnerRoute {
 var images = map[string]string{"image/jpeg": "image.jpg", "image/png": "image.png", "image/gif": "image.gif", "image/bmp": "image.bmp"}
 
 // uploadMedia takes the file itself as the body; its Content-Type says what it is.
-func (g *Gate) uploadMedia(ctx context.Context, a *ask) (reply, error) {
-	kind, _, err := mime.ParseMediaType(a.Request.Header.Get("Content-Type"))
+func (g *Gate) uploadMedia(ctx context.Context, r *partnerRequest) (reply, error) {
+	kind, _, err := mime.ParseMediaType(r.Request.Header.Get("Content-Type"))
 	name, ok := images[kind]
 	f := &fault{code: InvalidRequest}
 	if err != nil || !ok {
 		f.fields = append(f.fields, relay.Field{Field: "Content-Type", Reason: "must be one of " + strings.Join(slices.Sorted(maps.Keys(images)), ", ") + ": the body is the image itself"})
 	}
-	if len(a.body) == 0 {
+	if len(r.body) == 0 {
 		f.fields = append(f.fields, relay.Field{Field: "body", Reason: "is empty: it must be the image itself"})
 	}
 	if len(f.fields) > 0 {
 		return reply{}, f
 	}
-	m, err := g.relay.UploadMedia(ctx, a.partner.Name, param(a.Context, "app"), name, kind, a.body)
+	m, err := g.relay.UploadMedia(ctx, r.partner.Name, param(r.Context, "app"), name, kind, r.body)
 	return reply{status: http.StatusOK, body: m}, err
 }
 
-func (g *Gate) subscriptions(ctx context.Context, a *ask) (reply, error) {
-	q, err := filters(a.Request.URL.RawQuery, "app", "openid", "user")
+func (g *Gate) subscriptions(ctx context.Context, r *partnerRequest) (reply, error) {
+	q, err := filters(r.Request.URL.RawQuery, "app", "openid", "user")
 	if err != nil {
 		return reply{}, err
 	}
-	page, err := g.relay.Subscriptions(ctx, a.partner.Name, q["app"], q["openid"], q["user"])
+	page, err := g.relay.Subscriptions(ctx, r.partner.Name, q["app"], q["openid"], q["user"])
 	return reply{status: http.StatusOK, body: page}, err
 }
 
-func (g *Gate) addCredential(ctx context.Context, a *ask) (reply, error) {
+func (g *Gate) addCredential(ctx context.Context, r *partnerRequest) (reply, error) {
 	var in relay.CredentialRequest
-	if err := decode(a.body, &in, InvalidRequest); err != nil {
+	if err := decode(r.body, &in, InvalidRequest); err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusOK, body: taken{true}}, g.relay.AddCredential(ctx, a.partner.Name, in)
+	return reply{status: http.StatusOK, body: taken{true}}, g.relay.AddCredential(ctx, r.partner.Name, in)
 }
 
-func (g *Gate) newTicket(ctx context.Context, a *ask) (reply, error) {
+func (g *Gate) newTicket(ctx context.Context, r *partnerRequest) (reply, error) {
 	var in struct {
 		App  string `json:"app"`
 		User string `json:"user"`
 	}
-	if err := decode(a.body, &in, InvalidRequest); err != nil {
+	if err := decode(r.body, &in, InvalidRequest); err != nil {
 		return reply{}, err
 	}
-	t, err := g.relay.NewTicket(ctx, a.partner.Name, in.App, in.User)
+	t, err := g.relay.NewTicket(ctx, r.partner.Name, in.App, in.User)
 	return reply{status: http.StatusOK, body: t}, err
 }
 
-func (g *Gate) putBinding(ctx context.Context, a *ask) (reply, error) {
+func (g *Gate) putBinding(ctx context.Context, r *partnerRequest) (reply, error) {
 	var in struct {
 		OpenID string `json:"openid"`
 	}
-	if err := decode(a.body, &in, InvalidRequest); err != nil {
+	if err := decode(r.body, &in, InvalidRequest); err != nil {
 		return reply{}, err
 	}
-	b, err := g.relay.PutBinding(ctx, a.partner.Name, param(a.Context, "app"), param(a.Context, "user"), in.OpenID)
+	b, err := g.relay.PutBinding(ctx, r.partner.Name, param(r.Context, "app"), param(r.Context, "user"), in.OpenID)
 	return reply{status: http.StatusOK, body: b}, err
 }
 
-func (g *Gate) getBinding(ctx context.Context, a *ask) (reply, error) {
-	b, err := g.relay.Binding(ctx, a.partner.Name, param(a.Context, "app"), param(a.Context, "user"))
+func (g *Gate) getBinding(ctx context.Context, r *partnerRequest) (reply, error) {
+	b, err := g.relay.Binding(ctx, r.partner.Name, param(r.Context, "app"), param(r.Context, "user"))
 	return reply{status: http.StatusOK, body: b}, err
 }
 
-func (g *Gate) deleteBinding(ctx context.Context, a *ask) (reply, error) {
-	b, err := g.relay.DeleteBinding(ctx, a.partner.Name, param(a.Context, "app"), param(a.Context, "user"))
+func (g *Gate) deleteBinding(ctx context.Context, r *partnerRequest) (reply, error) {
+	b, err := g.relay.DeleteBinding(ctx, r.partner.Name, param(r.Context, "app"), param(r.Context, "user"))
 	return reply{status: http.StatusOK, body: b}, err
 }
 
-func (g *Gate) accessToken(ctx context.Context, a *ask) (reply, error) {
-	t, err := g.relay.AccessToken(ctx, a.partner.Name, param(a.Context, "app"))
+func (g *Gate) accessToken(ctx context.Context, r *partnerRequest) (reply, error) {
+	t, err := g.relay.AccessToken(ctx, r.partner.Name, param(r.Context, "app"))
 	return reply{status: http.StatusOK, body: t}, err
 }
 
-func (g *Gate) reportToken(ctx context.Context, a *ask) (reply, error) {
+func (g *Gate) reportToken(ctx context.Context, r *partnerRequest) (reply, error) {
 	var in struct {
 		AccessToken string `json:"access_token"`
 		Errcode     int    `json:"errcode"`
 	}
-	if err := decode(a.body, &in, InvalidRequest); err != nil {
+	if err := decode(r.body, &in, InvalidRequest); err != nil {
 		return reply{}, err
 	}
 	if in.AccessToken == "" {
 		return reply{}, invalid("access_token", "is missing: the one WeChat refused")
 	}
-	return reply{status: http.StatusOK, body: taken{true}}, g.relay.ReportToken(ctx, a.partner.Name, param(a.Context, "app"), in.AccessToken, in.Errcode)
+	return reply{status: http.StatusOK, body: taken{true}}, g.relay.ReportToken(ctx, r.partner.Name, param(r.Context, "app"), in.AccessToken, in.Errcode)
 }
 
 var deliveryStates = []string{"pending", "held", "delivered", "buried"}
 
-func (g *Gate) deliveries(ctx context.Context, a *ask) (reply, error) {
-	q, err := filters(a.Request.URL.RawQuery, "endpoint", "state", "cursor")
+func (g *Gate) deliveries(ctx context.Context, r *partnerRequest) (reply, error) {
+	q, err := filters(r.Request.URL.RawQuery, "endpoint", "state", "cursor")
 	if err != nil {
 		return reply{}, err
 	}
 	if s := q["state"]; s != "" && !slices.Contains(deliveryStates, s) {
 		return reply{}, invalid("state", "must be one of "+strings.Join(deliveryStates, ", "))
 	}
-	page, err := g.relay.Deliveries(ctx, a.partner.Name, q["endpoint"], q["state"], q["cursor"])
+	page, err := g.relay.Deliveries(ctx, r.partner.Name, q["endpoint"], q["state"], q["cursor"])
 	return reply{status: http.StatusOK, body: page}, err
 }
 
-func (g *Gate) replayDelivery(ctx context.Context, a *ask) (reply, error) {
-	d, err := g.relay.ReplayDelivery(ctx, a.partner.Name, param(a.Context, "id"))
+func (g *Gate) replayDelivery(ctx context.Context, r *partnerRequest) (reply, error) {
+	d, err := g.relay.ReplayDelivery(ctx, r.partner.Name, param(r.Context, "id"))
 	return reply{status: http.StatusOK, body: d}, err
 }
