@@ -9,7 +9,8 @@ import (
 )
 
 // Decode reads a proven message as WeChat wrote it, XML or JSON. Every event and message is read as far as it is known; what
-// is not known is no fault. The error is [ErrMalformed]: neither format, cut off, or nested past any reason.
+// is not known is no fault. Of fields that stand there twice the first counts. A message that breaks off or is not well-formed
+// after its first fields is [Event.Doubtful]. The error is [ErrMalformed]: neither format, or broken before it says what it is.
 func Decode(raw []byte) (Format, Event, error) {
 	var ev Event
 	format, err := ev.read(string(raw))
@@ -18,6 +19,10 @@ func Decode(raw []byte) (Format, Event, error) {
 
 // maxDepth is how deep a message may nest. WeChat's own stay below 6.
 const maxDepth = 32
+
+// maxSubscribes is how many entries of a subscribe event are read. A popup shows 5 templates at most.
+// https://developers.weixin.qq.com/miniprogram/dev/api/open-api/subscribe-message/wx.requestSubscribeMessage.html
+const maxSubscribes = 200
 
 // read fills the event from text, of which it keeps parts.
 func (ev *Event) read(text string) (Format, error) {
@@ -29,6 +34,7 @@ func (ev *Event) read(text string) (Format, error) {
 	switch {
 	case strings.HasPrefix(text, "<"):
 		r.likely = 1 + (len(text)-400)/140
+		r.xml = true
 		format, err = XML, readXML(text, r)
 	case strings.HasPrefix(text, "{"):
 		r.likely = 1 + (len(text)-280)/110
@@ -36,10 +42,11 @@ func (ev *Event) read(text string) (Format, error) {
 	default:
 		return "", fmt.Errorf("%w: neither XML nor JSON", ErrMalformed)
 	}
-	if err != nil {
+	r.doubt = r.doubt || err != nil
+	r.finish()
+	if err != nil && ev.MsgType == "" && ev.Component == nil {
 		return format, err
 	}
-	r.finish()
 	return format, nil
 }
 
@@ -72,13 +79,19 @@ type leaf struct{ in, key, value string }
 // reader turns what the two scanners see into an Event. Both formats come to the same calls: a container is entered and
 // left, a leaf has a key and a text. A JSON array of things is the same thing several times, as repeated elements in XML.
 type reader struct {
-	ev     *Event
-	names  [4]string // of the containers open now, outermost first; deeper ones need no name
-	depth  int
-	entry  int  // the depth of the subscribe entry open now; 0: none
-	bare   bool // the subscribe wrapper open now has fields but no List yet
-	likely int  // how many subscribe entries fit into a push of this length
-	rest   []leaf
+	ev      *Event
+	names   [4]string // of the containers open now, outermost first; deeper ones need no name
+	depth   int
+	entry   int  // the depth of the subscribe entry open now; 0: none
+	dropped bool // the entry open now is past maxSubscribes
+	bare    bool // the subscribe wrapper open now has fields but no List yet
+	likely  int  // how many subscribe entries fit into a push of this length
+	xml     bool
+	doubt   bool       // the message is not well-formed, or says something twice
+	has     uint8      // which of the fields directly below the root have been read
+	seen    [24]string // of XML, the names directly below the root; WeChat's pushes have fewer
+	known   int        // how many of seen there are
+	rest    []leaf
 }
 
 var readers = sync.Pool{New: func() any { return &reader{rest: make([]leaf, 0, 24)} }}
@@ -109,6 +122,9 @@ func (r *reader) parent() string {
 }
 
 func (r *reader) enter(name string) {
+	if r.depth == 0 {
+		r.meet(name)
+	}
 	wrapped := strings.HasPrefix(r.parent(), "SubscribeMsg")
 	if r.depth < len(r.names) {
 		r.names[r.depth] = name
@@ -125,6 +141,20 @@ func (r *reader) enter(name string) {
 	}
 }
 
+// meet notes a name directly below the root. A name that comes twice is a sign of text that ended its CDATA and went on as
+// elements: what is read from there on may be a user's. JSON's repetitions are dropped by its scanner.
+func (r *reader) meet(name string) {
+	if !r.xml || r.doubt {
+		return
+	}
+	if slices.Contains(r.seen[:r.known], name) {
+		r.doubt = name != "List" && name != "illegal_content" && name != "detail" && !strings.HasPrefix(name, "SubscribeMsg")
+	} else if r.known < len(r.seen) {
+		r.seen[r.known] = name
+		r.known++
+	}
+}
+
 func (r *reader) leave() {
 	if r.entry == r.depth {
 		r.entry = 0
@@ -133,6 +163,9 @@ func (r *reader) leave() {
 }
 
 func (r *reader) addSubscribe() {
+	if r.dropped = len(r.ev.Subscribes) >= maxSubscribes; r.dropped {
+		return
+	}
 	if r.ev.Subscribes == nil {
 		r.ev.Subscribes = make([]Subscribe, 0, min(max(r.likely, 1), 8))
 	}
@@ -156,47 +189,83 @@ func (r *reader) leaf(key, value string) {
 	}
 }
 
+// top takes a field directly below the root. The first of a name counts, also when it is empty.
 func (r *reader) top(key, value string) {
 	ev := r.ev
+	r.meet(key)
 	switch key {
 	case "ToUserName":
-		ev.ToUserName = value
+		r.once(hasTo, &ev.ToUserName, value)
 	case "FromUserName":
-		ev.FromUserName = value
+		r.once(hasFrom, &ev.FromUserName, value)
 	case "CreateTime":
-		ev.CreateTime = whole(value)
+		if r.has&hasTime == 0 {
+			ev.CreateTime = whole(value)
+		}
+		r.has |= hasTime
 	case "MsgType":
-		ev.MsgType = value
+		r.once(hasType, &ev.MsgType, value)
 	case "Event":
-		ev.Event = value
+		r.once(hasEvent, &ev.Event, value)
 	case "MsgId", "MsgID", "msgid", "MSGID", "msgId", "Msgid":
-		ev.MsgID = value
+		r.once(hasID, &ev.MsgID, value)
 	case "Status":
-		ev.Status = value
+		r.once(hasStatus, &ev.Status, value)
 	case "List": // empty: List had no entry
 	default:
 		r.rest = append(r.rest, leaf{key: key, value: value})
 	}
 }
 
+// The fields directly below the root that have been read.
+const (
+	hasTo = 1 << iota
+	hasFrom
+	hasTime
+	hasType
+	hasEvent
+	hasID
+	hasStatus
+)
+
+func (r *reader) once(bit uint8, to *string, value string) {
+	if r.has&bit == 0 {
+		*to = value
+	}
+	r.has |= bit
+}
+
+// first sets a text that is not set yet: of two fields of a name the first counts.
+func first(to *string, value string) {
+	if *to == "" {
+		*to = value
+	}
+}
+
+func firstWhole(to *int64, value string) {
+	if *to == 0 {
+		*to = whole(value)
+	}
+}
+
 func (r *reader) subscribe(key, value string) {
-	if len(r.ev.Subscribes) == 0 {
+	if r.dropped || len(r.ev.Subscribes) == 0 {
 		return
 	}
 	s := &r.ev.Subscribes[len(r.ev.Subscribes)-1]
 	switch key {
 	case "TemplateId", "TemplateID", "template_id":
-		s.TemplateID = value
+		first(&s.TemplateID, value)
 	case "SubscribeStatusString":
-		s.Status = value
+		first(&s.Status, value)
 	case "PopupScene":
-		s.PopupScene = value
+		first(&s.PopupScene, value)
 	case "MsgID", "MsgId", "msgid":
-		s.MsgID = value
+		first(&s.MsgID, value)
 	case "ErrorCode":
-		s.ErrorCode = value
+		first(&s.ErrorCode, value)
 	case "ErrorStatus":
-		s.ErrorStatus = value
+		first(&s.ErrorStatus, value)
 	}
 }
 
@@ -204,13 +273,22 @@ func (r *reader) subscribe(key, value string) {
 func (r *reader) finish() {
 	ev := r.ev
 	ev.OpenID = ev.FromUserName
+	if ev.MsgType != "event" { // only an event has an event's fields, whatever a user wrote into a message
+		ev.Event, ev.Status = "", ""
+	}
+	if r.doubt {
+		ev.Doubtful, ev.MsgID, ev.Status, ev.Subscribes = true, "", "", nil
+		if ev.MsgType == "" {
+			ev.placeInfoType(r.rest)
+		}
+	}
 	if ev.Subscribes != nil {
 		if !strings.HasPrefix(ev.Event, "subscribe_msg_") {
 			ev.Subscribes = nil // some other event's List
 		}
 		ev.Subscribes = slices.DeleteFunc(ev.Subscribes, func(s Subscribe) bool { return s.TemplateID == "" })
 	}
-	if len(r.rest) > 0 {
+	if len(r.rest) > 0 && !r.doubt {
 		ev.place(r.rest)
 	}
 	if isAuthorization(ev.Event) && (ev.Authorization == nil || ev.Authorization.OpenID == "") {

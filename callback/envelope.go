@@ -1,6 +1,9 @@
 package callback
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // Format is how a push is written.
 type Format string
@@ -13,145 +16,113 @@ const (
 
 var bom = []byte("\xef\xbb\xbf")
 
-// envelope finds the outermost Encrypt in a body that nobody has vouched for yet, and its format ("" when it is neither). It
-// looks at the body's structure only as far as it must: Encrypt inside another field is that field's text. Whatever it
-// takes, the very same bytes are then proven by msg_signature, so a body made to confuse it can only refuse itself.
-func (s *scratch) envelope(body []byte) (Format, []byte) {
-	b := trimLeft(bytes.TrimPrefix(body, bom))
-	if len(b) == 0 {
-		return "", nil
+// formatOf tells the format of a body that nothing is known of yet; "" when it is neither.
+func formatOf(body []byte) Format {
+	switch b := trimLeft(bytes.TrimPrefix(body, bom)); {
+	case len(b) == 0:
+	case b[0] == '<':
+		return XML
+	case b[0] == '{':
+		return JSON
 	}
-	var format Format
-	var encrypt []byte
-	switch b[0] {
-	case '<':
-		format, encrypt = XML, xmlEncrypt(b)
-	case '{':
-		format, encrypt = JSON, s.jsonEncrypt(b)
-	}
-	if len(encrypt) == 0 {
-		return format, nil
-	}
-	return format, encrypt
+	return ""
 }
 
-// xmlEncrypt returns the text of <xml><Encrypt>, nil when there is none. Base64 needs no entities: none are undone.
-func xmlEncrypt(b []byte) []byte {
-	depth := 0
-	for {
-		lt := bytes.IndexByte(b, '<')
-		if lt < 0 || lt+1 >= len(b) {
+// envelope finds the values of Encrypt in a body that nothing is known of yet, wherever they stand: in compat mode a user's text
+// stands beside the sealed one and may hold Encrypt too, or break the structure around it. Which value counts is decided by
+// msg_signature, which covers the value itself, so its place need not be known. Values do not overlap: all of them together are
+// no longer than the body.
+type envelope struct {
+	format Format
+	rest   []byte
+}
+
+func newEnvelope(body []byte) envelope { return envelope{formatOf(body), body} }
+
+// next returns the next value that can be a sealed text, and nil when there is none.
+func (e *envelope) next(s *scratch) []byte {
+	open, read := xmlEncrypt, s.xmlValue
+	if e.format == JSON {
+		open, read = jsonEncrypt, s.jsonValue
+	}
+	for e.format != "" {
+		n := bytes.Index(e.rest, open)
+		if n < 0 {
 			return nil
 		}
-		b = b[lt:]
-		from, end := 1, ">"
-		switch {
-		case bytes.HasPrefix(b, []byte("<![CDATA[")):
-			end = "]]>"
-		case bytes.HasPrefix(b, []byte("<!--")):
-			from, end = 4, "-->"
-		case b[1] == '?' || b[1] == '!':
-		case b[1] == '/':
-			if depth--; depth <= 0 {
-				return nil
-			}
-		default:
-			if depth == 1 && bytes.HasPrefix(b, []byte("<Encrypt>")) {
-				return xmlValue(b[len("<Encrypt>"):])
-			}
-			depth++
-		}
-		gt := bytes.Index(b[from:], []byte(end))
-		if gt < 0 {
-			return nil
-		}
-		if end == ">" && b[from+gt-1] == '/' {
-			depth--
-		}
-		b = b[from+gt+len(end):]
-	}
-}
-
-func xmlValue(b []byte) []byte {
-	b = trimLeft(b)
-	end := "<"
-	if cdata := []byte("<![CDATA["); bytes.HasPrefix(b, cdata) {
-		b, end = b[len(cdata):], "]]>"
-	}
-	n := bytes.Index(b, []byte(end))
-	if n < 0 {
-		return nil
-	}
-	return trim(b[:n])
-}
-
-// jsonEncrypt returns the text of the outermost object's Encrypt, nil when there is none.
-func (s *scratch) jsonEncrypt(b []byte) []byte {
-	depth := 0
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth--; depth <= 0 {
-				return nil
-			}
-		case '"':
-			end := jsonTextEnd(b, i+1)
-			if end < 0 {
-				return nil
-			}
-			text := b[i+1 : end]
-			if i = end; depth != 1 || string(text) != "Encrypt" {
-				continue
-			}
-			rest := trimLeft(b[end+1:])
-			if len(rest) == 0 || rest[0] != ':' { // a value that says Encrypt
-				continue
-			}
-			rest = trimLeft(rest[1:])
-			if len(rest) == 0 || rest[0] != '"' {
-				return nil
-			}
-			if end = jsonTextEnd(rest, 1); end < 0 {
-				return nil
-			}
-			return s.unslash(rest[1:end])
+		e.rest = e.rest[n+len(open):]
+		if value := read(e.rest); len(value) >= minEncrypt {
+			return value
 		}
 	}
 	return nil
 }
 
-// jsonTextEnd is where the text beginning at from is closed, or -1.
-func jsonTextEnd(b []byte, from int) int {
-	for i := from; ; i++ {
-		n := bytes.IndexByte(b[i:], '"')
-		if n < 0 {
-			return -1
-		}
-		i += n
-		slashes := 0
-		for i-1-slashes >= from && b[i-1-slashes] == '\\' {
-			slashes++
-		}
-		if slashes%2 == 0 {
-			return i
-		}
+// minEncrypt is the length of one block of cipher text in base64.
+const minEncrypt = (padBlock + 2) / 3 * 4
+
+var (
+	xmlEncrypt  = []byte("<Encrypt>")
+	jsonEncrypt = []byte(`"Encrypt"`)
+)
+
+// xmlValue reads the text of the element whose content b begins with, in CDATA or not. Character references outside CDATA are
+// undone. It looks no further than the next tag.
+func (s *scratch) xmlValue(b []byte) []byte {
+	n := bytes.IndexByte(b, '<')
+	cdata := false
+	if n >= 0 && bytes.HasPrefix(b[n:], []byte(cdataOpen)) && len(trimLeft(b[:n])) == 0 {
+		b, cdata = b[n+len(cdataOpen):], true
+		n = bytes.IndexByte(b, '<')
 	}
+	if n < 0 || !bytes.HasPrefix(b[n:], []byte("</")) {
+		return nil
+	}
+	b = trim(b[:n])
+	switch {
+	case cdata:
+		text, ok := bytes.CutSuffix(b, []byte(cdataClose))
+		if !ok {
+			return nil
+		}
+		return trim(text)
+	case bytes.IndexByte(b, '&') >= 0:
+		s.encrypt = append(s.encrypt[:0], unescape(string(b))...)
+		return s.encrypt
+	}
+	return b
 }
 
-// unslash undoes \/, the one escape some writers put into base64.
-func (s *scratch) unslash(b []byte) []byte {
-	if bytes.IndexByte(b, '\\') < 0 {
+// jsonValue reads the text that b begins with, after its colon. Escapes are undone. It looks no further than the next quote.
+func (s *scratch) jsonValue(b []byte) []byte {
+	b = trimLeft(b)
+	if len(b) == 0 || b[0] != ':' {
+		return nil
+	}
+	if b = trimLeft(b[1:]); len(b) == 0 || b[0] != '"' {
+		return nil
+	}
+	b = b[1:]
+	n := bytes.IndexByte(b, '"')
+	if n < 0 {
+		return nil
+	}
+	if b = b[:n]; bytes.IndexByte(b, '\\') < 0 {
 		return b
 	}
-	out := s.encrypt[:0]
-	for i := 0; i < len(b); i++ {
-		if b[i] == '\\' && i+1 < len(b) && b[i+1] == '/' {
-			continue
+	var text strings.Builder
+	for rest := string(b); ; {
+		n := strings.IndexByte(rest, '\\')
+		if n < 0 {
+			text.WriteString(rest)
+			s.encrypt = append(s.encrypt[:0], text.String()...)
+			return s.encrypt
 		}
-		out = append(out, b[i])
+		text.WriteString(rest[:n])
+		size := unescapeJSON(&text, rest[n:])
+		if size == 0 {
+			return nil
+		}
+		rest = rest[n+size:]
 	}
-	s.encrypt = out
-	return out
 }

@@ -12,6 +12,10 @@ type Event struct {
 	MsgType    string `json:",omitempty"` // "event", or the kind of message: text, image, miniprogrampage, voice ...
 	Event      string `json:",omitempty"` // as WeChat spells it: subscribe_msg_popup_event, TEMPLATESENDJOBFINISH ...
 	MsgID      string `json:",omitempty"` // MsgId, MsgID or msgid of the push itself
+	// Doubtful is a message that is not well-formed or says something twice, as text does that a user made to look like fields
+	// (WeChat has been seen to leave "]]>" in CDATA as it is). Only what its first fields say is here: ToUserName, FromUserName,
+	// CreateTime, MsgType and Event, or InfoType. The rest may be anybody's words: nothing should be booked for it.
+	Doubtful bool `json:",omitempty"`
 
 	// Subscribes are the entries of subscribe_msg_popup_event, subscribe_msg_change_event and subscribe_msg_sent_event, of
 	// mini-programs and official accounts alike.

@@ -9,7 +9,7 @@ import (
 
 // place puts the fields that only mean something in their family where they belong.
 func (ev *Event) place(rest []leaf) {
-	if ev.MsgType == "" && ev.Event == "" {
+	if ev.MsgType == "" {
 		ev.placeComponent(rest)
 		return
 	}
@@ -20,16 +20,12 @@ func (ev *Event) place(rest []leaf) {
 	for i := range rest {
 		if l := &rest[i]; l.in == "" {
 			switch l.key {
-			case "OpenID", "OpenId", "openid":
-				if l.value != "" {
-					ev.OpenID = l.value
-				}
 			case "SessionFrom":
-				ev.SessionFrom = l.value
+				first(&ev.SessionFrom, l.value)
 			case "EventKey":
-				ev.EventKey = l.value
+				first(&ev.EventKey, l.value)
 			case "Ticket":
-				ev.Ticket = l.value
+				first(&ev.Ticket, l.value)
 			}
 		}
 	}
@@ -62,37 +58,37 @@ func (ev *Event) placeMessage(rest []leaf) {
 		}
 		switch l.key {
 		case "Content":
-			m.Content = l.value
+			first(&m.Content, l.value)
 		case "PicUrl":
-			m.PicURL = l.value
+			first(&m.PicURL, l.value)
 		case "MediaId":
-			m.MediaID = l.value
+			first(&m.MediaID, l.value)
 		case "ThumbMediaId":
-			m.ThumbMediaID = l.value
+			first(&m.ThumbMediaID, l.value)
 		case "ThumbUrl":
-			m.ThumbURL = l.value
+			first(&m.ThumbURL, l.value)
 		case "Title":
-			m.Title = l.value
+			first(&m.Title, l.value)
 		case "AppId":
-			m.AppID = l.value
+			first(&m.AppID, l.value)
 		case "PagePath":
-			m.PagePath = l.value
+			first(&m.PagePath, l.value)
 		case "Format":
-			m.VoiceFormat = l.value
+			first(&m.VoiceFormat, l.value)
 		case "Recognition":
-			m.Recognition = l.value
+			first(&m.Recognition, l.value)
 		case "Location_X":
-			m.LocationX = l.value
+			first(&m.LocationX, l.value)
 		case "Location_Y":
-			m.LocationY = l.value
+			first(&m.LocationY, l.value)
 		case "Scale":
-			m.Scale = l.value
+			first(&m.Scale, l.value)
 		case "Label":
-			m.Label = l.value
+			first(&m.Label, l.value)
 		case "Description":
-			m.Description = l.value
+			first(&m.Description, l.value)
 		case "Url":
-			m.URL = l.value
+			first(&m.URL, l.value)
 		}
 	}
 	ev.Message = m
@@ -101,41 +97,53 @@ func (ev *Event) placeMessage(rest []leaf) {
 func (ev *Event) placeAuthorization(rest []leaf) {
 	a := &Authorization{}
 	for i := range rest {
-		switch l := &rest[i]; l.key {
+		l := &rest[i]
+		if l.in != "" {
+			continue
+		}
+		switch l.key {
 		case "OpenID", "OpenId", "openid":
-			a.OpenID = l.value
+			first(&a.OpenID, l.value)
 		case "AppID", "AppId", "appid":
-			a.AppID = l.value
+			first(&a.AppID, l.value)
 		case "RevokeInfo":
-			a.RevokeInfo = l.value
+			first(&a.RevokeInfo, l.value)
 		case "PluginID":
-			a.PluginID = l.value
+			first(&a.PluginID, l.value)
 		case "OpenPID":
-			a.OpenPID = l.value
+			first(&a.OpenPID, l.value)
 		}
 	}
-	ev.Authorization = a
+	if ev.Authorization = a; a.OpenID != "" {
+		ev.OpenID = a.OpenID
+	}
 }
 
 func (ev *Event) placeCard(rest []leaf) {
 	c := &Card{}
 	for i := range rest {
-		switch l := &rest[i]; l.key {
+		l := &rest[i]
+		if l.in != "" {
+			continue
+		}
+		switch l.key {
 		case "openid", "OpenID", "OpenId":
-			c.OpenID = l.value
+			first(&c.OpenID, l.value)
 		case "notify_code":
-			c.NotifyCode = l.value
+			first(&c.NotifyCode, l.value)
 		case "notify_type":
-			c.NotifyType = l.value
+			first(&c.NotifyType, l.value)
 		case "card_status":
-			c.CardStatus = l.value
+			first(&c.CardStatus, l.value)
 		case "fail_ret":
-			c.FailRet = l.value
+			first(&c.FailRet, l.value)
 		case "fail_msg":
-			c.FailMsg = l.value
+			first(&c.FailMsg, l.value)
 		}
 	}
-	ev.Card = c
+	if ev.Card = c; c.OpenID != "" {
+		ev.OpenID = c.OpenID
+	}
 }
 
 func (ev *Event) placePunish(rest []leaf) {
@@ -143,27 +151,27 @@ func (ev *Event) placePunish(rest []leaf) {
 	for i := range rest {
 		switch l := &rest[i]; l.key {
 		case "event_type":
-			p.EventType = l.value
+			first(&p.EventType, l.value)
 		case "punish_id":
-			p.PunishID = l.value
+			first(&p.PunishID, l.value)
 		case "appid":
-			p.AppID = l.value
+			first(&p.AppID, l.value)
 		case "punish_time":
-			p.PunishTime = whole(l.value)
+			firstWhole(&p.PunishTime, l.value)
 		case "illegal_reason":
-			p.IllegalReason = l.value
+			first(&p.IllegalReason, l.value)
 		case "illegal_content":
 			if l.value != "" {
 				p.IllegalContent = append(p.IllegalContent, l.value)
 			}
 		case "detail":
-			p.Detail = l.value
+			first(&p.Detail, l.value)
 		case "rule_url":
-			p.RuleURL = l.value
+			first(&p.RuleURL, l.value)
 		case "rule_name":
-			p.RuleName = l.value
+			first(&p.RuleName, l.value)
 		case "adjust_guide_url":
-			p.AdjustGuideURL = l.value
+			first(&p.AdjustGuideURL, l.value)
 		}
 	}
 	ev.Punish = p
@@ -182,20 +190,20 @@ func (ev *Event) placeMediaCheck(rest []leaf) {
 		case l.in == "detail":
 			grade.set(l.key, l.value)
 		case l.in == "result" && l.key == "suggest":
-			m.Suggest = l.value
+			first(&m.Suggest, l.value)
 		case l.in == "result" && l.key == "label":
-			m.Label = l.value
+			first(&m.Label, l.value)
 		case l.in != "":
 		case l.key == "appid":
-			m.AppID = l.value
+			first(&m.AppID, l.value)
 		case l.key == "trace_id":
-			m.TraceID = l.value
+			first(&m.TraceID, l.value)
 		case l.key == "version":
-			m.Version = l.value
+			first(&m.Version, l.value)
 		case l.key == "errcode":
-			m.Errcode = l.value
+			first(&m.Errcode, l.value)
 		case l.key == "errmsg":
-			m.Errmsg = l.value
+			first(&m.Errmsg, l.value)
 		}
 	}
 	ev.MediaCheck = m
@@ -204,15 +212,15 @@ func (ev *Event) placeMediaCheck(rest []leaf) {
 func (g *MediaGrade) set(key, value string) {
 	switch key {
 	case "strategy":
-		g.Strategy = value
+		first(&g.Strategy, value)
 	case "errcode":
-		g.Errcode = value
+		first(&g.Errcode, value)
 	case "suggest":
-		g.Suggest = value
+		first(&g.Suggest, value)
 	case "label":
-		g.Label = value
+		first(&g.Label, value)
 	case "prob":
-		g.Prob = value
+		first(&g.Prob, value)
 	}
 }
 
@@ -221,27 +229,27 @@ func (ev *Event) placeTrade(rest []leaf) {
 	for i := range rest {
 		switch l := &rest[i]; l.key {
 		case "transaction_id":
-			t.TransactionID = l.value
+			first(&t.TransactionID, l.value)
 		case "merchant_id":
-			t.MerchantID = l.value
+			first(&t.MerchantID, l.value)
 		case "sub_merchant_id":
-			t.SubMerchantID = l.value
+			first(&t.SubMerchantID, l.value)
 		case "merchant_trade_no":
-			t.MerchantTradeNo = l.value
+			first(&t.MerchantTradeNo, l.value)
 		case "pay_time":
-			t.PayTime = whole(l.value)
+			firstWhole(&t.PayTime, l.value)
 		case "shipped_time":
-			t.ShippedTime = whole(l.value)
+			firstWhole(&t.ShippedTime, l.value)
 		case "estimated_settlement_time":
-			t.EstimatedSettlementTime = whole(l.value)
+			firstWhole(&t.EstimatedSettlementTime, l.value)
 		case "confirm_receive_method":
-			t.ConfirmReceiveMethod = l.value
+			first(&t.ConfirmReceiveMethod, l.value)
 		case "confirm_receive_time":
-			t.ConfirmReceiveTime = whole(l.value)
+			firstWhole(&t.ConfirmReceiveTime, l.value)
 		case "settlement_time":
-			t.SettlementTime = whole(l.value)
+			firstWhole(&t.SettlementTime, l.value)
 		case "msg":
-			t.Msg = l.value
+			first(&t.Msg, l.value)
 		}
 	}
 	ev.Trade = t
@@ -271,37 +279,47 @@ func (p *Payment) set(rest []leaf) {
 	for i := range rest {
 		switch l := &rest[i]; l.key {
 		case "OpenId", "OpenID", "openid":
-			p.OpenID = l.value
+			first(&p.OpenID, l.value)
 		case "OutTradeNo":
-			p.OutTradeNo = l.value
+			first(&p.OutTradeNo, l.value)
 		case "Env":
-			p.Env = l.value
+			first(&p.Env, l.value)
 		case "ProductId":
-			p.ProductID = l.value
+			first(&p.ProductID, l.value)
 		case "ZoneId":
-			p.ZoneID = l.value
+			first(&p.ZoneID, l.value)
 		case "Quantity":
-			p.Quantity = whole(l.value)
+			firstWhole(&p.Quantity, l.value)
 		case "OrigPrice":
-			p.OrigPrice = whole(l.value)
+			firstWhole(&p.OrigPrice, l.value)
 		case "ActualPrice":
-			p.ActualPrice = whole(l.value)
+			firstWhole(&p.ActualPrice, l.value)
 		case "Attach":
-			p.Attach = l.value
+			first(&p.Attach, l.value)
 		case "OrderSource":
-			p.OrderSource = l.value
+			first(&p.OrderSource, l.value)
 		case "MchOrderNo":
-			p.MchOrderNo = l.value
+			first(&p.MchOrderNo, l.value)
 		case "TransactionId":
-			p.TransactionID = l.value
+			first(&p.TransactionID, l.value)
 		case "PaidTime":
-			p.PaidTime = whole(l.value)
+			firstWhole(&p.PaidTime, l.value)
 		case "IsMock":
 			p.IsMock = l.value == "true" || l.value == "True" || l.value == "1"
 		case "Payload":
-			p.Payload = l.value
+			first(&p.Payload, l.value)
 		case "PayEventSig":
-			p.PayEventSig = l.value
+			first(&p.PayEventSig, l.value)
+		}
+	}
+}
+
+// placeInfoType says which notice a doubtful one is.
+func (ev *Event) placeInfoType(rest []leaf) {
+	for i := range rest {
+		if l := &rest[i]; l.in == "" && l.key == "InfoType" && l.value != "" {
+			ev.Component = &Component{InfoType: l.value}
+			return
 		}
 	}
 }
@@ -315,19 +333,19 @@ func (ev *Event) placeComponent(rest []leaf) {
 		}
 		switch l.key {
 		case "InfoType":
-			c.InfoType = l.value
+			first(&c.InfoType, l.value)
 		case "AppId":
-			c.AppID = l.value
+			first(&c.AppID, l.value)
 		case "ComponentVerifyTicket":
-			c.ComponentVerifyTicket = l.value
+			first(&c.ComponentVerifyTicket, l.value)
 		case "AuthorizerAppid":
-			c.AuthorizerAppID = l.value
+			first(&c.AuthorizerAppID, l.value)
 		case "AuthorizationCode":
-			c.AuthorizationCode = l.value
+			first(&c.AuthorizationCode, l.value)
 		case "AuthorizationCodeExpiredTime":
-			c.AuthorizationCodeExpiredTime = whole(l.value)
+			firstWhole(&c.AuthorizationCodeExpiredTime, l.value)
 		case "PreAuthCode":
-			c.PreAuthCode = l.value
+			first(&c.PreAuthCode, l.value)
 		}
 	}
 	if c.InfoType != "" {

@@ -170,7 +170,7 @@ func TestGenerated(t *testing.T) {
 			}
 		}
 	}
-	if subscribes < n/200 || families < n/20 {
+	if subscribes < n/400 || families < n/20 {
 		t.Errorf("grown: %d subscribe events, %d of other families", subscribes, families)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -78,6 +79,12 @@ func padded(msg string, size int, appID string, pad func(n int) []byte) []byte {
 	return append(b, pad(32-len(b)%32)...)
 }
 
+// encryptIn is the first value of Encrypt in a body.
+func encryptIn(body []byte) []byte {
+	e := newEnvelope(body)
+	return e.next(new(scratch))
+}
+
 func pkcs(n int) []byte { return bytes.Repeat([]byte{byte(n)}, n) }
 
 // TestNegative is every way not to be a push, and its answer. The answers to all that is not proven are one and the same.
@@ -119,8 +126,7 @@ func TestNegative(t *testing.T) {
 		return s[:at] + string(s[at]^1) + s[at+1:]
 	}
 	encryptOf := func(f *forgery) string {
-		_, e := new(scratch).envelope(f.body)
-		return string(e)
+		return string(encryptIn(f.body))
 	}
 	long := strings.Repeat("x", 256<<10)
 	fill := textJSONPush // one byte short of a block, with what goes around it
@@ -145,6 +151,28 @@ func TestNegative(t *testing.T) {
 		{"right, URL check with the previous token", check(key2, clock), 200},
 		{"right, without signature and encrypt_type", spoil(shop(), func(f *forgery) { f.drop("signature"); f.drop("encrypt_type") }), 200},
 		{"right, whatever it says: a signed probe is a push", spoil(right("open", Plain, key1, "wxopen", textJSONPush, clock), func(f *forgery) { f.body = []byte(`{"action":"CheckContainerPath"}`) }), 200},
+
+		{"right, Encrypt inside another field", spoil(shop(), func(f *forgery) { f.body = []byte(`{"Content":{"Encrypt":"` + encryptOf(f) + `"}}`) }), 200},
+		{"right, Encrypt after another", spoil(shop(), func(f *forgery) {
+			f.body = []byte(`{"Encrypt":"` + strings.Repeat("QUFB", 30) + `","Encrypt":"` + encryptOf(f) + `"}`)
+		}), 200},
+		{"right, Encrypt escaped", spoil(shop(), func(f *forgery) {
+			f.body = []byte(`{"Encrypt":"` + strings.NewReplacer("+", `\u002B`, "=", `\u003d`, "/", `\/`).Replace(encryptOf(f)) + `"}`)
+		}), 200},
+		{"right, every character of Encrypt escaped", spoil(shop(), func(f *forgery) {
+			var b strings.Builder
+			for _, c := range encryptOf(f) {
+				fmt.Fprintf(&b, `\u%04x`, c)
+			}
+			f.body = []byte(`{"Encrypt":"` + b.String() + `"}`)
+		}), 200},
+		{"right, Encrypt with character references", spoil(shopXML(), func(f *forgery) {
+			f.body = []byte("<xml><Encrypt>" + strings.NewReplacer("+", "&#43;", "=", "&#x3D;", "/", "&#047;").Replace(encryptOf(f)) + "</Encrypt></xml>")
+		}), 200},
+		{"right, two documents around Encrypt", spoil(shopXML(), func(f *forgery) { f.body = []byte("<xml></xml><a><!-- <Encrypt>" + encryptOf(f) + "</Encrypt>") }), 200},
+
+		{"right, cut after what it says it is", custom(padded(textJSONPush[:90], 90, "wxshop", pkcs)), 200},
+		{"right, plain, cut after what it says it is", spoil(right("open", Plain, key1, "wxopen", textJSONPush, clock), func(f *forgery) { f.body = f.body[:90] }), 200},
 
 		// missing
 		{"no query", spoil(shop(), func(f *forgery) { f.query = "" }), 403},
@@ -242,7 +270,6 @@ func TestNegative(t *testing.T) {
 		{"compat without its msg_signature", spoil(right("mixed", Compat, key1, "wxmixed", textJSONPush, clock), func(f *forgery) { f.drop("msg_signature") }), 403},
 		{"sealed at a plain app, without msg_signature", spoil(right("open", Secure, key1, "wxopen", textJSONPush, clock), func(f *forgery) { f.drop("msg_signature") }), 403},
 		{"sealed at a plain app that has no key", right("open", Secure, key1, "wxopen", textJSONPush, clock), 403},
-		{"Encrypt inside another field", spoil(shop(), func(f *forgery) { f.body = []byte(`{"Content":{"Encrypt":"` + encryptOf(f) + `"}}`) }), 403},
 		{"a probe that is signed", spoil(shop(), func(f *forgery) { f.body = []byte(`{"action":"CheckContainerPath"}`) }), 403},
 		{"signature in the body", spoil(shop(), func(f *forgery) { f.body = []byte(f.query); f.query = "" }), 403},
 
@@ -269,6 +296,8 @@ func TestNegative(t *testing.T) {
 		{"URL check, 25 hours old", check(key1, clock.Add(-25*time.Hour)), 403},
 		{"URL check, 6 minutes ahead", check(key1, clock.Add(6*time.Minute)), 403},
 		{"plain, 2 hours old", right("open", Plain, key1, "wxopen", textJSONPush, clock.Add(-2*time.Hour)), 403},
+		{"plain, 6 minutes ahead", right("open", Plain, key1, "wxopen", textJSONPush, clock.Add(6*time.Minute)), 403},
+		{"URL check, 4 minutes ahead", check(key1, clock.Add(4*time.Minute)), 200},
 		{"as old as can be, no max_age", right("twin", Secure, key1, "wxtwin", textJSONPush, time.Unix(1, 0)), 200},
 
 		// methods

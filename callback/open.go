@@ -156,19 +156,19 @@ func (e *Ear) Open(q Query, body []byte, now time.Time) (*Push, error) {
 
 // open is the codec alone: verify, decrypt, decode.
 func (e *Ear) open(s *scratch, q *Query, body []byte, now time.Time) (*Push, error) {
-	outer, encrypt := s.envelope(body)
-	msg, l := e.prove(s, q, encrypt, body)
+	env := newEnvelope(body)
+	msg, sealed, l := e.prove(s, q, env, body)
 	if l == nil || !e.fresh(q.Timestamp, now) {
 		return nil, ErrUnproven
 	}
-	p := &Push{App: e.app.Name, AppID: e.app.AppID, Sealed: encrypt != nil, outer: outer, nonce: q.Nonce, lock: l}
+	p := &Push{App: e.app.Name, AppID: e.app.AppID, Sealed: sealed, outer: env.format, nonce: q.Nonce, lock: l}
 	p.Raw = append(p.Raw, msg...)
 	var err error
 	// The event's texts are cut out of Raw itself, which nobody writes to (DECISIONS.md 4).
 	if p.Format, err = p.Event.read(unsafe.String(unsafe.SliceData(p.Raw), len(p.Raw))); err != nil {
 		return nil, err
 	}
-	if !e.addressed(&p.Event) || !e.paid(&p.Event, p.Sealed) {
+	if !e.addressed(&p.Event) || !e.paid(&p.Event, p.Sealed) || !sealed && sealedOnly(s, &p.Event, env) {
 		return nil, ErrUnproven
 	}
 	return p, nil
@@ -189,29 +189,42 @@ func (e *Ear) Echo(q Query, now time.Time) (string, error) {
 	return q.EchoStr, nil
 }
 
-// prove returns the proven message and the key that proved it, or no key. What it does depends on the body and on how many
-// keys the door's apps have, not on which check fails (DECISIONS.md 3).
-func (e *Ear) prove(s *scratch, q *Query, encrypt, body []byte) ([]byte, *lock) {
-	if encrypt == nil {
+// prove returns the proven message, whether it came sealed, and the key that proved it, or no key. With msg_signature only what is
+// sealed counts; without it a plain app's push is proven by signature. What this does depends on the request and on how many keys
+// the door's apps have, not on which check fails (DECISIONS.md 3).
+func (e *Ear) prove(s *scratch, q *Query, env envelope, body []byte) (msg []byte, sealed bool, l *lock) {
+	encrypt := env.next(s)
+	if encrypt == nil || q.MsgSignature == "" {
 		if l := e.signed(s, q); l != nil && e.app.Mode == Plain {
-			return body, l
+			return body, false, l
 		}
-		return nil, nil
+		return nil, false, nil
 	}
 	tried := false
-	for i := range e.rounds {
-		l := e.locks[min(i, len(e.locks)-1)]
-		sum := s.signature(l.token, q.Timestamp, q.Nonce, encrypt)
-		right := same(&sum, q.MsgSignature)
-		if (!right || i >= len(e.locks)) && (tried || i+1 < e.rounds) {
-			continue // the last key again, for the time it takes: it opens nothing that it did not open
+	for encrypt != nil {
+		last := encrypt
+		// s.encrypt, in which last may lie, is written again by the next call of next only.
+		for i := range e.rounds {
+			l := e.locks[min(i, len(e.locks)-1)]
+			sum := s.signature(l.token, q.Timestamp, q.Nonce, encrypt)
+			if !same(&sum, q.MsgSignature) || i >= len(e.locks) {
+				continue
+			}
+			tried = true
+			if msg, ok := l.unseal(s, encrypt, e.app.AppID); ok && l.keyed {
+				return msg, true, l
+			}
 		}
-		tried = true
-		if msg, ok := l.unseal(s, encrypt, e.app.AppID); ok && right && l.keyed {
-			return msg, l
+		if encrypt = env.next(s); encrypt == nil && !tried {
+			e.locks[0].unseal(s, last, e.app.AppID) // for the time it takes
 		}
 	}
-	return nil, nil
+	return nil, false, nil
+}
+
+// sealedOnly says whether a plain push is nothing but an envelope: it came sealed, and what is in it is not known.
+func sealedOnly(s *scratch, ev *Event, env envelope) bool {
+	return ev.MsgType == "" && ev.Component == nil && env.next(s) != nil
 }
 
 // signed returns the key whose token made signature, which covers token, timestamp and nonce and never the body.

@@ -297,31 +297,58 @@ func TestParseQuery(t *testing.T) {
 	}
 }
 
-// TestEnvelope: Encrypt is the outermost one and none that a user wrote.
+// TestEnvelope: every Encrypt is found, wherever it stands and however it is spelled.
 func TestEnvelope(t *testing.T) {
+	a, b := strings.Repeat("A", 44), strings.Repeat("B/+=", 11)
 	for body, want := range map[string]string{
-		`{"ToUserName":"gh_1","Encrypt":"abc="}`:                                          "abc=",
-		`{"Content":"\"Encrypt\":\"no\"","Encrypt":"abc="}`:                               "abc=",
-		`{"Content":"Encrypt","a":{"Encrypt":"no"},"b":[{"Encrypt":"no"}],"Encrypt":"y"}`: "y",
-		`{"Content":"\\","Encrypt":"a\/b\/="}`:                                            "a/b/=",
-		`{"Encrypt":["no"]}`:                                                              "",
-		`{"Encrypt"}`:                                                                     "",
-		`{"Encrypt":"cut`:                                                                 "",
-		`["Encrypt","no"]`:                                                                "",
-		"<xml><Encrypt><![CDATA[abc=]]></Encrypt></xml>":                                  "abc=",
-		"<xml><Encrypt> abc= </Encrypt></xml>":                                            "abc=",
-		"<xml><Content><![CDATA[<Encrypt>no</Encrypt>]]></Content><Encrypt>y</Encrypt>":                     "y",
-		"<xml><a><Encrypt>no</Encrypt></a><b/><Encrypt>y</Encrypt></xml>":                                   "y",
-		"<?xml?><!--><Encrypt>no</Encrypt>--><xml><!-- <Encrypt>no</Encrypt> --><Encrypt>y</Encrypt></xml>": "y",
-		"<xml></xml><Encrypt>no</Encrypt>":                                                                  "",
-		"<xml><Encrypt><![CDATA[cut</Encrypt></xml>":                                                        "",
-		"<xml><Encrypt>cut":     "",
-		"<Encrypt>no</Encrypt>": "",
-		"":                      "",
-		"\xef\xbb\xbf ":         "",
+		`{"ToUserName":"gh_1","Encrypt":"` + a + `"}`:                                                                      a,
+		`{"Content":"\"Encrypt\":\"` + a + `\"","Encrypt":"` + b + `"}`:                                                    b,
+		`{"Content":"Encrypt","a":{"Encrypt":"` + a + `"},"b":[{"Encrypt":"short"}],"Encrypt" : "` + b + `"}`:              a + " " + b,
+		`{"Content":"\\","Encrypt":"` + strings.ReplaceAll(b, "/", `\/`) + `"}`:                                            b,
+		`{"Content":"\\","Encrypt":"` + strings.NewReplacer("+", `\u002B`, "=", `\u003d`, "B", `\u0042`).Replace(b) + `"}`: b,
+		`{"Encrypt":["` + a + `"]}`:                                 "",
+		`{"Encrypt"}`:                                               "",
+		`{"Encrypt":"` + a:                                          "",
+		`{"Encrypt":"` + a + `\x"}`:                                 "",
+		`{"Encrypt":"` + a + `\"}`:                                  "",
+		`["Encrypt","` + a + `"]`:                                   "",
+		"<xml><Encrypt><![CDATA[" + a + "]]></Encrypt></xml>":       a,
+		"<xml><Encrypt> " + a + " </Encrypt></xml>":                 a,
+		"<xml><Encrypt>\n<![CDATA[ " + a + " ]]>\n</Encrypt></xml>": a,
+		"<xml><Encrypt>" + strings.NewReplacer("+", "&#43;", "=", "&#x3d;", "/", "&#047;").Replace(b) + "</Encrypt></xml>": b,
+		"<xml><Content><![CDATA[<Encrypt>" + a + "</Encrypt>]]></Content><Encrypt>" + b + "</Encrypt>":                     a + " " + b,
+		"<xml></xml><Encrypt>" + a + "</Encrypt>":                      a,
+		"<xml><Encrypt><Encrypt><![CDATA[<Encrypt>" + a + "</Encrypt>": a,
+		"<xml><Encrypt><![CDATA[" + a + "</Encrypt></xml>":             "",
+		"<xml><Encrypt>" + a: "",
+		"":                   "",
+		"\xef\xbb\xbf ":      "",
+		"Encrypt":            "",
 	} {
-		if _, got := new(scratch).envelope([]byte(body)); string(got) != want || want == "" && got != nil {
+		var got []string
+		e := newEnvelope([]byte(body))
+		for v := e.next(new(scratch)); v != nil; v = e.next(new(scratch)) {
+			got = append(got, string(v))
+		}
+		if strings.Join(got, " ") != want {
 			t.Errorf("%s: %q, want %q", body, got, want)
+		}
+	}
+}
+
+// TestEnvelopeIsLinear: values that look alike and never end cost no more than reading the body.
+func TestEnvelopeIsLinear(t *testing.T) {
+	for _, piece := range []string{"<Encrypt>", "<Encrypt><![CDATA[", `"Encrypt":"`, `"Encrypt":"\`, "<Encrypt>&", "<Encrypt>" + strings.Repeat("A", 44), `"Encrypt":"` + strings.Repeat("A", 44) + `"`} {
+		for _, first := range []string{"<", "{"} {
+			s, read := new(scratch), 0
+			body := []byte(first + strings.Repeat(piece, 256<<10/len(piece)))
+			e := newEnvelope(body)
+			for v := e.next(s); v != nil; v = e.next(s) {
+				read += len(v)
+			}
+			if read > len(body) {
+				t.Errorf("%s: %d bytes of values in %d", piece, read, len(body))
+			}
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 type node struct {
 	name, text string
 	kids       []node
+	cdata      bool // its content begins with CDATA
 }
 
 func (n *node) tell(r *reader) {
@@ -50,16 +51,27 @@ func oracleXML(raw []byte) (Event, bool) {
 			if tok.Name.Space != "" {
 				name = tok.Name.Space + ":" + name
 			}
-			top = append(top, node{name: name})
+			top = append(top, node{name: name, cdata: bytes.HasPrefix(trimLeft(raw[dec.InputOffset():]), []byte(cdataOpen))})
 		case xml.EndElement:
 			depth--
 			n := top[len(top)-1]
+			if n.cdata && len(n.kids) > 0 {
+				return Event{}, false // a text to the scanner
+			}
 			top = top[:len(top)-1]
 			top[len(top)-1].kids = append(top[len(top)-1].kids, n)
 		case xml.CharData:
 			top[len(top)-1].text += string(tok)
 		case xml.Directive:
 			return Event{}, false
+		case xml.Comment:
+			if top[len(top)-1].cdata && bytes.Contains(tok, []byte(cdataClose)) {
+				return Event{}, false // a text to the scanner
+			}
+		case xml.ProcInst:
+			if top[len(top)-1].cdata && bytes.Contains(tok.Inst, []byte(cdataClose)) {
+				return Event{}, false
+			}
 		}
 	}
 	if len(top) != 1 || len(top[0].kids) != 1 || trim(top[0].text) != "" {
@@ -68,6 +80,7 @@ func oracleXML(raw []byte) (Event, bool) {
 	var ev Event
 	r := newReader(&ev)
 	defer r.free()
+	r.xml = true
 	for i := range top[0].kids[0].kids {
 		top[0].kids[0].kids[i].tell(r)
 	}
@@ -94,49 +107,64 @@ func oracleJSON(raw []byte) (Event, bool) {
 	return ev, true
 }
 
+// jsonMembers tells the reader an object's members; it tells a nil reader nothing.
 func jsonMembers(dec *json.Decoder, r *reader, depth int) bool {
+	seen := make(map[string]bool)
 	for dec.More() {
-		key, err := dec.Token()
-		if err != nil || !jsonValue(dec, r, trim(key.(string)), depth) {
+		tok, err := dec.Token()
+		if err != nil {
 			return false
 		}
+		key, to := trim(tok.(string)), r
+		if seen[key] {
+			to = nil
+		}
+		null, ok := jsonValue(dec, to, key, depth)
+		if !ok {
+			return false
+		}
+		seen[key] = seen[key] || !null
 	}
 	_, err := dec.Token()
 	return err == nil
 }
 
-func jsonValue(dec *json.Decoder, r *reader, key string, depth int) bool {
+func jsonValue(dec *json.Decoder, r *reader, key string, depth int) (null, ok bool) {
 	tok, err := dec.Token()
 	if err != nil || depth > maxDepth {
-		return false
+		return false, false
+	}
+	leaf := func(text string) {
+		if r != nil {
+			r.leaf(key, text)
+		}
 	}
 	switch tok := tok.(type) {
 	case json.Delim:
 		if tok == '{' {
-			r.enter(key)
-			ok := jsonMembers(dec, r, depth+1)
-			r.leave()
-			return ok
+			if r != nil {
+				r.enter(key)
+				defer r.leave()
+			}
+			return false, jsonMembers(dec, r, depth+1)
 		}
 		for dec.More() {
-			if !jsonValue(dec, r, key, depth+1) {
-				return false
+			if _, ok := jsonValue(dec, r, key, depth+1); !ok {
+				return false, false
 			}
 		}
 		_, err := dec.Token()
-		return err == nil
+		return false, err == nil
 	case string:
-		r.leaf(key, tok)
+		leaf(tok)
 	case json.Number:
-		r.leaf(key, tok.String())
+		leaf(tok.String())
 	case bool:
-		if tok {
-			r.leaf(key, "true")
-		} else {
-			r.leaf(key, "false")
-		}
+		leaf(map[bool]string{true: "true", false: "false"}[tok])
+	default:
+		return true, true
 	}
-	return true
+	return false, true
 }
 
 // trimmed trims every text in the event: the XML oracle cannot see which blanks stood in CDATA.

@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -9,11 +10,13 @@ import (
 
 // jsonScan reads JSON in one pass. Numbers stay the text they are, so that ids past 2^53 stay exact. It is milder than the
 // standard where WeChat's documents are: a comma before a closing bracket and blanks inside a key's quotes are passed over.
+// Of an object's equal keys the first counts, on every level.
 type jsonScan struct {
 	s     string
 	i     int
 	r     *reader
 	clean bool // no backslash anywhere
+	muted int  // how many values open now are of a key that came before: they are passed over
 }
 
 // readJSON reads the object s begins with.
@@ -44,6 +47,7 @@ func (j *jsonScan) peek() byte {
 // object reads the members of the object that begins here, each a leaf, a container or an array of them.
 func (j *jsonScan) object(depth int) error {
 	j.i++
+	var keys keySet
 	for {
 		switch j.peek() {
 		case '}':
@@ -67,12 +71,49 @@ func (j *jsonScan) object(depth int) error {
 			return malformed("no colon", j.i)
 		}
 		j.i++
+		again := j.peek() != 'n' && !keys.add(key) // null is as if it were not there
+		if again {
+			j.muted++
+		}
 		if err := j.value(key, depth+1); err != nil {
 			return err
+		}
+		if again {
+			j.muted--
 		}
 		if c := j.peek(); c != ',' && c != '}' {
 			return malformed("no comma", j.i)
 		}
+	}
+}
+
+// keySet is the keys of one object. WeChat's have few: the map is for those that are not WeChat's.
+type keySet struct {
+	few  [16]string
+	n    int
+	many map[string]bool
+}
+
+// add says whether the key is new.
+func (k *keySet) add(key string) bool {
+	if slices.Contains(k.few[:k.n], key) || k.many[key] {
+		return false
+	}
+	if k.n < len(k.few) {
+		k.few[k.n] = key
+		k.n++
+		return true
+	}
+	if k.many == nil {
+		k.many = make(map[string]bool)
+	}
+	k.many[key] = true
+	return true
+}
+
+func (j *jsonScan) leaf(key, value string) {
+	if j.muted == 0 {
+		j.r.leaf(key, value)
 	}
 }
 
@@ -86,8 +127,11 @@ func (j *jsonScan) value(key string, depth int) error {
 		if err != nil {
 			return err
 		}
-		j.r.leaf(key, text)
+		j.leaf(key, text)
 	case c == '{':
+		if j.muted > 0 {
+			return j.object(depth)
+		}
 		j.r.enter(key)
 		if err := j.object(depth); err != nil {
 			return err
@@ -100,13 +144,16 @@ func (j *jsonScan) value(key string, depth int) error {
 		for j.i < len(j.s) && isNumeric(j.s[j.i]) {
 			j.i++
 		}
-		j.r.leaf(key, j.s[from:j.i])
+		if j.i == len(j.s) { // cut off: it may go on
+			return malformed("unclosed object", j.i)
+		}
+		j.leaf(key, j.s[from:j.i])
 	case strings.HasPrefix(j.s[j.i:], "true"):
 		j.i += 4
-		j.r.leaf(key, "true")
+		j.leaf(key, "true")
 	case strings.HasPrefix(j.s[j.i:], "false"):
 		j.i += 5
-		j.r.leaf(key, "false")
+		j.leaf(key, "false")
 	case strings.HasPrefix(j.s[j.i:], "null"): // as if it were not there
 		j.i += 4
 	default:

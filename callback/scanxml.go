@@ -153,6 +153,9 @@ func (x *xmlScan) element(name string, depth int) error {
 			}
 			return nil
 		case strings.HasPrefix(rest, cdataOpen):
+			if !entered && !text.any {
+				return x.cdata(name)
+			}
 			n := cdataEnd(rest)
 			if n < 0 {
 				return malformed("unclosed CDATA", x.i)
@@ -175,6 +178,57 @@ func (x *xmlScan) element(name string, depth int) error {
 			if err := x.child(depth + 1); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// cdata reads the rest of a field that begins with CDATA. It is a text, whatever stands in it: WeChat has been seen to put
+// what a user typed into CDATA as it is, "]]>" and all. Pieces that are well-formed are joined; else the text is all that
+// stands before the first "]]>" that is followed by the field's own end tag.
+func (x *xmlScan) cdata(name string) error {
+	from := x.i + len(cdataOpen)
+	if text, ok := x.pieces(name); ok {
+		x.r.leaf(name, text)
+		return nil
+	}
+	end := cdataClose + "</" + name + ">"
+	n := strings.Index(x.s[from:], end)
+	if n < 0 {
+		return malformed("unclosed CDATA", from)
+	}
+	x.i = from + n + len(end)
+	x.r.leaf(name, oneLine(x.s[from:from+n]))
+	return nil
+}
+
+// pieces joins CDATA and plain text up to the end tag of name and passes over comments; false when anything else stands
+// between.
+func (x *xmlScan) pieces(name string) (string, bool) {
+	var text xmlText
+	for {
+		rest := x.s[x.i:]
+		switch {
+		case strings.HasPrefix(rest, cdataOpen):
+			n := cdataEnd(rest)
+			if n < 0 {
+				return "", false
+			}
+			text.add(rest[len(cdataOpen):n], true)
+			x.i += n + len(cdataClose)
+		case strings.HasPrefix(rest, "</"):
+			return text.value(), x.closes(name)
+		case strings.HasPrefix(rest, "<"): // a comment that holds no end of CDATA swallowed none
+			skipped, err := x.aside()
+			if err != nil || !skipped || strings.Contains(rest[:len(rest)-(len(x.s)-x.i)], cdataClose) {
+				return "", false
+			}
+		default:
+			n := strings.IndexByte(rest, '<')
+			if n < 0 || strings.Contains(rest[:n], cdataClose) {
+				return "", false
+			}
+			text.add(rest[:n], false)
+			x.i += n
 		}
 	}
 }

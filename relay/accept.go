@@ -68,9 +68,12 @@ func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 	return r.reply(ctx, app, p), nil
 }
 
-// book turns a push into movements of the ledger.
+// book turns a push into movements of the ledger. A doubtful push moves nothing: it may hold a user's words as fields.
 func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Operation {
 	ev := &p.Event
+	if ev.Doubtful {
+		return nil
+	}
 	switch ev.Event {
 	case wxPopup, wxChange:
 		scene := "popup"
@@ -147,6 +150,10 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	var moves []queue.Operation
 	if !note.Told {
 		jobs = r.tell(telling{shard: shard, app: app, typ: EventPush, at: c.Created, data: pushReceived(app, format, raw, &ev)})
+	}
+	if ev.Doubtful {
+		r.log.Warn("a push that cannot be read without doubt is passed on and changes nothing", zap.String("app", app), zap.String("push", c.ID))
+		return queue.Done(nil).With(queue.Change{Jobs: jobs})
 	}
 	switch ev.Event {
 	case wxPopup, wxChange:

@@ -87,6 +87,8 @@ func unfit(p *callback.Push, body []byte) string {
 	switch {
 	case err != nil:
 		return "it is neither XML nor JSON"
+	case reply.Doubtful:
+		return "it is not well-formed"
 	case format != p.Format:
 		return "it is " + string(format) + ", the push was " + string(p.Format)
 	case reply.MsgType == "" || reply.FromUserName == "":

@@ -36,7 +36,7 @@ func TestUnfit(t *testing.T) {
 	const goodXML = `<xml><ToUserName>oAnn</ToUserName><FromUserName>gh_1</FromUserName><CreateTime>1</CreateTime><MsgType>text</MsgType></xml>`
 	for body, want := range map[string]bool{
 		good: true, "ok": false, `{"ok":true}`: false, `{"ToUserName":"oBob","FromUserName":"gh_1","MsgType":"text"}`: false,
-		`{"ToUserName":"oAnn","MsgType":"text"}`: false, goodXML: false, good[:40]: false, "[]": false} {
+		`{"ToUserName":"oAnn","MsgType":"text"}`: false, goodXML: false, good[:40]: false, good[:len(good)-1]: false, good + "}": false, "[]": false} {
 		if why := unfit(push(callback.JSON), []byte(body)); (why == "") != want {
 			t.Errorf("%s: %q", body, why)
 		}
