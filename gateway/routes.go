@@ -16,6 +16,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/wxrelay/wxrelay/callback"
+	"github.com/wxrelay/wxrelay/gateway/docs"
 	"github.com/wxrelay/wxrelay/relay"
 	"github.com/wxrelay/wxrelay/relay/webhook"
 )
@@ -55,6 +56,7 @@ type Gate struct {
 	refused  func(Refusal)
 	stopping func() bool
 	version  string
+	docs     *docs.Docs
 	partners *rateLimiter // by partner
 	clients  *rateLimiter // by client address
 	users    *rateLimiter // by app and openid
@@ -86,7 +88,7 @@ func init() { gin.SetMode(gin.ReleaseMode) }
 // Public builds the door WeChat, mini-programs and partners come to.
 func Public(o Options) *Gate {
 	g := &Gate{relay: o.Relay, door: o.Callback, answers: o.Inbox, fault: o.Fault, refused: o.Refused, stopping: o.Stopping,
-		version: o.Version, partners: newRateLimiter(), clients: newRateLimiter(), users: newRateLimiter()}
+		version: o.Version, docs: newDocs(o.Version), partners: newRateLimiter(), clients: newRateLimiter(), users: newRateLimiter()}
 	if g.fault == nil {
 		g.fault = func(string, string, error) {}
 	}
@@ -142,6 +144,9 @@ func (g *Gate) routes(e *gin.Engine) {
 	e.GET("/healthz", healthy)
 	e.HEAD("/healthz", healthy)
 
+	for _, path := range []string{"/docs", "/docs/*page", "/openapi.yaml", "/llms.txt"} {
+		e.GET(path, g.outer, g.docsPage)
+	}
 	e.GET("/problems", g.outer, g.problemPages)
 	e.GET("/problems/:code", g.outer, g.problemPage)
 
