@@ -86,7 +86,7 @@ func BenchmarkOpenJSON(b *testing.B)  { benchmarkOpen(b, JSON, (*Ear).Open) }
 
 func (e *Ear) codec(q Query, body []byte, now time.Time) (*Push, error) {
 	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
+	defer s.free()
 	return e.open(s, &q, body, now)
 }
 

@@ -96,6 +96,13 @@ type scratch struct {
 	encrypt []byte // an Encrypt that had to be unescaped
 }
 
+// free gives the memory back; what a rare large push needed is not kept.
+func (s *scratch) free() {
+	if cap(s.join)+cap(s.cipher)+cap(s.encrypt) <= 8*keepBody {
+		scratches.Put(s)
+	}
+}
+
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 func room(b []byte, n int) []byte {

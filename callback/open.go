@@ -92,8 +92,9 @@ func (p Push) GoString() string { return p.String() }
 // Ear hears one app. It is safe for concurrent use.
 type Ear struct {
 	app    App
-	locks  []*lock // the current key first
-	rounds int     // keys tried before giving up; the same for every app of a door
+	locks  []*lock       // the current key first
+	rounds int           // keys tried before giving up; the same for every app of a door
+	oldest time.Duration // the greatest MaxAge of a door's apps; 0 when any age is taken
 }
 
 // String names the app and hides its secrets; so does GoString.
@@ -146,7 +147,7 @@ func NewEar(a App) (*Ear, error) {
 // [ErrMalformed] for a push that is WeChat's and cannot be read.
 func (e *Ear) Open(q Query, body []byte, now time.Time) (*Push, error) {
 	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
+	defer s.free()
 	p, err := e.open(s, &q, body, now)
 	if err == nil {
 		s.name(p)
@@ -178,7 +179,7 @@ func (e *Ear) open(s *scratch, q *Query, body []byte, now time.Time) (*Push, err
 // https://developers.weixin.qq.com/miniprogram/dev/framework/server-ability/message-push.html
 func (e *Ear) Echo(q Query, now time.Time) (string, error) {
 	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
+	defer s.free()
 	l := e.signed(s, &q)
 	switch {
 	case l == nil || !e.fresh(q.Timestamp, now):
@@ -245,16 +246,42 @@ func same(sum *[40]byte, claimed string) bool {
 	return subtle.ConstantTimeCompare(sum[:], c[:])&subtle.ConstantTimeEq(int32(len(claimed)), 40) == 1
 }
 
-func (e *Ear) fresh(timestamp string, now time.Time) bool {
-	if e.app.MaxAge == 0 {
-		return true
-	}
+func (e *Ear) fresh(timestamp string, now time.Time) bool { return fresh(timestamp, now, e.app.MaxAge) }
+
+func fresh(timestamp string, now time.Time, maxAge time.Duration) bool {
 	at, err := strconv.ParseInt(timestamp, 10, 64)
 	if err != nil {
 		return false
 	}
 	age := now.Sub(time.Unix(at, 0))
-	return age <= e.app.MaxAge && age >= -maxAhead
+	return maxAge == 0 || age <= maxAge && age >= -maxAhead
+}
+
+// provable says whether any body could prove the request, so that others are refused before their body is read. It asks alike for
+// every app of a door and for those there are none of: a body that is held back tells nothing either (DECISIONS.md 3).
+func (e *Ear) provable(q *Query, now time.Time) bool {
+	if q.Nonce == "" || !fresh(q.Timestamp, now, e.oldest) {
+		return false
+	}
+	if isSignature(q.MsgSignature) {
+		return true
+	}
+	s := scratches.Get().(*scratch)
+	defer s.free()
+	return e.signed(s, q) != nil && e.app.Mode == Plain
+}
+
+// isSignature says whether s has the form of a SHA-1 in hex.
+func isSignature(s string) bool {
+	if len(s) != 40 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
 }
 
 // addressed says whether the push is for the account the app is. A third-party platform's notices have no ToUserName.

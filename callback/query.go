@@ -15,6 +15,9 @@ type Query struct {
 	EchoStr      string // GET only
 }
 
+// signed says whether the request claims any signature.
+func (q *Query) signed() bool { return q.Signature != "" || q.MsgSignature != "" }
+
 // ParseQuery reads a raw query (without its ?). The first of several equal names counts, as with url.Values.Get.
 func ParseQuery(raw string) Query {
 	var q Query

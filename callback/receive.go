@@ -7,13 +7,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"runtime/debug"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -45,6 +41,7 @@ const (
 	ResultTooLarge  = "too_large" // 413
 	ResultFailed    = "failed"    // 500, the sink refused
 	ResultLate      = "late"      // 500, the budget passed
+	ResultBusy      = "busy"      // 500, too many bytes of bodies in hand
 	ResultMethod    = "method"    // 405
 )
 
@@ -57,6 +54,7 @@ type Door struct {
 	o        DoorOptions
 	ears     atomic.Pointer[map[string]*Ear]
 	stranger atomic.Pointer[Ear] // stands in for apps there are none of: as much work, never a yes
+	bodies   bodyMemory
 }
 
 // NewDoor opens the door for the apps.
@@ -73,7 +71,7 @@ func NewDoor(apps []App, sink Sink, o DoorOptions) (*Door, error) {
 	if o.OnError == nil {
 		o.OnError = func(string, error) {}
 	}
-	d := &Door{sink: sink, o: o}
+	d := &Door{sink: sink, o: o, bodies: bodyMemory{anyLimit: anyBodies, signedLimit: signedBodies}}
 	return d, d.SetApps(apps)
 }
 
@@ -90,7 +88,8 @@ func (d *Door) SetApps(apps []App) error {
 	}
 	ears := make(map[string]*Ear, len(apps))
 	var faults []error
-	rounds := stranger.rounds
+	anyAge := false // some app takes any age
+	rounds, oldest := stranger.rounds, time.Duration(1)
 	for _, a := range apps {
 		e, err := NewEar(a)
 		switch {
@@ -101,15 +100,21 @@ func (d *Door) SetApps(apps []App) error {
 		default:
 			ears[a.Name] = e
 			rounds = max(rounds, e.rounds)
+			if oldest = max(oldest, a.MaxAge); a.MaxAge == 0 {
+				anyAge = true
+			}
 		}
 	}
 	if len(faults) > 0 {
 		return errors.Join(faults...)
 	}
-	for _, e := range ears {
-		e.rounds = rounds
+	if anyAge || len(ears) == 0 {
+		oldest = 0
 	}
-	stranger.rounds = rounds
+	for _, e := range ears {
+		e.rounds, e.oldest = rounds, oldest
+	}
+	stranger.rounds, stranger.oldest = rounds, oldest
 	d.stranger.Store(stranger)
 	d.ears.Store(&ears)
 	return nil
@@ -185,72 +190,6 @@ func (d *Door) push(w http.ResponseWriter, r *http.Request, e *Ear, app string, 
 
 var errProbe = errors.New("callback: CheckContainerPath")
 
-// hear reads the request and opens what is in it.
-func (d *Door) hear(w http.ResponseWriter, r *http.Request, e *Ear, began time.Time) (*Push, error) {
-	_ = http.NewResponseController(w).SetReadDeadline(began.Add(d.o.Budget)) // where the server can: a slow body is late too
-	room := bodies.Get().(*[]byte)
-	body, err := d.body(r, (*room)[:0])
-	if cap(body) <= keepBody {
-		*room = body[:0]
-		defer bodies.Put(room)
-	}
-	if err != nil {
-		return nil, err
-	}
-	q := ParseQuery(r.URL.RawQuery)
-	if isProbe(&q, body) {
-		return nil, errProbe
-	}
-	return e.Open(q, body, began)
-}
-
-var errTooLarge = errors.New("callback: body too large")
-
-// body reads the request's body into b, growing it as bytes really come.
-func (d *Door) body(r *http.Request, b []byte) ([]byte, error) {
-	if r.ContentLength > d.o.BodyLimit {
-		return b, errTooLarge
-	}
-	if r.Body == nil {
-		return b, nil
-	}
-	if n := r.ContentLength; n < keepBody && n >= int64(cap(b)) {
-		b = make([]byte, 0, n+1)
-	}
-	for {
-		if len(b) == cap(b) {
-			b = slices.Grow(b, max(len(b), 512))
-		}
-		n, err := r.Body.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		switch {
-		case int64(len(b)) > d.o.BodyLimit:
-			return b, errTooLarge
-		case err == io.EOF:
-			return b, nil
-		case err != nil:
-			return b, unread(err)
-		}
-	}
-}
-
-// unread says what a body that cannot be read comes to: somebody else's limit, too slow, or cut off.
-func unread(err error) error {
-	var limited *http.MaxBytesError
-	switch {
-	case errors.As(err, &limited):
-		return errTooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return ErrLate
-	}
-	return ErrUnproven
-}
-
-// keepBody is the largest buffer kept for the next push; a push is some 1 to 4 KiB.
-const keepBody = 16 << 10
-
-var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
-
 // take hands the push to the sink. A connection that is gone does not stop it: what it stores, WeChat's next delivery finds
 // stored. WeChat is told 500 when the budget ends, whether the sink has come back or not: ErrLate, and nothing is left to say.
 func (d *Door) take(w http.ResponseWriter, r *http.Request, p *Push, began time.Time) (reply []byte, err error) {
@@ -279,8 +218,7 @@ func (d *Door) take(w http.ResponseWriter, r *http.Request, p *Push, began time.
 // nothing and learns nothing (DECISIONS.md 7).
 // https://developers.weixin.qq.com/miniprogram/dev/wxcloudservice/wxcloudrun/src/guide/weixin/push
 func isProbe(q *Query, body []byte) bool {
-	const longest = 256
-	if len(body) == 0 || len(body) > longest || q.Signature != "" || q.MsgSignature != "" || !bytes.Contains(body, []byte("CheckContainerPath")) {
+	if len(body) == 0 || len(body) > maxProbe || q.signed() || !bytes.Contains(body, []byte("CheckContainerPath")) {
 		return false
 	}
 	tight := strings.Join(strings.Fields(strings.TrimPrefix(string(body), "\ufeff")), "")
@@ -312,6 +250,8 @@ func refuse(w http.ResponseWriter, err error) string {
 		status, result = http.StatusBadRequest, ResultMalformed
 	case errors.Is(err, errTooLarge):
 		status, result = http.StatusRequestEntityTooLarge, ResultTooLarge
+	case errors.Is(err, errBusy):
+		status, result = http.StatusInternalServerError, ResultBusy
 	case errors.Is(err, ErrLate):
 		status, result = http.StatusInternalServerError, ResultLate
 	}
