@@ -58,6 +58,7 @@ type Job struct {
 	Serial  string        // at most one job of this serial in hand per shard, the others wait in order; "" = none
 	Due     time.Time     // zero = at once
 	After   time.Duration // relative to Redis' clock; added to Due's default when Due is zero
+	Holds   bool          // with Serial: it is held through Retry and Snooze too, and given up when the job ends, is buried, parked or given back
 	Park    string        // not "": parked under this name until an Edit releases it
 	Expires time.Time     // still waiting or parked then: handed to the handler with Claimed.Expired
 	Body    []byte        // never changes, at most MaxBody; must not be modified after Commit

@@ -90,7 +90,7 @@ local function claim(A, i, committed)
         local id, j = taken[k], found[k]
         local serial = j[7]
         if not j[1] then -- its hash was deleted by hand: nothing to do
-        elseif serial and held_by[serial] then
+        elseif serial and held_by[serial] and held_by[serial] ~= id then
           queue(P, lane, id, serial, due[2 * k])
         else
           if serial then

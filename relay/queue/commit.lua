@@ -74,7 +74,7 @@ local function commit(A, p, n)
   local function place(P, f, note)
     local id, lane, serial, verdict, keep, tags, version = A[f], A[f + 2], A[f + 3], A[f + 4], A[f + 6], A[f + 7], A[f + 8]
     local j = P .. 'j:' .. id
-    freed = serial ~= '' and free(P, serial)
+    freed = serial ~= '' and not keeps(serial, verdict) and free(P, serial)
     if verdict == 'g' then return wait(P, lane, id, version) end
     if verdict == 'd' then
       if byte(keep) < 49 then return forget(P, id, keep, tags) end

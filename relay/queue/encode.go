@@ -224,12 +224,20 @@ func (it *item) room(c *Change, verdict bool) error {
 	return nil
 }
 
+// serial is as Lua knows it: one that is held through Retry and Snooze begins with +, the others with something else.
+func (j *Job) serial() string {
+	if j.Holds {
+		return "+" + j.Serial
+	}
+	return j.Serial
+}
+
 // check tells whether a job may be put on a shard.
 func (j *Job) check(shard int) error {
 	if n, err := ShardOf(j.ID); err != nil || n != shard {
 		return fmt.Errorf("%w: id %q in a change of shard %d", ErrID, j.ID, shard)
 	}
-	if j.Lane == "" || j.Lane[0] == ':' || strings.IndexByte(j.Lane, '\n') >= 0 || strings.IndexByte(j.Serial, '\n') >= 0 {
+	if j.Lane == "" || j.Lane[0] == ':' || strings.IndexByte(j.Lane, '\n') >= 0 || strings.IndexByte(j.Serial, '\n') >= 0 || strings.HasPrefix(j.Serial, "+") {
 		return fmt.Errorf("%w: lane %q, serial %q", ErrID, j.Lane, j.Serial)
 	}
 	if j.Known > 0 && j.Keep > 0 {
@@ -281,7 +289,7 @@ func (it *item) job(q *Queue, j *Job) {
 	}
 	if j.Serial != "" {
 		shape[2] = '1'
-		it.str(j.Serial)
+		it.str(j.serial())
 	}
 	if !j.Expires.IsZero() {
 		shape[3] = '1'

@@ -63,6 +63,22 @@ func (q *Queue) IDFor(kind string, shard int, seed string) string {
 	return idOf(kind, shard, (*[16]byte)(sum[:16]))
 }
 
+// Derive makes an id of another one of NewID's: always the same for the same kind, id and seed, of the same shard, and it sorts
+// by time as that one does.
+func Derive(kind, id, seed string) string {
+	at := len(id) - idLen + 2
+	var b [16]byte
+	if at < 2 {
+		return ""
+	}
+	if _, err := alphabet.Decode(b[:], []byte(id[at:])); err != nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(id + "\x00" + seed))
+	copy(b[8:], sum[:])
+	return idOf(kind, int(id[at-2]-'0')*10+int(id[at-1]-'0'), &b)
+}
+
 // minted tells whether an id that ShardOf can read is one of NewID's.
 func minted(id string) bool { return id[len(id)-idLen+2] < 'G' }
 

@@ -97,3 +97,18 @@ func TestShardsAreEvenAndStay(t *testing.T) {
 		t.Error("prefix")
 	}
 }
+
+func TestDerive(t *testing.T) {
+	q := &Queue{o: Options{Shards: 64}}
+	first, second := q.NewID("evt_", 7), q.NewID("evt_", 7)
+	a, b := Derive("dlv_", first, "p/e"), Derive("dlv_", first, "p/f")
+	if a == b || a != Derive("dlv_", first, "p/e") || a == Derive("dlv_", second, "p/e") {
+		t.Errorf("%s %s", a, b)
+	}
+	if n, err := ShardOf(a); err != nil || n != 7 || !minted(a) || !strings.HasPrefix(a, "dlv_07"+first[6:16]) {
+		t.Errorf("%s of %s: shard %d, %v", a, first, n, err)
+	}
+	if got := Derive("dlv_", "evt_", "x"); got != "" {
+		t.Errorf("of no id: %q", got)
+	}
+}

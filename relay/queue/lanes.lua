@@ -94,12 +94,17 @@ local function free(P, serial)
   return call('HDEL', P .. 'y', serial, '\n' .. serial) == 2 and follow(P, serial)
 end
 
+-- keeps tells whether a verdict leaves a serial with its job: one that begins with + is held through Retry and Snooze.
+local function keeps(serial, verdict) return byte(serial) == 43 and (verdict == 'r' or verdict == 's') end
+
 -- leave takes a job that is not in hand from where it stands; st is its field, name its park name. It may have been the one
 -- whose turn it was: the next of its serial gets it.
 local function leave(P, lane, id, serial, st, name)
   if not st then
     if call('ZREM', P .. 'q:' .. lane, id) == 1 then
-      if serial and call('HEXISTS', P .. 'y', serial) == 0 and call('HDEL', P .. 'y', '\n' .. serial) == 1 then follow(P, serial) end
+      local holder = serial and call('HGET', P .. 'y', serial)
+      if holder == id then free(P, serial)
+      elseif serial and not holder and call('HDEL', P .. 'y', '\n' .. serial) == 1 then follow(P, serial) end
     elseif serial and call('ZREM', P .. 's:' .. serial, id) == 1 then
       less(P, 's' .. lane)
     end

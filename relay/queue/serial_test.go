@@ -37,6 +37,58 @@ func TestTheTurnOfASerialIsPassedOn(t *testing.T) {
 	})
 }
 
+// A job that holds its serial keeps it through its retries: the next goes when it has ended, is buried, parked, given back or
+// taken away, and not before. Others are not affected.
+func TestASerialIsHeldThroughRetries(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ends := map[string]func(q *Queue, j *job){
+			"done":   func(q *Queue, j *job) { judge(t, q, j, Done(nil)) },
+			"buried": func(q *Queue, j *job) { judge(t, q, j, Bury("bad", nil)) },
+			"parked": func(q *Queue, j *job) { judge(t, q, j, ParkAgain("bay", time.Time{}, nil)) },
+			"ended": func(q *Queue, j *job) {
+				judge(t, q, j, Retry(time.Hour, nil, ""))
+				commit(t, q, Change{Shard: 1, Edit: &Edit{ID: j.ID, Version: -1, To: End}})
+			},
+		}
+		for name, end := range ends {
+			q := open(t, rdb, Options{})
+			q.Handle("g", Group{Concurrency: 8}, never)
+			lane := "g:" + name
+			all := put(t, q, several(3, Job{Lane: lane, Serial: name, Holds: true})...)
+			for _, v := range []Verdict{Retry(0, nil, "again"), Snooze(0, nil)} {
+				got := claimed(t, q)
+				if diff := cmp.Diff(all[:1], ids(got)); diff != "" {
+					t.Fatalf("%s: %s", name, diff)
+				}
+				judge(t, q, got[0], v)
+			}
+			first := claimed(t, q)
+			judge(t, q, first[0], Retry(time.Hour, nil, "later"))
+			if got := claimed(t, q); len(got) != 0 {
+				t.Fatalf("%s: %v passed one that waits for its retry", name, ids(got))
+			}
+			other := put(t, q, Job{Lane: lane, Serial: name + " of another", Holds: true})
+			if diff := cmp.Diff(other, ids(claimed(t, q))); diff != "" {
+				t.Fatalf("%s: %s", name, diff)
+			}
+			commit(t, q, Change{Shard: 1, Edit: &Edit{ID: all[0], Version: -1, To: Later}})
+			again := claimed(t, q)
+			if len(again) == 0 || again[0].ID != all[0] && again[0].ID != all[1] { // an edit gives the serial up: either may go first
+				t.Fatalf("%s: %v", name, ids(again))
+			}
+			end(q, again[0])
+			next := claimed(t, q)
+			if len(next) != 1 || next[0].ID == again[0].ID {
+				t.Fatalf("%s: the next is not free: %v", name, ids(next))
+			}
+			judge(t, q, next[0], Done(nil))
+			if last := claimed(t, q); len(last) != 1 {
+				t.Fatalf("%s: the last is not free: %v", name, ids(last))
+			}
+		}
+	})
+}
+
 // A verdict and the claim of what it frees travel together: a lane with one slot costs one call for each job.
 func TestVerdictsTravelWithTheNextClaim(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
