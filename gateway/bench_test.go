@@ -41,8 +41,7 @@ func BenchmarkPartnerRequest(b *testing.B) {
 		c.JSON(http.StatusAccepted, &answer)
 	})
 	proven := partnerRoute{right: "messages", raw: true, run: func(_ context.Context, a *partnerRequest) (reply, error) {
-		var req relay.SendRequest
-		err := decode(a.body, &req, InvalidMessage)
+		_, err := relay.ParseMessage(a.body)
 		return reply{status: http.StatusAccepted, body: &answer}, err
 	}}
 	g.engine.GET("/v1/partners/:partner/proven", g.outer, g.serve(proven)) // a GET, so that no inbox is asked

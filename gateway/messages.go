@@ -3,9 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/wxrelay/wxrelay/relay"
@@ -14,11 +12,10 @@ import (
 // sendMessage accepts a message. The journey remembers the webhook-id in the very change that accepts; a request that is
 // refused is looked up, because it may be one that was accepted before, when things stood otherwise.
 func (g *Gate) sendMessage(ctx context.Context, r *partnerRequest) (reply, error) {
-	var req relay.SendRequest
 	var m relay.Message
 	again := false
-	err := decode(r.body, &req, InvalidMessage)
-	if err == nil {
+	req, err := relay.ParseMessage(r.body)
+	if err = named(err); err == nil {
 		m, again, err = g.relay.Send(ctx, r.partner.Name, relay.RequestKey{ID: r.id, Digest: r.digest}, req)
 	}
 	if err != nil && translate(err).Status < http.StatusInternalServerError {
@@ -46,14 +43,18 @@ type batchAnswer struct {
 
 func (g *Gate) sendBatch(ctx context.Context, r *partnerRequest) (reply, error) {
 	var req struct {
-		Messages []apart `json:"messages"` // what is wrong with one is its own result
+		Messages relay.Batch `json:"messages"` // what is wrong with one is its own result
 	}
-	if err := decode(r.body, &req, InvalidRequest); err != nil {
+	req.Messages = g.relay.NewBatch(int(g.limits.Load().Body))
+	if err := decode(r.body, &req); err != nil {
 		return reply{}, err
 	}
-	asked := make([]relay.BatchItem, len(req.Messages))
-	for i, raw := range req.Messages {
-		asked[i].Err = decode(raw, &asked[i].Request, InvalidMessage)
+	asked := make([]relay.BatchItem, req.Messages.Len())
+	err := req.Messages.Each(func(n int, q relay.SendRequest, err error) {
+		asked[n] = relay.BatchItem{Request: q, Err: named(err)}
+	})
+	if err != nil {
+		return reply{}, named(err)
 	}
 	results, err := g.relay.SendBatch(ctx, r.partner.Name, relay.RequestKey{ID: r.id, Digest: r.digest}, asked)
 	if err != nil {
@@ -104,45 +105,4 @@ func (g *Gate) listMessages(ctx context.Context, r *partnerRequest) (reply, erro
 	}
 	page, err := g.relay.Messages(ctx, r.partner.Name, relay.MessageQuery{App: q["app"], OpenID: q["openid"], User: q["user"], State: q["state"], Cursor: q["cursor"], Limit: limit})
 	return reply{status: http.StatusOK, body: page}, err
-}
-
-// filters reads the query of a list. A name misspelt would widen the list unseen, so it is a fault.
-func filters(raw string, known ...string) (map[string]string, error) {
-	q, err := url.ParseQuery(raw)
-	if err != nil {
-		return nil, &fault{code: Malformed, detail: "the query is not form-encoded"}
-	}
-	out := make(map[string]string, len(q))
-	f := &fault{code: InvalidRequest}
-	for name, values := range q {
-		switch {
-		case !slices.Contains(known, name):
-			f.fields = append(f.fields, relay.Field{Field: name, Reason: "unknown, must be one of " + strings.Join(known, ", ")})
-		case len(values) > 1:
-			f.fields = append(f.fields, relay.Field{Field: name, Reason: "given twice"})
-		default:
-			out[name] = values[0]
-		}
-	}
-	if len(f.fields) > 0 {
-		slices.SortFunc(f.fields, func(a, b relay.Field) int { return strings.Compare(a.Field, b.Field) })
-		return nil, f
-	}
-	return out, nil
-}
-
-// count reads a page's limit; "" is 0, the default.
-func count(s string) (int, error) {
-	if s == "" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > 200 {
-		return 0, invalid("limit", "must be a number from 1 to 200")
-	}
-	return n, nil
-}
-
-func invalid(field, reason string) error {
-	return &fault{code: InvalidRequest, fields: []relay.Field{{Field: field, Reason: reason}}}
 }

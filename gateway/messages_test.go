@@ -73,9 +73,16 @@ func TestMessagesThatAreFaulty(t *testing.T) {
 			"not JSON":          {"hello", 400, Malformed, ""},
 			"a list":            {"[" + right + "]", 400, Malformed, ""},
 			"two":               {right + right, 400, Malformed, ""},
-			"not UTF-8":         {strings.Replace(right, "apples", "\xff\xfe", 1), 400, Malformed, ""},
+			"not UTF-8":         {strings.Replace(right, "apples", "\xff\xfe", 1), 422, InvalidMessage, "data.thing1"},
+			"half a character":  {strings.Replace(right, "apples", `\ud83d`, 1), 422, InvalidMessage, "data.thing1"},
+			"halves everywhere": {order(openid, `,"metadata":{"a":{"\udc00":1}},"supersede_key":"\ud83d","lang":"\ud83d"`), 422, InvalidMessage, "metadata.a.\ufffd supersede_key lang"},
+			"half an app":       {strings.Replace(right, `"app":"shop"`, `"app":"shop\ud83d"`, 1), 422, InvalidMessage, "app"},
+			"half, truncated":   {strings.Replace(order(openid, `,"truncate":true`), "apples", strings.Repeat("长", 25)+`\ud83d`, 1), 422, InvalidMessage, "data.thing1"},
+			"two marks":         {"\ufeff\ufeff" + right, 400, Malformed, ""},
+			"a value of bools":  {strings.Replace(right, `"apples"`, `true`, 1), 422, InvalidMessage, "data.thing1"},
+			"a year and more":   {order(openid, `,"send_at":"2099-01-01T00:00:00Z","expires_at":"9999-01-01T00:00:00Z"`), 422, InvalidMessage, "send_at expires_at"},
 			"wrong type":        {strings.Replace(right, `"page":"pages/order?id=1"`, `"page":1`, 1), 400, Malformed, "page"},
-			"wrong type, more":  {strings.Replace(order(openid, `,"foo":1,"lang":7`), `"page":"pages/order?id=1"`, `"page":1`, 1), 400, Malformed, "page foo"},
+			"wrong type, more":  {strings.Replace(order(openid, `,"foo":1,"lang":7`), `"page":"pages/order?id=1"`, `"page":1`, 1), 400, Malformed, "page lang foo"},
 			"a time as number":  {order(openid, `,"send_at":1795896000`), 400, Malformed, "send_at"},
 			"a time as bool":    {order(openid, `,"expires_at":true`), 400, Malformed, "expires_at"},
 			"not a time":        {order(openid, `,"send_at":"soon"`), 422, InvalidMessage, "send_at"},
@@ -152,8 +159,8 @@ func TestBatchItemsAnswerForThemselves(t *testing.T) {
 			{order(openid, `,"metadata":{"x":1,"x":2},"foo":"}]","lang":"zz"`), 422, "metadata.x foo lang"},
 			{order(openid, `,"send_at":"x"`), 422, "send_at"},
 			{order(openid, `,"metadata":`+strings.Repeat(`{"a":`, 40)+"1"+strings.Repeat("}", 40)), 400, ""},
-			{`[{"app":1,"app":2}]`, 400, ""},
-			{`null`, 400, ""},
+			{order(openid, `,"lang":7`), 400, "lang"},
+			{order(openid, `,"metadata":{"x":"`+strings.Repeat("x", 9000)+`"}`), 413, ""},
 		}
 		var results []batchItem
 		for some := range slices.Chunk(items, 4) { // so many the world's batches may have
@@ -174,6 +181,17 @@ func TestBatchItemsAnswerForThemselves(t *testing.T) {
 			}
 			if r.Status != it.status || strings.TrimSpace(fields) != it.fields {
 				t.Errorf("item %d: %d blames %q, want %d %q", i, r.Status, fields, it.status, it.fields)
+			}
+		}
+		for body, fields := range map[string]string{ // what cannot be a message ends the batch
+			`{"messages":[{},[{"app":1,"app":2}],7]}`: "messages[1]",
+			`{"messages":[null]}`:                     "messages[0]",
+			`{"messages":[{},{},{},7`:                 "messages[3]",
+			`{"messages":{}}`:                         "messages",
+			`{"messages":[{"a":tru}]}`:                "",
+		} {
+			if got := w.ask("POST", "/messages/batch", body).got(400, Malformed).fields(); got != fields {
+				t.Errorf("%s names %q", body, got)
 			}
 		}
 		for body, fields := range map[string]string{
@@ -215,7 +233,7 @@ func TestBatch(t *testing.T) {
 		w := newWorld(t, rdb)
 		openid, session := w.login("ann")
 		w.accept(session)
-		body := fmt.Sprintf(`{"messages":[%s,{"app":"shop","nonsense":1},%s,7]}`, order(openid, ""), strings.Replace(order(openid, ""), "shop", "other", 1))
+		body := fmt.Sprintf(`{"messages":[%s,{"app":"shop","nonsense":1},%s]}`, order(openid, ""), strings.Replace(order(openid, ""), "shop", "other", 1))
 		first := w.as(asking{id: "B-1"}, "POST", "/messages/batch", body).got(200, "")
 		var out struct{ Results []batchItem }
 		first.into(&out)
@@ -231,7 +249,7 @@ func TestBatch(t *testing.T) {
 			}
 			got = append(got, fmt.Sprint(r.Status, " ", code))
 		}
-		if diff := cmp.Diff([]string{"202 -", "422 invalid_message", "403 not_allowed", "400 malformed"}, got); diff != "" {
+		if diff := cmp.Diff([]string{"202 -", "422 invalid_message", "403 not_allowed"}, got); diff != "" {
 			t.Fatalf("%s%s", diff, first.Body)
 		}
 		if strings.Contains(first.Body.String(), `"problem":null`) {
@@ -245,8 +263,8 @@ func TestBatch(t *testing.T) {
 		w.ask("POST", "/messages/batch", `{"messages":[]}`).got(422, InvalidRequest)
 		w.ask("POST", "/messages/batch", `{"message":[]}`).got(422, InvalidRequest)
 		w.ask("POST", "/messages/batch", `{"messages":{}}`).got(400, Malformed)
-		w.ask("POST", "/messages/batch", `{"messages":["`+strings.Repeat("x", 30<<10)+`"]}`).got(200, "") // past limits.body, below limits.proxy_body
-		w.ask("POST", "/messages/batch", `{"messages":["`+strings.Repeat("x", 65<<10)+`"]}`).got(413, TooLarge)
+		w.ask("POST", "/messages/batch", `{"messages":[{"x":"`+strings.Repeat("x", 30<<10)+`"}]}`).got(200, "") // past limits.body, below limits.proxy_body
+		w.ask("POST", "/messages/batch", `{"messages":[{"x":"`+strings.Repeat("x", 65<<10)+`"}]}`).got(413, TooLarge)
 	})
 }
 

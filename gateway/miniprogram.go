@@ -1,13 +1,11 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
@@ -100,25 +98,10 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// loose reads a mini-program's body. Unknown fields are passed over: mini-programs of many versions are in users' hands,
-// and nobody can mend the old ones.
-func loose(body []byte, v any) error {
-	if !utf8.Valid(body) {
-		return &fault{code: Malformed, detail: "the body is not UTF-8"}
-	}
-	if body = bytes.TrimLeft(body, " \t\r\n"); len(body) == 0 || body[0] != '{' {
-		return &fault{code: Malformed, detail: "the body is not a JSON object"}
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return malformed(err)
-	}
-	return nil
-}
-
-// verbatim proves that a body is one JSON object and hands it on as it came.
+// verbatim proves that a body is one JSON object of Unicode text and hands it on as it came.
 func verbatim(body []byte) (json.RawMessage, error) {
-	var any json.RawMessage
-	return any, loose(body, &any)
+	var whole json.RawMessage
+	return whole, decode(body, &whole)
 }
 
 func (g *Gate) mpLogin(ctx context.Context, r *mpRequest) (any, error) {

@@ -107,7 +107,10 @@ func TestSubscriptionsOfAMiniProgram(t *testing.T) {
 		w.mp("POST", "/shop/settings", session, `{"mainSwitch":true,"itemSettings":{"`+tOrder+`":"reject"}}`).got(200, "")
 		w.mp("POST", "/shop/settings", session, `{"nothing":1}`).got(400, Malformed)
 		w.mp("POST", "/shop/subscriptions", session, `["accept"]`).got(400, Malformed)
-		w.mp("POST", "/shop/subscriptions", session, "{\"x\":\"\xff\"}").got(400, Malformed)
+		w.mp("POST", "/shop/subscriptions", session, "{\"x\":\"\xff\"}").got(422, InvalidRequest)
+		if f := w.mp("POST", "/shop/settings", session, `{"itemSettings":{"a":"\ud83d"}}`).got(422, InvalidRequest).fields(); f != "itemSettings.a" {
+			t.Errorf("names %q", f)
+		}
 
 		var lines struct {
 			Items []struct{ OpenID, Status string }

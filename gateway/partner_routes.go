@@ -72,7 +72,7 @@ func (g *Gate) subscriptions(ctx context.Context, r *partnerRequest) (reply, err
 
 func (g *Gate) addCredential(ctx context.Context, r *partnerRequest) (reply, error) {
 	var in relay.CredentialRequest
-	if err := decode(r.body, &in, InvalidRequest); err != nil {
+	if err := decode(r.body, &in); err != nil {
 		return reply{}, err
 	}
 	return reply{status: http.StatusOK, body: taken{true}}, g.relay.AddCredential(ctx, r.partner.Name, in)
@@ -83,7 +83,7 @@ func (g *Gate) newTicket(ctx context.Context, r *partnerRequest) (reply, error) 
 		App  string `json:"app"`
 		User string `json:"user"`
 	}
-	if err := decode(r.body, &in, InvalidRequest); err != nil {
+	if err := decode(r.body, &in); err != nil {
 		return reply{}, err
 	}
 	t, err := g.relay.NewTicket(ctx, r.partner.Name, in.App, in.User)
@@ -94,7 +94,7 @@ func (g *Gate) putBinding(ctx context.Context, r *partnerRequest) (reply, error)
 	var in struct {
 		OpenID string `json:"openid"`
 	}
-	if err := decode(r.body, &in, InvalidRequest); err != nil {
+	if err := decode(r.body, &in); err != nil {
 		return reply{}, err
 	}
 	b, err := g.relay.PutBinding(ctx, r.partner.Name, param(r.Context, "app"), param(r.Context, "user"), in.OpenID)
@@ -121,7 +121,7 @@ func (g *Gate) reportToken(ctx context.Context, r *partnerRequest) (reply, error
 		AccessToken string `json:"access_token"`
 		Errcode     int    `json:"errcode"`
 	}
-	if err := decode(r.body, &in, InvalidRequest); err != nil {
+	if err := decode(r.body, &in); err != nil {
 		return reply{}, err
 	}
 	if in.AccessToken == "" {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wxrelay/wxrelay/relay/binding"
+	"github.com/wxrelay/wxrelay/relay/message"
 	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
@@ -43,7 +44,7 @@ func (r *Relay) checkUser(partner, app, user string, isNew bool) error {
 	}
 	if user == "" || len(user) > 128 {
 		f.add("user", "is required: 1 to 128 characters")
-	} else if reason := checkName(user); isNew && reason != "" {
+	} else if reason := message.CheckUser(user); isNew && reason != "" {
 		f.add("user", reason)
 	}
 	if err := f.err("invalid_request"); err != nil {
@@ -169,7 +170,7 @@ func (r *Relay) followBinding(ctx context.Context, c *queue.Claimed) queue.Verdi
 // answer it did not get.
 func (r *Relay) Bind(ctx context.Context, app, openid, ticket string) (Binding, error) {
 	if ticket == "" {
-		return Binding{}, &Invalid{Code: "invalid_request", Fields: []Field{{"ticket", "is required"}}}
+		return Binding{}, invalid("ticket", "is required")
 	}
 	shown, err := r.bindings.Show(ctx, app, ticket, openid)
 	if err != nil {
@@ -207,8 +208,8 @@ func (r *Relay) PutBinding(ctx context.Context, partner, app, user, openid strin
 	if err := r.checkUser(partner, app, user, true); err != nil {
 		return Binding{}, err
 	}
-	if !openIDForm.MatchString(openid) {
-		return Binding{}, &Invalid{Code: "invalid_request", Fields: []Field{{"openid", "is required: an openid of this app"}}}
+	if !message.IsOpenID(openid) {
+		return Binding{}, invalid("openid", "is required: an openid of this app")
 	}
 	return Binding{App: app, User: user, OpenID: openid}, r.bind(ctx, partner, app, user, openid, binding.NewSerial())
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"github.com/wxrelay/wxrelay/relay/message"
 )
 
 // What a journey may answer besides the errors of the rooms ([wechat.APIError], [queue.ErrUnavailable], ...), which pass
@@ -33,11 +36,21 @@ func (e *TooSoon) Error() string {
 		e.TemplateID, e.Every, e.Keyword, e.Value, e.Wait.Round(time.Second))
 }
 
-// Field is one fault of a request: where, and what to do about it.
-type Field struct {
-	Field  string `json:"field"`  // path as in the request: data.thing1
-	Reason string `json:"reason"` // "23 characters, at most 20"
-}
+// What is wrong with a request, as package message finds it.
+type (
+	Field     = message.Issue
+	Malformed = message.Malformed
+	TooLarge  = message.TooLarge
+)
+
+// MaxFields is how many faults of one request are named.
+const MaxFields = message.MaxIssues
+
+// NotText is the reason of a text that is not Unicode.
+const NotText = message.NotText
+
+// IsText tells whether a text from outside a body (a path, a query) is Unicode.
+func IsText(s string) bool { return utf8.ValidString(s) }
 
 // Invalid lists every fault of a request at once.
 type Invalid struct {
@@ -53,10 +66,15 @@ func (e *Invalid) Error() string {
 	return strings.ReplaceAll(e.Code, "_", " ") + ": " + strings.Join(parts, "; ")
 }
 
-// faults collects Fields.
+// invalid is the refusal of a request for one field.
+func invalid(field, reason string) error {
+	return &Invalid{Code: "invalid_request", Fields: []Field{{Field: field, Reason: reason}}}
+}
+
+// faults collects Fields, of which the outside is told so many.
 type faults []Field
 
-func (f *faults) add(field, reason string) { *f = append(*f, Field{field, reason}) }
+func (f *faults) add(field, reason string) { (*message.Issues)(f).Add(field, reason) }
 
 func (f faults) err(code string) error {
 	if len(f) == 0 {

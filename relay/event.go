@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxrelay/wxrelay/relay/message"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/webhook"
 )
@@ -119,8 +120,8 @@ func (r *Relay) tell(t telling) []queue.Job {
 
 // payload is what is posted: {"type","timestamp","data"}.
 func (t *telling) payload() []byte {
-	b := appendText(append(make([]byte, 0, 1024), `{"type":`...), t.typ)
-	b = append(appendTime(append(b, `,"timestamp":`...), t.at.UTC()), `,"data":`...)
+	b := message.AppendText(append(make([]byte, 0, 1024), `{"type":`...), t.typ)
+	b = append(message.AppendTime(append(b, `,"timestamp":`...), t.at.UTC()), `,"data":`...)
 	if m, ok := t.data.(*Message); ok {
 		return append(m.AppendJSON(b), '}')
 	}

@@ -46,7 +46,7 @@ func (r *Relay) freed(shard int, o *order, s *story) []queue.Job {
 }
 
 func tooManyHeld(rules *Rules) error {
-	return &Invalid{Code: "invalid_message", Fields: []Field{{"no_credit", fmt.Sprintf("%d messages already wait for this user: cancel some or use supersede_key", rules.HeldPerUser)}}}
+	return &Invalid{Code: "invalid_message", Fields: []Field{{Field: "no_credit", Reason: fmt.Sprintf("%d messages already wait for this user: cancel some or use supersede_key", rules.HeldPerUser)}}}
 }
 
 // inTurn commits an acceptance. Between a grant and the release it causes, older messages still wait although there is a
@@ -164,11 +164,11 @@ func (r *Relay) releaseOne(ctx context.Context, shard int, rec queue.Record, now
 	edit := &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Ready, Lasting: o.Expires == 0}
 	if wait := time.UnixMilli(o.Due).Sub(now); o.Due != 0 && wait > 0 {
 		edit.To, edit.After = queue.Later, wait
-		s.to(StateScheduled, "credit", now, nil)
+		s.To(StateScheduled, "credit", now, nil)
 	} else {
-		s.to(StateQueued, "credit", now, nil)
+		s.To(StateQueued, "credit", now, nil)
 	}
-	edit.Note = s.note()
+	edit.Note = s.Pack()
 	return r.q.Commit(ctx, queue.Change{Shard: shard, Edit: edit, Operations: o.reserve(s.Channel, rec.ID)}), true
 }
 
@@ -179,8 +179,8 @@ func (r *Relay) postpone(ctx context.Context, shard int, rec queue.Record, now t
 	if err != nil {
 		return err
 	}
-	s.to(StateScheduled, ledger.TooSoon, now, nil)
-	err = r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Later, After: wait, Note: s.note()}}).Err
+	s.To(StateScheduled, ledger.TooSoon, now, nil)
+	err = r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Later, After: wait, Note: s.Pack()}}).Err
 	if errors.Is(err, queue.ErrStale) || errors.Is(err, queue.ErrNotFound) || errors.Is(err, queue.ErrInHand) {
 		return nil
 	}

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/message"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
@@ -67,10 +67,10 @@ func TestAWorkerEndsWhoGaveWay(t *testing.T) {
 	}
 }
 
-func plain(pairs ...string) map[string]json.RawMessage {
-	data := map[string]json.RawMessage{}
+func plain(pairs ...string) message.Data {
+	var data message.Data
 	for i := 0; i < len(pairs); i += 2 {
-		data[pairs[i]] = encode(pairs[i+1])
+		data = append(data, message.Keyword{Name: pairs[i], Value: pairs[i+1]})
 	}
 	return data
 }

@@ -67,22 +67,22 @@ func (r *Relay) lacksFormID(ctx context.Context, o *order, n int) (bool, error) 
 func (w *sending) formIDRefused(api *wechat.APIError) queue.Verdict {
 	if w.s.Cred == "" { // the message brought its own; what it is, its form tells
 		if api.Code == 41028 && prepayForm.MatchString(w.ownFormID()) && w.c.Now.Sub(time.UnixMilli(w.o.Created)) < prepaySettles {
-			return queue.Retry(prepayPause<<min(w.c.Attempts, 4), w.s.note(), "prepay_id not settled")
+			return queue.Retry(prepayPause<<min(w.c.Attempts, 4), w.s.Pack(), "prepay_id not settled")
 		}
 		return w.refusedFor(StateFailed, "wechat")
 	}
 	added := time.UnixMilli(w.s.CredUntil).Add(-credentialLife)
 	if api.Code == 41028 && w.s.Cred == string(binding.PrepayID) && w.c.Now.Sub(added) < prepaySettles {
-		return queue.Retry(prepayPause, w.s.note(), "prepay_id not settled")
+		return queue.Retry(prepayPause, w.s.Pack(), "prepay_id not settled")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := w.r.bindings.Spoil(ctx, w.o.App, w.o.OpenID, w.c.ID); err != nil {
 		w.r.log.Warn("credential not dropped", zap.String("message", w.c.ID), zap.Error(err))
-		return queue.Snooze(time.Second, w.s.note())
+		return queue.Snooze(time.Second, w.s.Pack())
 	}
 	w.s.Cred, w.s.CredUntil = "", 0
-	return queue.Snooze(0, w.s.note())
+	return queue.Snooze(0, w.s.Pack())
 }
 
 // returnFormID gives the credential back when the message does not go for another reason. Should this fail, the credential
@@ -143,7 +143,7 @@ func (r *Relay) AddCredential(ctx context.Context, partner string, req Credentia
 func (r *Relay) addCredential(ctx context.Context, app, openid, field string, c binding.Credential) error {
 	_, err := r.bindings.AddCredential(ctx, app, openid, c)
 	if errors.Is(err, binding.ErrMock) {
-		return &Invalid{Code: "invalid_request", Fields: []Field{{field, "is a mock one of the developer tools: use a real device"}}}
+		return invalid(field, "is a mock one of the developer tools: use a real device")
 	}
 	return err
 }

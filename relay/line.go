@@ -14,6 +14,7 @@ import (
 
 	"github.com/wxrelay/wxrelay/relay/binding"
 	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/message"
 	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
@@ -74,11 +75,11 @@ func (r *Relay) askOf(st ledger.Statement) Ask {
 // openidOf is the openid that a partner names directly or by its own user; exactly one of them.
 func (r *Relay) openidOf(ctx context.Context, partner, app, openid, user string) (string, error) {
 	if (openid == "") == (user == "") {
-		return "", &Invalid{Code: "invalid_request", Fields: []Field{{"openid", "exactly one of openid and user is required"}}}
+		return "", invalid("openid", "exactly one of openid and user is required")
 	}
 	if openid != "" {
-		if !openIDForm.MatchString(openid) {
-			return "", &Invalid{Code: "invalid_request", Fields: []Field{{"openid", "is not an openid"}}}
+		if !message.IsOpenID(openid) {
+			return "", invalid("openid", "is not an openid")
 		}
 		return openid, nil
 	}
@@ -93,7 +94,7 @@ func (r *Relay) openidOf(ctx context.Context, partner, app, openid, user string)
 func (r *Relay) Subscriptions(ctx context.Context, partner, app, openid, user string) (Page[Line], error) {
 	page := Page[Line]{Items: []Line{}}
 	if app == "" {
-		return page, &Invalid{Code: "invalid_request", Fields: []Field{{"app", "is required"}}}
+		return page, invalid("app", "is required")
 	}
 	if _, err := r.appOf(partner, app); err != nil {
 		return page, err
@@ -183,7 +184,7 @@ func choices(members map[string]json.RawMessage, most int) (ids []string, words 
 		}
 	}
 	if len(ids) > most {
-		return nil, nil, &Invalid{Code: "invalid_request", Fields: []Field{{"", strconv.Itoa(len(ids)) + " templates, at most " + strconv.Itoa(most)}}}
+		return nil, nil, invalid("", strconv.Itoa(len(ids))+" templates, at most "+strconv.Itoa(most))
 	}
 	slices.Sort(ids)
 	return ids, words, nil
@@ -195,7 +196,7 @@ func choices(members map[string]json.RawMessage, most int) (ids []string, words 
 func (r *Relay) Report(ctx context.Context, app, openid string, body json.RawMessage, requestID string) ([]Ask, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(body, &members); err != nil || members == nil {
-		return nil, &Malformed{"the body must be the object that wx.requestSubscribeMessage returned"}
+		return nil, &Malformed{Detail: "the body must be the object that wx.requestSubscribeMessage returned"}
 	}
 	ids, words, err := choices(members, maxTemplatesPerReport)
 	if err != nil {
@@ -245,7 +246,7 @@ type settings struct {
 // readSettings takes subscriptionsSetting, the answer of wx.getSetting with it inside, and the form of older clients, where
 // the template ids stand beside mainSwitch.
 func readSettings(body json.RawMessage) (settings, error) {
-	malformed := &Malformed{"the body must be the subscriptionsSetting of wx.getSetting: mainSwitch and itemSettings"}
+	malformed := &Malformed{Detail: "the body must be the subscriptionsSetting of wx.getSetting: mainSwitch and itemSettings"}
 	var whole struct {
 		settings
 		Inner json.RawMessage `json:"subscriptionsSetting"`

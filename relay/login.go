@@ -30,7 +30,7 @@ func (r *Relay) Login(ctx context.Context, app, code string) (LoginAnswer, error
 		return LoginAnswer{}, ErrNotFound
 	}
 	if code == "" {
-		return LoginAnswer{}, &Invalid{Code: "invalid_request", Fields: []Field{{"code", "is required: the code of wx.login"}}}
+		return LoginAnswer{}, invalid("code", "is required: the code of wx.login")
 	}
 	s, err := r.bindings.Login(ctx, app, code, func(ctx context.Context) (binding.Identity, error) {
 		got, err := r.wechat.Login(ctx, app, code)
@@ -115,7 +115,7 @@ type PhoneAnswer struct {
 // the mini-program only where the app says so.
 func (r *Relay) Phone(ctx context.Context, app, openid, code string) (PhoneAnswer, error) {
 	if code == "" {
-		return PhoneAnswer{}, &Invalid{Code: "invalid_request", Fields: []Field{{"code", "is required: the code of the getPhoneNumber button"}}}
+		return PhoneAnswer{}, invalid("code", "is required: the code of the getPhoneNumber button")
 	}
 	users, err := r.bindings.UsersOf(ctx, app, openid)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/wxrelay/wxrelay/relay/binding"
+	"github.com/wxrelay/wxrelay/relay/message"
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
@@ -25,42 +26,41 @@ func (o *order) sender(n int) string {
 	return o.App
 }
 
-// byAccount is the order as the official account sees it: app and openid are the account's. The order itself stays with
+// byAccount finds the official account by which a request's oa_template goes, and the addressee there. The message itself stays with
 // the mini-program's user, for whom the other channels are.
-func (r *Relay) byAccount(ctx context.Context, f *faults, where string, o *order, to To, name string) (*order, error) {
-	account, err := r.appOf(o.Partner, name)
+func (r *Relay) byAccount(ctx context.Context, f *message.Facts, req *SendRequest) error {
+	name, where := req.Account(), req.At(ChannelOATemplate, "app")
+	account, err := r.appOf(f.Partner, name)
 	if err != nil {
-		return o, err
+		return err
 	}
 	if account.Kind != wechat.KindOfficialAccount {
-		f.add(where+"app", "must be an official account: name one under oa_template when the message is by a mini-program")
-		return o, nil
+		f.Issues.Add(where, "must be an official account: name one under oa_template when the message is by a mini-program")
+		return nil
 	}
-	if name == o.App {
-		return o, nil
+	if name == req.App {
+		return nil
 	}
-	openid, err := r.openidAt(ctx, o, to, name)
+	openid, err := r.openidAt(ctx, f, req, name)
 	if errors.Is(err, binding.ErrNotFound) {
-		f.add(where+"app", "the user's openid there is not known: they have to follow the account, or be bound to it")
-		return o, nil
+		f.Issues.Add(where, "the user's openid there is not known: they have to follow the account, or be bound to it")
+		return nil
 	}
-	o.Account = name
-	seen := *o
-	seen.App, seen.OpenID = name, openid
-	return &seen, err
+	f.Account, f.AccountOpenID = name, openid
+	return err
 }
 
-// openidAt finds the addressee of an order at another app: by the partner's own name for them, else by unionid.
-func (r *Relay) openidAt(ctx context.Context, o *order, to To, app string) (string, error) {
-	if to.User != "" {
-		if openid, err := r.bindings.ByUser(ctx, o.Partner, app, to.User); !errors.Is(err, binding.ErrNotFound) {
+// openidAt finds the addressee of a request at another app: by the partner's own name for them, else by unionid.
+func (r *Relay) openidAt(ctx context.Context, f *message.Facts, req *SendRequest, app string) (string, error) {
+	if req.To.User != "" {
+		if openid, err := r.bindings.ByUser(ctx, f.Partner, app, req.To.User); !errors.Is(err, binding.ErrNotFound) {
 			return openid, err
 		}
 	}
-	unionid := to.UnionID
+	unionid := req.To.UnionID
 	if unionid == "" {
 		var err error
-		if unionid, err = r.bindings.UnionID(ctx, o.App, o.OpenID); err != nil {
+		if unionid, err = r.bindings.UnionID(ctx, req.App, f.OpenID); err != nil {
 			return "", err
 		}
 	}

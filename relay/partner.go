@@ -32,7 +32,7 @@ func (r *Relay) ReportToken(ctx context.Context, partner, app, token string, err
 	}
 	err := r.wechat.ReportBad(ctx, app, token, errcode)
 	if errors.Is(err, wechat.ErrNotTokenCode) {
-		return &Invalid{Code: "invalid_request", Fields: []Field{{"errcode", "must be 40001, 40014 or 42001: others do not speak against a token"}}}
+		return invalid("errcode", "must be 40001, 40014 or 42001: others do not speak against a token")
 	}
 	return err
 }

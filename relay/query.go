@@ -113,7 +113,32 @@ func (r *Relay) listed(ctx context.Context, partner string, q MessageQuery) ([]q
 // badCursor says what is wrong when a list could not read its cursor.
 func badCursor(err error) error {
 	if errors.Is(err, queue.ErrID) {
-		return &Invalid{Code: "invalid_request", Fields: []Field{{"cursor", "is not a next_cursor of this list: leave it out to begin"}}}
+		return invalid("cursor", "is not a next_cursor of this list: leave it out to begin")
 	}
 	return err
+}
+
+// openRecord tells whether the user may have a stored message although no answer says so (R-2); one whose lease lapsed may,
+// before somebody has looked at it.
+func openRecord(rec *queue.Record, s *story) bool {
+	lapsed := rec.Reclaims > s.Lapses && (s.State == StateQueued || s.State == StateScheduled)
+	return s.InDoubt() || lapsed
+}
+
+// viewRecord shows a stored message; one in a worker's hands or on its way is `sending`, a scheduled one that fell due is
+// `queued`.
+func viewRecord(rec queue.Record) (Message, *order, error) {
+	o, s, err := read(rec.Body, rec.Note)
+	if err != nil {
+		return Message{}, nil, err
+	}
+	m := view(rec.ID, &o, &s)
+	switch {
+	case rec.State == "leased" && (s.State == StateQueued || s.State == StateScheduled || s.State == StateHeld),
+		openRecord(&rec, &s) && s.State != StateUnknown:
+		m.State = StateSending
+	case rec.State == "ready" && s.State == StateScheduled:
+		m.State = StateQueued
+	}
+	return m, &o, nil
 }

@@ -57,13 +57,6 @@ type Counting struct {
 	Keyword string        // for each value of this keyword
 }
 
-// Alias is a template under a name of the operator's.
-type Alias struct {
-	TemplateID string
-	Page       string            // when the message has none
-	Data       map[string]string // the partner's field -> the template's keyword
-}
-
 // Partner is a system that may ask and is told.
 type Partner struct {
 	Name      string

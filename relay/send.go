@@ -3,13 +3,13 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/message"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/webhook"
 )
@@ -65,14 +65,14 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 		if n > 0 {
 			cause = o.Channels[n-1] + ": " + refused
 		}
-		s.to(StateQueued, cause, now, nil)
+		s.To(StateQueued, cause, now, nil)
 		if o.Due != 0 {
 			s.State, s.Steps[0].State = StateScheduled, StateScheduled
 		}
 		ch := queue.Change{Shard: shard, Key: mark, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Operations: o.reserve(n, id), Behind: o.behind(n)}
 		held := &story{Channel: n}
 		waits := func() {
-			held.to(StateHeld, "no_credit", now, nil)
+			held.To(StateHeld, "no_credit", now, nil)
 			ch.Refused = append(r.tellMessage(shard, view(id, o, held), partner, now), r.messageJob(rules, id, o, held))
 			ch.ParkLimit = o.room(rules)
 		}
@@ -135,7 +135,7 @@ func (r *Relay) FirstAnswer(ctx context.Context, partner, id string) (Message, e
 		return Message{}, ErrNotFound
 	}
 	began := s.Steps[0]
-	return view(id, o, &story{Channel: o.First, State: began.State, At: began.At, Steps: []step{began}}), nil
+	return view(id, o, &story{Channel: o.First, State: began.State, At: began.At, Steps: []message.Entry{began}}), nil
 }
 
 // refusalOf is why a rider refused, "" when it did not: no_credit, too_soon and for how long, no_allowance.
@@ -150,7 +150,7 @@ func refusalOf(res queue.Result) (reason string, wait time.Duration) {
 }
 
 func (r *Relay) messageJob(rules *Rules, id string, o *order, s *story) queue.Job {
-	job := queue.Job{ID: id, Lane: sendLane(o.App, o.Channels[s.Channel], o.Priority), Serial: serialOf(o.App, o.OpenID), Body: o.pack(), Note: s.note(),
+	job := queue.Job{ID: id, Lane: sendLane(o.App, o.Channels[s.Channel], o.Priority), Serial: serialOf(o.App, o.OpenID), Body: o.Pack(), Note: s.Pack(),
 		Tags: []string{partnerTag(o.Partner), userTag(o.App, o.OpenID)}, Keep: max(rules.KeepMessages, webhook.Remembered)}
 	if o.Due != 0 {
 		job.Due = time.UnixMilli(o.Due)
@@ -192,9 +192,9 @@ var priorities = []string{"high", "normal", "bulk"}
 // end brings a waiting message to its end: its credit returns, its partner is told, in one change.
 func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, o *order, s *story, state, cause string) (Message, error) {
 	now := time.Now()
-	s.to(state, cause, now, nil)
+	s.To(state, cause, now, nil)
 	m := view(rec.ID, o, s)
-	res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.note(), To: queue.End},
+	res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.Pack(), To: queue.End},
 		Operations: o.giveBack(s, rec.ID), Jobs: append(r.tellMessage(shard, m, o.Partner, now), r.freed(shard, o, s)...)})
 	if res.Err == nil {
 		r.observeMessage(&m, 0, cause)
@@ -235,6 +235,11 @@ func (r *Relay) Cancel(ctx context.Context, partner, id string) (Message, error)
 	return Message{}, ErrTooLate // it does not stand still
 }
 
+// NewBatch is what a batch is read into: as many messages as the config allows, each of at most mostEach bytes.
+func (r *Relay) NewBatch(mostEach int) Batch {
+	return Batch{Most: r.rules.Load().BatchLimit, MostEach: mostEach}
+}
+
 // BatchResult is one item of a batch: what Send answered.
 type BatchResult struct {
 	Message *Message
@@ -256,11 +261,8 @@ type batchUser struct {
 // SendBatch accepts each message for itself; results stand in the order asked. Those to one user are taken one after the
 // other, so that the first has the credit and is sent first; those to different users side by side.
 func (r *Relay) SendBatch(ctx context.Context, partner string, key RequestKey, items []BatchItem) ([]BatchResult, error) {
-	if most := r.rules.Load().BatchLimit; len(items) > most {
-		return nil, &TooLarge{fmt.Sprintf("%d messages, at most %d in one batch", len(items), most)}
-	}
 	if len(items) == 0 {
-		return nil, &Invalid{Code: "invalid_request", Fields: []Field{{"messages", "is required: a list of messages"}}}
+		return nil, invalid("messages", "is required: a list of messages")
 	}
 	out := make([]BatchResult, len(items))
 	users := make(map[batchUser][]int, len(items))
@@ -296,17 +298,12 @@ func (r *Relay) acceptedBefore(ctx context.Context, partner string, key RequestK
 	if err != nil {
 		return Message{}, err
 	}
-	openid, _, err := r.addressee(ctx, partner, app, req.To, new(faults))
+	openid, _, err := r.addressee(ctx, partner, app, req.To, new(message.Issues))
 	if err != nil {
 		return Message{}, err
 	}
 	return r.FirstAnswer(ctx, partner, r.q.IDFor("msg_", r.q.Shard(app.Name, openid), key.seed(partner)))
 }
-
-// TooLarge says that a request is past a limit of the config.
-type TooLarge struct{ Detail string }
-
-func (e *TooLarge) Error() string { return e.Detail }
 
 // parallel runs f(0..n-1) with at most width at once.
 func parallel(n, width int, f func(int)) {

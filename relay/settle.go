@@ -11,6 +11,7 @@ import (
 
 	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/message"
 	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
@@ -181,7 +182,7 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 			return err
 		}
 		o, s, err := read(rec.Body, rec.Note)
-		if err != nil || ended(s.State) {
+		if err != nil || message.Ended(s.State) {
 			return nil
 		}
 		if rec.State == "leased" {
@@ -202,12 +203,12 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 			state, cause = StateFailed, "wechat_report: "+rc.status
 			s.Errcode, s.Errmsg, s.RID = rc.code, rc.status, ""
 		case open: // it was taken, whatever was said to a repeat
-			s.silent()
+			s.Silent()
 		}
 		s.MsgID, s.Open = rc.msgid, 0
-		s.to(state, cause, now, rc.code)
+		s.To(state, cause, now, rc.code)
 		m := view(id, &o, &s)
-		ch := queue.Change{Shard: shard, Edit: &queue.Edit{ID: id, Version: rec.Version, Note: s.note(), To: queue.Stay},
+		ch := queue.Change{Shard: shard, Edit: &queue.Edit{ID: id, Version: rec.Version, Note: s.Pack(), To: queue.Stay},
 			Jobs: r.tellMessage(shard, m, o.Partner, now)}
 		if open { // the report proves that WeChat took it: the credit is spent
 			ch.Edit.To = queue.End

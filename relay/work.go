@@ -12,6 +12,7 @@ import (
 
 	"github.com/wxrelay/wxrelay/relay/binding"
 	"github.com/wxrelay/wxrelay/relay/ledger"
+	"github.com/wxrelay/wxrelay/relay/message"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
@@ -46,9 +47,9 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	case c.Reclaims > s.Lapses && s.State != StateHeld: // what is held is not in hand to be sent
 		s.Lapses = c.Reclaims
 		s.Attempts++
-		s.silent()                                                                              // an answer kept from before is not this call's
+		s.Silent()                                                                              // an answer kept from before is not this call's
 		return w.unanswered(ctx, "the sender died with the call in hand", time.UnixMilli(s.At)) // not before its story's last step
-	case w.expired() && s.open():
+	case w.expired() && s.InDoubt():
 		return w.unknown("expires_at")
 	case w.expired():
 		r.returnFormID(&o, &s, c.ID)
@@ -57,7 +58,7 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 			cause = "retention" // it was held as long as anything waits
 		}
 		return w.finish(StateExpired, cause, o.giveBack(&s, c.ID), r.freed(shard, &o, &s)...)
-	case s.open() && !w.repeatable() && !w.granted() && !w.lastCredit(ctx):
+	case s.InDoubt() && !w.repeatable() && !w.granted() && !w.lastCredit(ctx):
 		return w.unknown("too late to send it again")
 	}
 	return w.call(ctx)
@@ -109,14 +110,14 @@ func (w *sending) openFor() time.Duration { return w.c.Now.Sub(time.UnixMilli(w.
 
 func (w *sending) call(ctx context.Context) queue.Verdict {
 	if stay := w.r.paces.admit(w.path(), w.c.Now); stay.wait > 0 {
-		w.s.waits(stay.why, w.c.Now, stay.errcode)
+		w.s.Waits(stay.why, w.c.Now, stay.errcode)
 		if stay.begins {
 			w.pause(w.path(), stay.wait)
 		}
-		return queue.Snooze(stay.wait, w.s.note())
+		return queue.Snooze(stay.wait, w.s.Pack())
 	}
 	if why, err := w.book(ctx); err != nil {
-		return queue.Snooze(time.Second, w.s.note())
+		return queue.Snooze(time.Second, w.s.Pack())
 	} else if why != "" {
 		return w.refusedFor(StateRefused, why)
 	}
@@ -125,7 +126,7 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	case errors.Is(err, binding.ErrEmpty):
 		return w.refusedFor(StateFailed, "no_form_id")
 	case err != nil:
-		return queue.Snooze(time.Second, w.s.note())
+		return queue.Snooze(time.Second, w.s.Pack())
 	}
 	start := time.Now()
 	got, err := w.r.wechat.Send(ctx, w.sender(), wechat.Channel(w.channel()), body)
@@ -143,7 +144,7 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 		return w.answered(ctx, api)
 	case errors.Is(err, wechat.ErrNoAnswer):
 		w.s.Attempts++
-		w.s.silent()
+		w.s.Silent()
 		return w.unanswered(ctx, "no_answer", w.left)
 	}
 	// The app left the config, or the body cannot be sent as it is: nothing left, and it never will.
@@ -159,14 +160,14 @@ func (w *sending) notLeft(ctx context.Context, err error) queue.Verdict {
 	}
 	var api *wechat.APIError
 	if errors.As(err, &api) {
-		w.s.answered(api.Code, api.Msg, api.RID)
+		w.s.Answered(api.Code, api.Msg, api.RID)
 		return w.rest(w.path().whole(), configPause, "no_token", api)
 	}
 	if w.c.Attempts >= maxNotLeft {
 		return w.refusedFor(StateFailed, "wechat_unreachable")
 	}
-	w.s.waits("not_left", w.c.Now, w.s.Errcode)
-	return queue.Retry(backoff(w.c.Attempts), w.s.note(), "not_left")
+	w.s.Waits("not_left", w.c.Now, w.s.Errcode)
+	return queue.Retry(backoff(w.c.Attempts), w.s.Pack(), "not_left")
 }
 
 // book takes what the channel needs, unless it was taken before: when the message was accepted, or released. why is the
@@ -221,9 +222,9 @@ func with(raw json.RawMessage, member, value string) (json.RawMessage, error) {
 // sent: WeChat took it. The credit is spent, the msgid will name the receipt.
 func (w *sending) sent(got wechat.Receipt) queue.Verdict {
 	w.s.MsgID, w.s.Open = got.MsgID, 0
-	w.s.answered(0, "ok", "")
+	w.s.Answered(0, "ok", "")
 	code := 0
-	w.s.to(StateSent, "wechat", w.c.Now, &code)
+	w.s.To(StateSent, "wechat", w.c.Now, &code)
 	ch := queue.Change{Operations: w.o.spend(w.s, w.c.ID)}
 	if got.MsgID != "" {
 		ch.Names = []queue.Name{{Name: msgidName(w.sender(), got.MsgID), Value: w.c.ID, For: w.r.rules.Load().KeepMessages}}
@@ -233,7 +234,7 @@ func (w *sending) sent(got wechat.Receipt) queue.Verdict {
 
 // answered: WeChat refused in words. The table of errcodes says what that means for the message, the line and the app.
 func (w *sending) answered(ctx context.Context, api *wechat.APIError) queue.Verdict {
-	w.s.answered(api.Code, api.Msg, api.RID)
+	w.s.Answered(api.Code, api.Msg, api.RID)
 	if f := w.r.observe.Send; f != nil {
 		f(w.o.App, w.channel(), api.Code, string(api.Reaction()))
 	}
@@ -241,8 +242,8 @@ func (w *sending) answered(ctx context.Context, api *wechat.APIError) queue.Verd
 	case wechat.ReactionRetry: // -1: WeChat says "again later", and may have taken it all the same (DECISIONS 10)
 		return w.unanswered(ctx, "wechat_busy", w.left)
 	case wechat.ReactionSerial: // 43108: another send to this openid is under way somewhere else
-		w.s.waits("another send to this user is under way", w.c.Now, &api.Code)
-		return queue.Snooze(serialPause(w.s.Attempts), w.s.note())
+		w.s.Waits("another send to this user is under way", w.c.Now, &api.Code)
+		return queue.Snooze(serialPause(w.s.Attempts), w.s.Pack())
 	case wechat.ReactionQuotaMinute:
 		w.r.paces.refused(w.path(), w.left)
 		return w.rest(w.path(), untilNext(w.left, time.Minute), "WeChat takes no more this minute", nil)
@@ -263,7 +264,7 @@ func (w *sending) answered(ctx context.Context, api *wechat.APIError) queue.Verd
 		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
 		w.r.alert(w.sender(), api, w.c.Now)
 	}
-	if w.s.open() {
+	if w.s.InDoubt() {
 		return w.unknown("refused when sent again")
 	}
 	switch api.Reaction() {
@@ -286,13 +287,13 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 	void := w.o.void(w.s, w.c.ID, cause)
 	if w.o.waitsOn() == w.s.Channel && (w.o.Expires == 0 || w.c.Now.UnixMilli() < w.o.Expires) {
 		w.s.Booked = 0
-		w.s.to(StateHeld, "wechat "+cause, w.c.Now, &api.Code)
+		w.s.To(StateHeld, "wechat "+cause, w.c.Now, &api.Code)
 		m := view(w.c.ID, w.o, w.s)
-		return queue.ParkAgain(w.o.parkName(w.s.Channel), w.o.heldUntil(w.r.rules.Load()), w.s.note()).
+		return queue.ParkAgain(w.o.parkName(w.s.Channel), w.o.heldUntil(w.r.rules.Load()), w.s.Pack()).
 			With(queue.Change{Operations: void, Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
 	}
 	if w.next() {
-		return queue.Snooze(0, w.s.note()).With(queue.Change{Operations: void})
+		return queue.Snooze(0, w.s.Pack()).With(queue.Change{Operations: void})
 	}
 	if api.Code != 43101 {
 		return w.finish(StateFailed, "wechat", void)
@@ -306,24 +307,24 @@ func (w *sending) banned(api *wechat.APIError) queue.Verdict {
 	w.r.alert(w.sender(), api, w.c.Now)
 	ch := queue.Change{Operations: w.o.void(w.s, w.c.ID, strconv.Itoa(api.Code))}
 	if w.next() {
-		return queue.Snooze(0, w.s.note()).With(ch)
+		return queue.Snooze(0, w.s.Pack()).With(ch)
 	}
-	w.s.to(StateFailed, "wechat", w.c.Now, w.s.Errcode)
+	w.s.To(StateFailed, "wechat", w.c.Now, w.s.Errcode)
 	return w.done(ch, api.Code)
 }
 
 // refusedFor ends a message that is known not to have reached the user, unless another channel is left.
 func (w *sending) refusedFor(state, cause string) queue.Verdict {
-	if w.s.open() { // not known: an earlier call may have
+	if w.s.InDoubt() { // not known: an earlier call may have
 		return w.unknown(cause)
 	}
 	back := w.o.giveBack(w.s, w.c.ID)
 	w.r.returnFormID(w.o, w.s, w.c.ID)
 	freed := w.r.freed(w.shard, w.o, w.s)
 	if w.next() {
-		return queue.Snooze(0, w.s.note()).With(queue.Change{Operations: back, Jobs: freed})
+		return queue.Snooze(0, w.s.Pack()).With(queue.Change{Operations: back, Jobs: freed})
 	}
-	w.s.to(state, cause, w.c.Now, w.s.Errcode)
+	w.s.To(state, cause, w.c.Now, w.s.Errcode)
 	return w.done(queue.Change{Operations: back, Jobs: freed}, code(w.s))
 }
 
@@ -335,7 +336,7 @@ func (w *sending) next() bool {
 	was := w.channel()
 	w.s.Channel++
 	w.s.Cred, w.s.CredUntil = "", 0
-	w.s.to(StateQueued, was+" did not reach the user", w.c.Now, w.s.Errcode)
+	w.s.To(StateQueued, was+" did not reach the user", w.c.Now, w.s.Errcode)
 	return true
 }
 
@@ -348,37 +349,37 @@ func (w *sending) unanswered(ctx context.Context, cause string, since time.Time)
 	switch {
 	case w.expired():
 	case w.repeatable():
-		w.s.waits(cause+", sent again under the same client_msg_id", w.c.Now, w.s.Errcode)
-		return queue.Retry(backoff(w.c.Attempts), w.s.note(), cause)
+		w.s.Waits(cause+", sent again under the same client_msg_id", w.c.Now, w.s.Errcode)
+		return queue.Retry(backoff(w.c.Attempts), w.s.Pack(), cause)
 	case w.lastCredit(ctx):
-		w.s.waits(cause+", sent again unless WeChat reports it", w.c.Now, w.s.Errcode)
-		return queue.Snooze(busyPause(w.s.Attempts), w.s.note())
+		w.s.Waits(cause+", sent again unless WeChat reports it", w.c.Now, w.s.Errcode)
+		return queue.Snooze(busyPause(w.s.Attempts), w.s.Pack())
 	case w.o.Retry && w.s.Resent == 0:
 		w.s.Resent = w.c.Now.UnixMilli()
-		w.s.waits(cause+", sent again as on_unknown asks", w.c.Now, w.s.Errcode)
-		return queue.Snooze(time.Second, w.s.note())
+		w.s.Waits(cause+", sent again as on_unknown asks", w.c.Now, w.s.Errcode)
+		return queue.Snooze(time.Second, w.s.Pack())
 	}
 	return w.unknown(cause)
 }
 
 // unknown: whether the user has the message is not known. The credit stays reserved until WeChat's report or the deadline.
 func (w *sending) unknown(cause string) queue.Verdict {
-	w.s.to(StateUnknown, cause, w.c.Now, w.s.Errcode)
+	w.s.To(StateUnknown, cause, w.c.Now, w.s.Errcode)
 	m := view(w.c.ID, w.o, w.s)
 	w.r.observeMessage(&m, code(w.s), cause)
 	deadline := w.c.Now.Add(w.r.rules.Load().UnknownDeadline) // whatever expires_at says: the message has left
-	return queue.ParkAgain(openPark(w.o.App, w.o.OpenID), deadline, w.s.note()).With(queue.Change{Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
+	return queue.ParkAgain(openPark(w.o.App, w.o.OpenID), deadline, w.s.Pack()).With(queue.Change{Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
 }
 
 // close ends an unknown send at its deadline: it stays unknown, and its credit counts as spent, since a credit that may be
 // gone at WeChat must not promise another send.
 func (w *sending) close() queue.Verdict {
-	w.s.to(StateUnknown, "deadline", w.c.Now, w.s.Errcode)
+	w.s.To(StateUnknown, "deadline", w.c.Now, w.s.Errcode)
 	return w.done(queue.Change{Operations: w.o.spend(w.s, w.c.ID)}, code(w.s))
 }
 
 func (w *sending) finish(state, cause string, moves []queue.Operation, jobs ...queue.Job) queue.Verdict {
-	w.s.to(state, cause, w.c.Now, w.s.Errcode)
+	w.s.To(state, cause, w.c.Now, w.s.Errcode)
 	return w.done(queue.Change{Operations: moves, Jobs: jobs}, code(w.s))
 }
 
@@ -386,7 +387,7 @@ func (w *sending) done(ch queue.Change, errcode int) queue.Verdict {
 	m := view(w.c.ID, w.o, w.s)
 	ch.Jobs = append(ch.Jobs, w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)...)
 	w.r.observeMessage(&m, errcode, w.s.Steps[len(w.s.Steps)-1].Cause)
-	return queue.Done(w.s.note()).With(ch)
+	return queue.Done(w.s.Pack()).With(ch)
 }
 
 func code(s *story) int {
@@ -399,14 +400,14 @@ func code(s *story) int {
 // rest lets the lanes of an app, or of one channel of it, rest, since WeChat refuses all that goes there and not the message;
 // api is told to the operator. The message waits and goes again: each end of a rest is a probe.
 func (w *sending) rest(at path, d time.Duration, why string, api *wechat.APIError) queue.Verdict {
-	w.s.waits(why, w.c.Now, w.s.Errcode)
+	w.s.Waits(why, w.c.Now, w.s.Errcode)
 	if w.r.paces.rested(at, d, why, w.s.Errcode, w.c.Now) {
 		w.pause(at, d)
 	}
 	if api != nil {
 		w.r.alert(w.sender(), api, w.c.Now)
 	}
-	return queue.Snooze(d, w.s.note())
+	return queue.Snooze(d, w.s.Pack())
 }
 
 // pause keeps the lanes of a path from being claimed. An account that is at fault does not stop the mini-program for which it
@@ -418,7 +419,7 @@ func (w *sending) pause(at path, d time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	for _, p := range priorities {
-		for _, ch := range channels {
+		for _, ch := range message.Channels {
 			if at.channel != "" && at.channel != ch {
 				continue
 			}

@@ -1,12 +1,30 @@
-package relay
+// Package message owns what a message is: how a send request is read, checked and built into what WeChat is given, the states
+// it goes through, and the form in which it is stored. It knows no Redis, no HTTP and no clock: what it cannot know from the
+// request is given to it as [Facts].
+//
+//	body -> Parse -> Request -> Build(Facts) -> Draft (stored once) + Progress (changes)  -> View (what partners see)
+//
+//	scheduled -> queued -> sending -> sent -> delivered
+//	     held -^              |   `-> unknown -> delivered | failed
+//	                          `-> failed | refused            any that waits -> expired | cancelled
+package message
 
 import (
-	"bytes"
 	"encoding/json"
 	"time"
-
-	"github.com/wxrelay/wxrelay/relay/queue"
 )
+
+// Channels by which a message may go.
+const (
+	ChannelSubscribe       = "subscribe"
+	ChannelCustomerService = "customer_service"
+	ChannelOATemplate      = "oa_template"
+	ChannelTemplate        = "template" // legacy; WeChat answers 45103
+	ChannelUniform         = "uniform"  // legacy; WeChat answers 45109
+)
+
+// Channels are all of them.
+var Channels = []string{ChannelSubscribe, ChannelCustomerService, ChannelOATemplate, ChannelTemplate, ChannelUniform}
 
 // States of a message. scheduled, held and queued wait; sending is in a worker's hands; sent may still become delivered or
 // failed by WeChat's report, unknown likewise until the deadline; the others are ends.
@@ -52,19 +70,19 @@ type Step struct {
 	Errcode *int      `json:"errcode"`
 }
 
-// order is what the queue carries of a message and never changes: the Body of its job (pack.go has its form).
-type order struct {
+// Draft is what the queue carries of a message and never changes: the Body of its job (stored.go has its form).
+type Draft struct {
 	Partner    string
 	App        string
 	OpenID     string
 	User       string
 	Channels   []string
 	TemplateID string
-	Kind       string    // of the template, as known at acceptance
-	Every      int64     // rate-limited template: one message in so many milliseconds
-	Keyword    string    // for each value of this keyword
-	Value      string    // which is this
-	Payloads   []payload // one per channel: what WeChat is given
+	Kind       string            // of the template, as known at acceptance
+	Every      int64             // rate-limited template: one message in so many milliseconds
+	Keyword    string            // for each value of this keyword
+	Value      string            // which is this
+	Payloads   []json.RawMessage // one per channel: what WeChat is given
 	NoCredit   string
 	Retry      bool            // on_unknown: retry
 	Expires    int64           // Unix milliseconds, 0 = never
@@ -78,12 +96,10 @@ type order struct {
 	First      int // index into Channels: by which it was accepted
 }
 
-type payload = json.RawMessage
-
-// story is what changes about a message: the Note of its job (pack.go has its form).
-type story struct {
+// Progress is what changes about a message: the Note of its job (stored.go has its form).
+type Progress struct {
 	State    string
-	Channel  int   // index into order.Channels: where in the chain it stands
+	Channel  int   // index into Draft.Channels: where in the chain it stands
 	Booked   int   // 1 + index of the channel whose credit was asked for; 0 = none
 	Open     int64 // since when a call may be with WeChat whose outcome is not known, Unix milliseconds; 0 = none
 	MsgID    string
@@ -94,13 +110,14 @@ type story struct {
 	Lapses   int   // reclaims already reckoned with
 	Resent   int64 // when the partner's word to repeat an open call was taken, Unix milliseconds; 0 = not yet
 	At       int64 // last change, Unix milliseconds
-	Steps    []step
+	Steps    []Entry
 	// Legacy template messages: the kind of credential in use, and when it ends (Unix milliseconds).
 	Cred      string
 	CredUntil int64
 }
 
-type step struct {
+// Entry is one entry of a stored timeline: At in Unix milliseconds.
+type Entry struct {
 	At      int64
 	State   string
 	Cause   string
@@ -110,56 +127,39 @@ type step struct {
 // maxSteps bounds a timeline: the first ones tell how it began, the last ones how it stands.
 const maxSteps = 24
 
-// to moves the story on and writes its timeline.
-func (s *story) to(state, cause string, at time.Time, errcode *int) {
+// To moves the message on and writes its timeline.
+func (s *Progress) To(state, cause string, at time.Time, errcode *int) {
 	s.State, s.At = state, at.UnixMilli()
 	if len(s.Steps) >= maxSteps {
 		s.Steps = append(s.Steps[:maxSteps/2], s.Steps[maxSteps/2+1:]...)
 	}
-	s.Steps = append(s.Steps, step{At: at.UnixMilli(), State: state, Cause: cause, Errcode: errcode})
+	s.Steps = append(s.Steps, Entry{At: at.UnixMilli(), State: state, Cause: cause, Errcode: errcode})
 }
 
-// open tells whether the user may have the message although no answer says so (R-2): then it is not cancelled, does not
+// InDoubt tells whether the user may have the message although no answer says so (R-2): then it is not cancelled, does not
 // expire, wait for another credit or go by another channel, and no refusal of a repeat ends it.
-func (s *story) open() bool { return s.Open != 0 || s.State == StateUnknown }
+func (s *Progress) InDoubt() bool { return s.Open != 0 || s.State == StateUnknown }
 
-// openRecord is open of a stored message; one whose lease lapsed is so before somebody has looked at it.
-func openRecord(rec *queue.Record, s *story) bool {
-	lapsed := rec.Reclaims > s.Lapses && (s.State == StateQueued || s.State == StateScheduled)
-	return s.open() || lapsed
-}
-
-// waits writes down why a message waits, once for each cause since it was queued.
-func (s *story) waits(cause string, at time.Time, errcode *int) {
+// Waits writes down why a message waits, once for each cause since it was queued.
+func (s *Progress) Waits(cause string, at time.Time, errcode *int) {
 	for i := len(s.Steps) - 1; i >= 0 && s.Steps[i].State == StateQueued; i-- {
 		if s.Steps[i].Cause == cause {
 			return
 		}
 	}
-	s.to(StateQueued, cause, at, errcode)
+	s.To(StateQueued, cause, at, errcode)
 }
 
-// silent: no words came with the last call.
-func (s *story) silent() { s.Errcode, s.Errmsg, s.RID = nil, "", "" }
+// Silent notes that no words came with the last call.
+func (s *Progress) Silent() { s.Errcode, s.Errmsg, s.RID = nil, "", "" }
 
-// answered keeps WeChat's words.
-func (s *story) answered(code int, msg, rid string) {
+// Answered keeps WeChat's words.
+func (s *Progress) Answered(code int, msg, rid string) {
 	s.Errcode, s.Errmsg, s.RID = &code, msg, rid
 }
 
-// encode is JSON without the escaping of HTML: WeChat refuses \u0026 (errcode 40033), partners get what was meant.
-func encode(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic("relay: a type of ours does not encode: " + err.Error())
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-}
-
-// view shows a message to its partner.
-func view(id string, o *order, s *story) Message {
+// View shows a message to its partner.
+func View(id string, o *Draft, s *Progress) Message {
 	m := Message{ID: id, App: o.App, OpenID: o.OpenID, User: some(o.User), Channel: o.Channels[min(s.Channel, len(o.Channels)-1)],
 		TemplateID: some(o.TemplateID), State: s.State, MsgID: some(s.MsgID), Errcode: s.Errcode, Errmsg: some(s.Errmsg), RID: some(s.RID),
 		Attempts: s.Attempts, CreatedAt: time.UnixMilli(o.Created).UTC(), UpdatedAt: time.UnixMilli(s.At).UTC(), Metadata: o.Metadata,
@@ -176,24 +176,6 @@ func view(id string, o *order, s *story) Message {
 	return m
 }
 
-// viewRecord shows a stored message; one in a worker's hands or on its way is `sending`, a scheduled one that fell due is
-// `queued`.
-func viewRecord(rec queue.Record) (Message, *order, error) {
-	o, s, err := read(rec.Body, rec.Note)
-	if err != nil {
-		return Message{}, nil, err
-	}
-	m := view(rec.ID, &o, &s)
-	switch {
-	case rec.State == "leased" && (s.State == StateQueued || s.State == StateScheduled || s.State == StateHeld),
-		openRecord(&rec, &s) && s.State != StateUnknown:
-		m.State = StateSending
-	case rec.State == "ready" && s.State == StateScheduled:
-		m.State = StateQueued
-	}
-	return m, &o, nil
-}
-
 func some(s string) *string {
 	if s == "" {
 		return nil
@@ -201,8 +183,8 @@ func some(s string) *string {
 	return &s
 }
 
-// ended tells whether a state is final whatever WeChat may still report.
-func ended(state string) bool {
+// Ended tells whether a state is final whatever WeChat may still report.
+func Ended(state string) bool {
 	switch state {
 	case StateDelivered, StateFailed, StateRefused, StateExpired, StateCancelled:
 		return true

@@ -1,18 +1,20 @@
-package relay
+package message
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 )
 
-// How an order and a story stand in their job: one field after the other, in the order below, with no names. A text is its
+// How a Draft and a Progress stand in their job: one field after the other, in the order below, with no names. A text is its
 // length and its bytes, a number a varint, a list its length and its items. A reader that comes to the end takes the rest as
-// zero, and leaves what it does not know: new fields go to the end, and none is ever taken out (DECISIONS 8).
+// zero, and leaves what it does not know: new fields go to the end, and none is ever taken out (DECISIONS 8 of package relay).
 
-// packed begins every order and story of this form.
+// packed begins every draft and progress of this form.
 const packed = 1
 
-func (o *order) pack() []byte {
+// Pack is the stored form.
+func (o *Draft) Pack() []byte {
 	n := 128 + len(o.Metadata)
 	for _, p := range o.Payloads {
 		n += len(p)
@@ -49,7 +51,7 @@ func (o *order) pack() []byte {
 	return p.b
 }
 
-func (o *order) unpack(b []byte) error {
+func (o *Draft) unpack(b []byte) error {
 	u, err := open(b)
 	if err != nil {
 		return err
@@ -60,9 +62,9 @@ func (o *order) unpack(b []byte) error {
 		o.Channels[i] = u.text()
 	}
 	o.TemplateID, o.Kind = u.text(), u.text()
-	o.Payloads = make([]payload, u.count())
+	o.Payloads = make([]json.RawMessage, u.count())
 	for i := range o.Payloads {
-		o.Payloads[i] = payload(u.text())
+		o.Payloads[i] = json.RawMessage(u.text())
 	}
 	o.NoCredit, o.Retry, o.Expires = u.text(), u.flag(), u.num()
 	if m := u.text(); m != "" {
@@ -77,7 +79,8 @@ func (o *order) unpack(b []byte) error {
 	return u.err
 }
 
-func (s *story) note() []byte {
+// Pack is the stored form.
+func (s *Progress) Pack() []byte {
 	p := packer{append(make([]byte, 0, 64+48*len(s.Steps)), packed)}
 	p.text(s.State)
 	p.num(int64(s.Channel))
@@ -104,7 +107,7 @@ func (s *story) note() []byte {
 	return p.b
 }
 
-func (s *story) unpack(b []byte) error {
+func (s *Progress) unpack(b []byte) error {
 	u, err := open(b)
 	if err != nil {
 		return err
@@ -113,16 +116,16 @@ func (s *story) unpack(b []byte) error {
 	s.MsgID, s.Errcode, s.Errmsg, s.RID = u.text(), u.code(), u.text(), u.text()
 	s.Attempts, s.Lapses, s.Resent, s.At = int(u.num()), int(u.num()), u.num(), u.num()
 	n := u.count()
-	s.Steps = make([]step, n, n+4) // room for what is about to happen
+	s.Steps = make([]Entry, n, n+4) // room for what is about to happen
 	for i := range s.Steps {
-		s.Steps[i] = step{At: u.num(), State: u.text(), Cause: u.text(), Errcode: u.code()}
+		s.Steps[i] = Entry{At: u.num(), State: u.text(), Cause: u.text(), Errcode: u.code()}
 	}
 	s.Cred, s.CredUntil = u.text(), u.num()
 	return u.err
 }
 
-// read takes a message out of its job.
-func read(body, note []byte) (o order, s story, err error) {
+// Unpack takes a message out of its stored form.
+func Unpack(body, note []byte) (o Draft, s Progress, err error) {
 	if err = o.unpack(body); err == nil {
 		err = s.unpack(note)
 	}
@@ -132,7 +135,7 @@ func read(body, note []byte) (o order, s story, err error) {
 	return o, s, err
 }
 
-var errTorn = errors.New("relay: not a message")
+var errTorn = errors.New("message: not a stored message")
 
 type packer struct{ b []byte }
 

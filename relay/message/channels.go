@@ -1,24 +1,25 @@
-package relay
+package message
 
 import (
 	"encoding/json"
-	"maps"
 	"slices"
 )
 
-// With a list of channels, what differs from the message's own fields stands under the channel's name: its part. A part has
-// the fields of its channel only; what it does not give is the message's own.
+// With a list of channels, what differs from the message's own fields stands under the channel's name: the fields of its
+// channel only. What is not given there is the message's own.
 
-type subscribePart struct {
-	TemplateID       *string                    `json:"template_id"`
-	Page             *string                    `json:"page"`
-	Data             map[string]json.RawMessage `json:"data"`
-	Lang             *string                    `json:"lang"`
-	MiniprogramState *string                    `json:"miniprogram_state"`
-	Truncate         *bool                      `json:"truncate"`
+// SubscribeFields are what a list of channels may say for this one alone.
+type SubscribeFields struct {
+	TemplateID       *string `json:"template_id"`
+	Page             *string `json:"page"`
+	Data             Data    `json:"data"`
+	Lang             *string `json:"lang"`
+	MiniprogramState *string `json:"miniprogram_state"`
+	Truncate         *bool   `json:"truncate"`
 }
 
-type customerServicePart struct {
+// CustomerServiceFields are what a list of channels may say for this one alone.
+type CustomerServiceFields struct {
 	MsgType         *string         `json:"msgtype"`
 	Text            json.RawMessage `json:"text"`
 	Image           json.RawMessage `json:"image"`
@@ -26,61 +27,47 @@ type customerServicePart struct {
 	MiniprogramPage json.RawMessage `json:"miniprogrampage"`
 }
 
-type oaTemplatePart struct {
-	App         *string                    `json:"app"` // the official account, when the message is by a mini-program
-	TemplateID  *string                    `json:"template_id"`
-	Page        *string                    `json:"page"` // a message of the account leads where url and miniprogram say
-	Data        map[string]json.RawMessage `json:"data"`
-	URL         *string                    `json:"url"`
-	Miniprogram json.RawMessage            `json:"miniprogram"`
+// OATemplateFields are what a list of channels may say for this one alone.
+type OATemplateFields struct {
+	App         *string         `json:"app"` // the official account, when the message is by a mini-program
+	TemplateID  *string         `json:"template_id"`
+	Page        *string         `json:"page"` // a message of the account leads where url and miniprogram say
+	Data        Data            `json:"data"`
+	URL         *string         `json:"url"`
+	Miniprogram json.RawMessage `json:"miniprogram"`
 }
 
-type templatePart struct {
-	TemplateID      *string                    `json:"template_id"`
-	Page            *string                    `json:"page"`
-	Data            map[string]json.RawMessage `json:"data"`
-	FormID          *string                    `json:"form_id"`
-	EmphasisKeyword *string                    `json:"emphasis_keyword"`
-	Color           *string                    `json:"color"`
-
-	told faults // fields it does not have
+// TemplateFields are what a list of channels may say for this one alone.
+type TemplateFields struct {
+	TemplateID      *string `json:"template_id"`
+	Page            *string `json:"page"`
+	Data            Data    `json:"data"`
+	FormID          *string `json:"form_id"`
+	EmphasisKeyword *string `json:"emphasis_keyword"`
+	Color           *string `json:"color"`
 }
 
-type uniformPart struct {
+// UniformFields are what a list of channels may say for this one alone.
+type UniformFields struct {
 	WeappTemplateMsg json.RawMessage `json:"weapp_template_msg"`
 	MpTemplateMsg    json.RawMessage `json:"mp_template_msg"`
 }
 
-// AliasOrPart is what stands under `template`: a string is an alias of the config, an object the part of that channel.
-type AliasOrPart struct {
-	Alias string
-	part  *templatePart
+// AliasOrFields is what stands under `template`: a string is an alias of the config, an object the fields of that channel.
+type AliasOrFields struct {
+	Alias  string
+	Fields *TemplateFields
 }
 
-// UnmarshalJSON takes both forms.
-func (t *AliasOrPart) UnmarshalJSON(b []byte) error {
+func (t *AliasOrFields) readJSON(d *decoder, depth int) {
 	switch {
-	case len(b) > 0 && b[0] == '"':
-		return json.Unmarshal(b, &t.Alias)
-	case string(b) == "null":
-		return nil
+	case d.null():
+	case d.s[d.i] == '{':
+		t.Fields = new(TemplateFields)
+		d.into(t.Fields, 0, depth)
+	default:
+		t.Alias, _ = d.stringOf(depth)
 	}
-	var names map[string]json.RawMessage
-	if err := json.Unmarshal(b, &names); err != nil {
-		return err
-	}
-	var f faults
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if !slices.Contains([]string{"template_id", "page", "data", "form_id", "emphasis_keyword", "color"}, name) {
-			f.add("template."+name, "unknown field")
-			delete(names, name)
-		}
-	}
-	if len(f) > 0 {
-		b = encode(names) // in another case (Page) encoding/json would take it all the same
-	}
-	t.part = &templatePart{told: f}
-	return json.Unmarshal(b, t.part)
 }
 
 func give[T any](to *T, v *T) {
@@ -95,15 +82,15 @@ func giveRaw(to *json.RawMessage, v json.RawMessage) {
 	}
 }
 
-// giveData: the part's keywords stand in the place of the message's, not among them.
-func giveData(to *map[string]json.RawMessage, v map[string]json.RawMessage) {
+// giveData: the channel's keywords stand in the place of the message's, not among them.
+func giveData(to *Data, v Data) {
 	if v != nil {
 		*to = v
 	}
 }
 
 // forChannel is the message as one channel has it.
-func (q SendRequest) forChannel(ch string) SendRequest {
+func (q Request) forChannel(ch string) Request {
 	switch ch {
 	case ChannelSubscribe:
 		if p := q.Subscribe; p != nil {
@@ -131,7 +118,7 @@ func (q SendRequest) forChannel(ch string) SendRequest {
 			giveRaw(&q.Miniprogram, p.Miniprogram)
 		}
 	case ChannelTemplate:
-		if p := q.Template.part; p != nil {
+		if p := q.Template.Fields; p != nil {
 			give(&q.TemplateID, p.TemplateID)
 			give(&q.Page, p.Page)
 			giveData(&q.Data, p.Data)
@@ -148,12 +135,12 @@ func (q SendRequest) forChannel(ch string) SendRequest {
 	return q
 }
 
-// checkForeign tells of what only channels could use that are not asked for: nobody would ever read it. With a list of
+// checkForeign notes what only channels could use that are not asked for: nobody would ever read it. With a list of
 // channels, what one of them uses may stand by the others.
-func (q *SendRequest) checkForeign(f *faults, asked []string) {
+func (q *Request) checkForeign(f *Issues, asked []string) {
 	for _, ch := range asked {
-		if !slices.Contains(channels, ch) {
-			return // told by compose; whose fields these are cannot be said
+		if !slices.Contains(Channels, ch) {
+			return // noted by Build; whose fields these are cannot be said
 		}
 	}
 	for _, c := range []struct {
@@ -171,7 +158,7 @@ func (q *SendRequest) checkForeign(f *faults, asked []string) {
 		{"oa_template", q.OATemplate != nil, ChannelOATemplate},
 		{"url", q.URL != "", ChannelOATemplate},
 		{"miniprogram", present(q.Miniprogram) != nil, ChannelOATemplate},
-		{"template", q.Template.part != nil, ChannelTemplate},
+		{"template", q.Template.Fields != nil, ChannelTemplate},
 		{"form_id", q.FormID != "", ChannelTemplate},
 		{"emphasis_keyword", q.EmphasisKeyword != "", ChannelTemplate},
 		{"color", q.Color != "", ChannelTemplate},
@@ -180,7 +167,7 @@ func (q *SendRequest) checkForeign(f *faults, asked []string) {
 		{"mp_template_msg", present(q.MpTemplateMsg) != nil, ChannelUniform},
 	} {
 		if c.given && !slices.Contains(asked, c.channel) {
-			f.add(c.field, "belongs to the channel "+c.channel+", which is not asked for")
+			f.Add(c.field, "belongs to the channel "+c.channel+", which is not asked for")
 		}
 	}
 	if !slices.Contains(asked, ChannelSubscribe) { // it uses all that channels share
@@ -188,10 +175,10 @@ func (q *SendRequest) checkForeign(f *faults, asked []string) {
 	}
 }
 
-func (q *SendRequest) checkShared(f *faults, asked []string) {
+func (q *Request) checkShared(f *Issues, asked []string) {
 	blame := func(given bool, field, reason string) {
 		if given {
-			f.add(field, reason)
+			f.Add(field, reason)
 		}
 	}
 	const only = "belongs to the channel subscribe, which is not asked for"
@@ -199,7 +186,7 @@ func (q *SendRequest) checkShared(f *faults, asked []string) {
 	blame(q.MiniprogramState != "", "miniprogram_state", only)
 	blame(q.Truncate, "truncate", only)
 	if slices.Contains(asked, ChannelOATemplate) || slices.Contains(asked, ChannelTemplate) {
-		return // they use the others; a page beside oa_template is let be (see oaTemplatePart)
+		return // they use the others; a page beside oa_template is let be (see OATemplateFields)
 	}
 	const none = "belongs to the channels subscribe, oa_template and template, none of which is asked for"
 	blame(q.Template.Alias != "", "template", none)

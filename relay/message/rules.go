@@ -1,10 +1,8 @@
-package relay
+package message
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -94,28 +92,33 @@ func checkPage(page string) string {
 	return ""
 }
 
-// checkName says what is wrong with a partner's own name for a user, "" when nothing: lists, logs and paths show it.
-func checkName(s string) string {
+// CheckUser says what is wrong with a partner's own name for a user, "" when nothing: lists, logs and paths show it.
+func CheckUser(s string) string {
 	switch {
+	case !utf8.ValidString(s):
+		return NotText
 	case strings.ContainsFunc(s, unicode.IsControl):
 		return "has a control character: remove it"
-	case !utf8.ValidString(s):
-		return "is not UTF-8"
 	}
 	return ""
 }
 
+var openIDForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// IsOpenID tells whether a text has the form of an openid.
+func IsOpenID(s string) bool { return openIDForm.MatchString(s) }
+
 var colorForm = regexp.MustCompile(`^#[0-9A-Fa-f]{6}$`)
 
 // checkColors is of the legacy template alone: the other channels' colors WeChat takes as they are and shows none of them.
-func checkColors(f *faults, where, whole string, data map[string]value) {
+func checkColors(f *Issues, where, whole string, data Data) {
 	const reason = "must be a color like #173177"
 	if whole != "" && !colorForm.MatchString(whole) {
-		f.add(where+"color", reason)
+		f.Add(where+"color", reason)
 	}
-	for _, k := range slices.Sorted(maps.Keys(data)) {
-		if c := data[k].Color; c != "" && !colorForm.MatchString(c) {
-			f.add(where+"data."+k+".color", reason)
+	for _, k := range data {
+		if k.Color != "" && !colorForm.MatchString(k.Color) {
+			f.Add(where+"data."+k.Name+".color", reason)
 		}
 	}
 }
@@ -157,7 +160,7 @@ func checkValue(key, v string, enums []string) string {
 		return "is empty: WeChat wants every keyword filled"
 	}
 	if !utf8.ValidString(v) {
-		return "is not UTF-8"
+		return NotText
 	}
 	if strings.ContainsFunc(v, func(c rune) bool { return unicode.IsControl(c) || c == '\u2028' || c == '\u2029' }) {
 		return "has a line break or control character: remove it"

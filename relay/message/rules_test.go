@@ -1,4 +1,4 @@
-package relay
+package message
 
 import (
 	"strings"
@@ -153,24 +153,6 @@ func TestKeywordType(t *testing.T) {
 		"": "", "Thing1": "", "thing1x": "", "名1": "", "_1": "_", "a__1": "a_"} {
 		if got := keywordType(key); got != want {
 			t.Errorf("%q: %q, want %q", key, got, want)
-		}
-	}
-}
-
-// TestSimpleValue: the short cut takes what encoding/json takes, to the same value, or leaves it to it.
-func TestSimpleValue(t *testing.T) {
-	for raw, want := range map[string]string{`"a"`: "a", `""`: "", `{"value":"一"}`: "一", `{ "value": "a b" }`: "a b", `{"value":"a","color":"#fff"}`: "-", `{"value":"a\"b"}`: "-",
-		`"a\u0062"`: "-", `{}`: "-", `{"value":1}`: "-", `{"color":"x"}`: "-", `1`: "-", `null`: "-", "\"\xff\"": "-", `{"value":{"value":"a"}}`: "-", `{"value":"a","value":"b"}`: "-"} {
-		v, ok := simpleValue([]byte(raw))
-		if !ok {
-			v.Value = "-"
-		}
-		if v.Value != want {
-			t.Errorf("%s: %q, want %q", raw, v.Value, want)
-		}
-		var slow value
-		if ok && raw[0] == '{' && (decodeStrict([]byte(raw), &slow, "") != nil || slow != v) {
-			t.Errorf("%s: %+v, encoding/json has %+v", raw, v, slow)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package relay
+package message
 
 import (
 	"encoding/json"
@@ -45,12 +45,12 @@ func fill(v reflect.Value, rnd *rand.Rand) {
 func TestPackKeepsEveryField(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
-		var o order
-		var s story
+		var o Draft
+		var s Progress
 		fill(reflect.ValueOf(&o).Elem(), rnd)
 		fill(reflect.ValueOf(&s).Elem(), rnd)
 		o.First, s.Channel = rnd.IntN(3), rnd.IntN(3)
-		gotO, gotS, err := read(o.pack(), s.note())
+		gotO, gotS, err := Unpack(o.Pack(), s.Pack())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +58,7 @@ func TestPackKeepsEveryField(t *testing.T) {
 			t.Fatal(diff)
 		}
 	}
-	gotO, gotS, err := read((&order{Channels: []string{"c"}, Payloads: []payload{payload("")}}).pack(), (&story{}).note())
+	gotO, gotS, err := Unpack((&Draft{Channels: []string{"c"}, Payloads: []json.RawMessage{json.RawMessage("")}}).Pack(), (&Progress{}).Pack())
 	if err != nil || gotO.Metadata != nil || len(gotS.Steps) != 0 || gotS.Errcode != nil {
 		t.Errorf("empty: %+v %+v %v", gotO, gotS, err)
 	}
@@ -67,29 +67,29 @@ func TestPackKeepsEveryField(t *testing.T) {
 // TestUnpackOfAnything: what is cut off, from a newer build, or not ours at all is read or refused, never a panic.
 func TestUnpackOfAnything(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
-	var o order
-	var s story
+	var o Draft
+	var s Progress
 	fill(reflect.ValueOf(&o).Elem(), rnd)
 	fill(reflect.ValueOf(&s).Elem(), rnd)
 	o.First, s.Channel = 1, 1
-	body, note := o.pack(), s.note()
-	if _, _, err := read(append(body, "more"...), append(note, "more"...)); err != nil {
+	body, note := o.Pack(), s.Pack()
+	if _, _, err := Unpack(append(body, "more"...), append(note, "more"...)); err != nil {
 		t.Errorf("fields of a newer build: %v", err)
 	}
 	for _, b := range [][]byte{nil, {}, []byte("{}"), {packed}, {packed, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}} {
-		if _, _, err := read(b, note); err == nil {
-			t.Errorf("%q was an order", b)
+		if _, _, err := Unpack(b, note); err == nil {
+			t.Errorf("%q was a draft", b)
 		}
 	}
 	for i := range body {
-		var cut order
+		var cut Draft
 		_ = cut.unpack(body[:i])
 	}
 	for range 20000 {
 		b, n := append([]byte(nil), body...), append([]byte(nil), note...)
 		b[rnd.IntN(len(b))], n[rnd.IntN(len(n))] = byte(rnd.IntN(256)), byte(rnd.IntN(256))
-		if o, s, err := read(b, n); err == nil {
-			view("msg_1", &o, &s)
+		if o, s, err := Unpack(b, n); err == nil {
+			View("msg_1", &o, &s)
 		}
 	}
 }
@@ -110,7 +110,7 @@ func TestMessageAsJSON(t *testing.T) {
 		if want.Timeline == nil {
 			want.Timeline = []Step{}
 		}
-		if diff := cmp.Diff(string(encode(want)), string(got)); diff != "" {
+		if diff := cmp.Diff(string(Encode(want)), string(got)); diff != "" {
 			t.Error(diff)
 		}
 	}
@@ -120,25 +120,8 @@ func TestMessageAsJSON(t *testing.T) {
 		for i := range b {
 			b[i] = byte(rnd.IntN(256))
 		}
-		if want, got := string(encode(string(b))), string(appendText(nil, string(b))); want != got {
+		if want, got := string(Encode(string(b))), string(AppendText(nil, string(b))); want != got {
 			t.Fatalf("%q: %s, want %s", b, got, want)
-		}
-	}
-}
-
-// TestEventPayload: what endpoints are posted is the same JSON for messages as for everything else.
-func TestEventPayload(t *testing.T) {
-	at := time.Date(2026, 11, 27, 9, 2, 3, 0, time.FixedZone("CST", 8*3600))
-	m := Message{ID: "msg_1", Metadata: json.RawMessage("{}"), Timeline: []Step{{State: "sent"}}}
-	for _, data := range []any{&m, UserEvent{App: "shop"}} {
-		want := encode(struct {
-			Type      string    `json:"type"`
-			Timestamp time.Time `json:"timestamp"`
-			Data      any       `json:"data"`
-		}{"message.sent", at.UTC(), data})
-		tl := telling{typ: "message.sent", at: at, data: data}
-		if diff := cmp.Diff(string(want), string(tl.payload())); diff != "" {
-			t.Error(diff)
 		}
 	}
 }
