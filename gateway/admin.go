@@ -2,13 +2,8 @@ package gateway
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/wxrelay/wxrelay/gateway/console"
@@ -17,18 +12,25 @@ import (
 // Check is one thing that must hold for the gateway to be ready.
 type Check = console.Check
 
-// AdminOptions is what the operators' door is made of.
+// AdminOptions is what the operators' handler is made of.
 type AdminOptions struct {
 	// Ready looks at everything that must hold; it is given 2 s. nil = always ready.
 	Ready   func(context.Context) []Check
 	Metrics http.Handler // nil = no /metrics
 	Console http.Handler // the pages, and /api/ behind them; nil = none
-	// Password asks for basic authentication (any user name) everywhere but at /healthz and /readyz. "" = nobody is asked,
-	// which is for a listener on loopback only; requests by a foreign host name are then refused (DNS rebinding).
-	Password string
+	// Users may come in, each with a password of its own, by basic authentication, everywhere but at /healthz and /readyz.
+	// None = nobody is asked, which is for a listener on loopback only; requests by a foreign host name are then refused
+	// (DNS rebinding).
+	Users          []AdminUser
+	TrustedProxies Proxies  // see Limits
+	Guesses        *Guesses // the wrong passwords of before, kept while the rest is replaced; nil = none yet
+	// Guessed is told of a wrong password: of the first of an address, and of every tenth. nil = nobody listens.
+	Guessed func(client string, wrong int)
+	// Audit is told of every request that may change something, after its answer. nil = nobody listens.
+	Audit func(Change)
 }
 
-// Admin builds the operators' door: / console, /api, /metrics, /healthz, /readyz, /debug/pprof.
+// Admin is the operators' handler: / console, /api, /metrics, /healthz, /readyz, /debug/pprof. Nothing of it may be cached.
 func Admin(o AdminOptions) http.Handler {
 	mux := http.NewServeMux()
 	if o.Metrics != nil {
@@ -48,8 +50,11 @@ func Admin(o AdminOptions) http.Handler {
 		writeJSON(w, http.StatusOK, "application/json", health{Status: "ok"})
 	})
 	outer.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { ready(w, r, o.Ready) })
-	outer.Handle("/", closed(o.Password, mux))
-	return outer
+	outer.Handle("/", newAdminAccess(o, mux))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Cache-Control"] = noStore
+		outer.ServeHTTP(w, r)
+	})
 }
 
 // health is the answer of /healthz and /readyz.
@@ -71,47 +76,4 @@ func ready(w http.ResponseWriter, r *http.Request, look func(context.Context) []
 		}
 	}
 	writeJSON(w, status, "application/json", h)
-}
-
-// closed lets in who knows the password. Digests of equal length are compared, so the time tells nothing of it.
-func closed(password string, in http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(password))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if password == "" {
-			if !nearHost(r.Host) {
-				refuseAdmin(w, r, "Not under this host name", &fault{code: NotAllowed,
-					detail: "without a password this door answers to addresses and localhost only; set admin.password to reach it by another name"})
-				return
-			}
-			in.ServeHTTP(w, r)
-			return
-		}
-		_, given, _ := r.BasicAuth()
-		got := sha256.Sum256([]byte(given))
-		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			refuseAdmin(w, r, "The password is missing or wrong", &fault{code: Unauthorized,
-				detail: "give admin.password by basic authentication, with any user name", scope: `Basic realm="wxrelay", charset="UTF-8"`})
-			return
-		}
-		in.ServeHTTP(w, r)
-	})
-}
-
-// refuseAdmin answers under a title of this door's own: those of the codes speak of partners and signatures.
-func refuseAdmin(w http.ResponseWriter, r *http.Request, title string, err error) {
-	p := problemOf(err, requestID(r.Header.Get(requestIDHeader)))
-	p.Title = title
-	w.Header().Set(requestIDHeader, p.RequestID)
-	p.write(w)
-}
-
-// nearHost tells whether a Host header is an address or localhost: a name an attacker's DNS answers for is neither.
-func nearHost(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		return true
-	}
-	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }

@@ -16,7 +16,11 @@ func TestAdminSpeaksOfItself(t *testing.T) {
 			r, w := httptest.NewRequest("GET", "/metrics", nil), httptest.NewRecorder()
 			r.Host = c.host
 			r.SetBasicAuth("anyone", "wrong")
-			Admin(AdminOptions{Metrics: say("metrics"), Password: c.password}).ServeHTTP(w, r)
+			o := AdminOptions{Metrics: say("metrics")}
+			if c.password != "" {
+				o.Users = []AdminUser{{Password: c.password}}
+			}
+			Admin(o).ServeHTTP(w, r)
 			var p Problem
 			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Title != c.title || string(p.Code) != c.code || p.Detail == "" {
 				t.Errorf("%d %s", w.Code, w.Body)

@@ -61,8 +61,8 @@ func TestHealthzAnswersWhileTheProcessServes(t *testing.T) {
 		if rec.Code != 200 || rec.Header().Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %d %v", method, rec.Code, rec.Header())
 		}
-		if body := rec.Body.String(); method == "GET" && body != `{"status":"ok"}` {
-			t.Errorf("it says %s", body)
+		if rec.Body.Len() > 0 {
+			t.Errorf("it says %s", rec.Body)
 		}
 	}
 }

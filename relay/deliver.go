@@ -143,7 +143,11 @@ func (r *Relay) observeDelivery(env envelope, id string, out webhook.Outcome, nu
 	if f := r.observe.Delivery; f != nil {
 		f(env.Partner, string(out.Kind), out.Took)
 	}
-	r.log.Info("delivery", zap.String("partner", env.Partner), zap.String("endpoint", env.Endpoint), zap.String("delivery", id),
+	level := zap.InfoLevel
+	if out.Kind != webhook.Delivered {
+		level = zap.WarnLevel
+	}
+	r.log.Log(level, "delivery", zap.String("partner", env.Partner), zap.String("endpoint", env.Endpoint), zap.String("delivery", id),
 		zap.String("webhook_id", env.ID), zap.String("type", env.Type), zap.String("result", string(out.Kind)), zap.Int("status", out.Status),
 		zap.Int("attempt", number), zap.Duration("took", out.Took), zap.String("error", out.Err))
 }

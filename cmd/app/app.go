@@ -23,6 +23,7 @@ import (
 
 	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/config"
+	"github.com/wxrelay/wxrelay/gateway"
 	"github.com/wxrelay/wxrelay/relay"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/webhook"
@@ -43,8 +44,9 @@ type App struct {
 	endLog  func()
 	version string
 
-	config atomic.Pointer[config.Config]
-	reload sync.Mutex // one Reload at a time
+	config      atomic.Pointer[config.Config]
+	startConfig *config.Config // what stays in force of it until a restart
+	reload      sync.Mutex     // one Reload at a time
 
 	rdb      redis.UniversalClient
 	endRedis func() error
@@ -60,11 +62,14 @@ type App struct {
 	openErr  atomic.Pointer[error] // why it is not there yet
 
 	public, admin         *http.Server
-	newcomers             newcomers // of the public door
+	connections           connections // of the public listener
+	adminConnections      connections
+	guesses               gateway.Guesses // wrong admin passwords
 	publicAddr, adminAddr net.Addr
-	gate, desk            swap // what the two doors show
+	gate, adminHandler    swap // what the two listeners serve now
 	faultLines, pushLines valve
 	queueLines            valve
+	refusedLines          valve
 
 	ready    chan struct{} // closed once the rooms are joined
 	failed   chan error    // the one thing that ended it before Close
@@ -106,6 +111,7 @@ func Start(ctx context.Context, c *config.Config, o Options) (_ *App, err error)
 	}
 	a.life, a.endLife = context.WithCancel(context.Background())
 	a.config.Store(c)
+	a.startConfig = c
 	defer func() {
 		if err != nil {
 			_ = a.takeApart(context.Background()) // err says what is wrong
@@ -220,7 +226,7 @@ func (a *App) enter(ctx context.Context) error {
 		return err
 	}
 	a.openErr.Store(&err)
-	a.log.Error("Redis is not there yet: the doors answer 503 until it is", zap.Stringer("redis", a.config.Load().Redis.URL), zap.Error(err))
+	a.log.Error("Redis is not there yet: until it is, WeChat is answered 500 and pushes again, everybody else 503", zap.Stringer("redis", a.config.Load().Redis.URL), zap.Error(err))
 	a.work.Add(1)
 	go func() {
 		defer a.work.Done()

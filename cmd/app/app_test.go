@@ -249,11 +249,21 @@ func TestReload(t *testing.T) {
 			t.Errorf("not said: %s", key)
 		}
 	}
-	w.log.mu.Lock()
-	w.log.b.Reset()
-	w.log.mu.Unlock()
+	forget := func() {
+		w.log.mu.Lock()
+		defer w.log.mu.Unlock()
+		w.log.b.Reset()
+	}
+	forget()
 	push(t, next, a.PublicAddr(), testUser)
+	back := parse(t, strings.Replace(w.yaml(), "level: debug", "level: warn", 1)) // all but the log is as it was at the start
+	if err := a.Reload(back); err != nil {
+		t.Fatal(err)
+	}
 	w.close(a)
+	if w.log.has("needs a restart") {
+		t.Error("a value that is set back still needs a restart")
+	}
 	if w.log.has(`"level":"info"`) {
 		t.Error("info lines at level warn")
 	}

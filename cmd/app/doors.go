@@ -22,6 +22,9 @@ const (
 	writeAll   = 60 * time.Second
 	keepIdle   = 120 * time.Second
 	maxHeader  = 16 << 10
+
+	maxConnections      = 4096 // of the public listener: some 80 MB when all are idle
+	maxAdminConnections = 256
 )
 
 // openDoors listens on both addresses and answers at both: the operators' door fully, the public one with 503 until the
@@ -38,16 +41,19 @@ func (a *App) openDoors(ctx context.Context, c *config.Config, p *plan) error {
 		return address("listen", c.Listen, err)
 	}
 	a.publicAddr, a.adminAddr = public.Addr(), admin.Addr()
-	a.gate.set(gateway.Public(gateway.Options{Callback: a.door, Limits: p.limits, Version: a.version, Fault: a.fault,
+	a.gate.set(gateway.Public(gateway.Options{Callback: a.door, Limits: p.limits, Version: a.version, Fault: a.fault, Refused: a.refusedSignature,
 		Stopping: func() bool { return true }}))
-	a.setDesk(c)
+	a.setAdmin(c)
 	quiet, err := zap.NewStdLogAt(a.log.Named("http"), zap.DebugLevel)
 	if err != nil {
 		return err
 	}
-	a.admin = &http.Server{Handler: &a.desk, ReadHeaderTimeout: readHeader, IdleTimeout: keepIdle, MaxHeaderBytes: maxHeader, ErrorLog: quiet}
+	a.connections.most, a.connections.dropped = maxConnections, a.metrics.droppedConnections.Inc
+	a.adminConnections.most = maxAdminConnections
+	a.admin = &http.Server{Handler: &a.adminHandler, ReadHeaderTimeout: readHeader, ReadTimeout: readAll, IdleTimeout: keepIdle,
+		MaxHeaderBytes: maxHeader, ErrorLog: quiet, ConnState: a.adminConnections.note}
 	a.public = &http.Server{Handler: &a.gate, ReadHeaderTimeout: readHeader, ReadTimeout: readAll, WriteTimeout: writeAll,
-		IdleTimeout: keepIdle, MaxHeaderBytes: maxHeader, ErrorLog: quiet, ConnState: a.newcomers.note}
+		IdleTimeout: keepIdle, MaxHeaderBytes: maxHeader, ErrorLog: quiet, ConnState: a.connections.note}
 	a.serve(a.admin, admin)
 	a.serve(a.public, public)
 	a.log.Info("listening", zap.String("public", a.PublicAddr()), zap.String("admin", a.AdminAddr()), zap.String("version", a.version))
@@ -62,15 +68,53 @@ func (a *App) serve(s *http.Server, l net.Listener) {
 	}()
 }
 
-// setDesk shows the operators' door as it now is: another password, or the console once there is something to see.
-func (a *App) setDesk(c *config.Config) {
+// setAdmin shows the operators' door as it now is: another password, or the console once there is something to see.
+func (a *App) setAdmin(c *config.Config) {
 	var pages http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "Redis has not been there yet; /readyz says why.", http.StatusServiceUnavailable)
 	})
 	if r := a.rooms.Load(); r != nil {
 		pages = r.console
 	}
-	a.desk.set(gateway.Admin(gateway.AdminOptions{Ready: a.checks, Metrics: a.metrics.handler(), Console: pages, Password: c.Admin.Password.Reveal()}))
+	a.adminHandler.set(gateway.Admin(gateway.AdminOptions{Ready: a.checks, Metrics: a.metrics.handler(), Console: pages, Users: adminUsers(c.Admin),
+		TrustedProxies: c.TrustedProxies, Guesses: &a.guesses, Guessed: a.guessed, Audit: a.audit}))
+}
+
+// adminUsers is who may come in: admin.password with any name, and admin.users.
+func adminUsers(c config.Admin) (out []gateway.AdminUser) {
+	if !c.Password.IsZero() {
+		out = append(out, gateway.AdminUser{Password: c.Password.Reveal()})
+	}
+	for _, u := range c.Users {
+		out = append(out, gateway.AdminUser{Name: u.Name, Password: u.Password.Reveal(), Viewer: u.Role == "viewer"})
+	}
+	return out
+}
+
+// audit writes down who changed what at the operators' address.
+func (a *App) audit(c gateway.Change) {
+	a.log.Named("audit").Info("change", zap.String("user", c.User), zap.String("client", c.Client), zap.String("method", c.Method),
+		zap.String("path", c.Path), zap.Int("status", c.Status), zap.String("request_id", c.RequestID))
+}
+
+// guessed writes down a wrong password; gateway.Guesses chooses which.
+func (a *App) guessed(client string, wrong int) {
+	if held, ok := a.refusedLines.open(time.Now()); ok {
+		a.log.Warn("wrong password at the admin address", zap.String("client", client), zap.Int("wrong_tries", wrong), zap.Int64("not_logged_before", held))
+	}
+}
+
+// refusedSignature counts and logs what a partner is not told. The partner of the counter is one of the config, or "unknown".
+func (a *App) refusedSignature(r gateway.Refusal) {
+	partner := r.Partner
+	if !r.Known {
+		partner = "unknown"
+	}
+	a.metrics.refusedSignatures.WithLabelValues(partner, r.Cause).Inc()
+	if held, ok := a.refusedLines.open(time.Now()); ok {
+		a.log.Warn("signature refused", zap.String("partner", r.Partner), zap.String("cause", r.Cause), zap.Float64("clock_skew_seconds", r.Skew.Seconds()),
+			zap.String("client", r.Client), zap.String("request_id", r.RequestID), zap.Int64("not_logged_before", held))
+	}
 }
 
 // turnLimit is how long the queue may stand still before /readyz is red.

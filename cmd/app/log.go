@@ -20,7 +20,7 @@ func NewLog(w io.Writer, c config.Log) (log *zap.Logger, level zap.AtomicLevel, 
 			e.AppendString(t.UTC().Format("2006-01-02T15:04:05.000Z"))
 		},
 		EncodeLevel:    zapcore.LowercaseLevelEncoder,
-		EncodeDuration: zapcore.StringDurationEncoder,
+		EncodeDuration: zapcore.SecondsDurationEncoder,
 		EncodeName:     zapcore.FullNameEncoder,
 	}
 	encoder := zapcore.NewJSONEncoder(enc)

@@ -33,6 +33,9 @@ type metrics struct {
 	faults      *prometheus.CounterVec // route
 	reloads     *prometheus.CounterVec // result
 
+	refusedSignatures  *prometheus.CounterVec // partner, cause
+	droppedConnections prometheus.Counter
+
 	apps, events, codes, paths, routes bounded
 }
 
@@ -56,7 +59,10 @@ func newMetrics(version string, view *view) *metrics {
 		redisErrors: counter("redis_errors_total", "Redis commands that failed.", "kind"),
 		queueErrors: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "wxrelay", Name: "queue_errors_total",
 			Help: "Failures the queue's loops survived."}),
-		faults:  counter("faults_total", "Requests that failed for a reason of ours.", "route"),
+		faults:            counter("faults_total", "Requests that failed for a reason of ours.", "route"),
+		refusedSignatures: counter("signatures_refused_total", "Partner requests whose signature proves nothing, by cause: partner, headers, id, skew, secret, payload.", "partner", "cause"),
+		droppedConnections: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "wxrelay", Name: "connections_dropped_total",
+			Help: "Connections closed because there were too many, idle ones first."}),
 		reloads: counter("config_reloads_total", "Times a changed config was taken over or refused.", "result"),
 		apps:    bounded{most: 256}, events: bounded{most: 200}, codes: bounded{most: 300}, paths: bounded{most: 100}, routes: bounded{most: 100},
 	}
@@ -66,7 +72,7 @@ func newMetrics(version string, view *view) *metrics {
 		m.reloads.WithLabelValues(result)
 	}
 	m.registry.MustRegister(m.pushes, m.sends, m.calls, m.callSeconds, m.alerts, m.deliveries, m.delivery, m.redisErrors,
-		m.queueErrors, m.faults, m.reloads, build, view,
+		m.queueErrors, m.faults, m.reloads, m.refusedSignatures, m.droppedConnections, build, view,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

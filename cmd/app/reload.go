@@ -38,11 +38,11 @@ func (a *App) Reload(c *config.Config) error {
 	if a.level != nil {
 		setLevel(*a.level, c.Log.Level)
 	}
-	old := a.config.Swap(c)
-	a.setDesk(c)
+	a.config.Store(c)
+	a.setAdmin(c)
 	a.metrics.reloads.WithLabelValues("applied").Inc()
 	a.log.Info("config reloaded", zap.Int("apps", len(c.Apps)), zap.Int("partners", len(c.Partners)))
-	for _, path := range needRestart(old, c) {
+	for _, path := range needRestart(a.startConfig, c) {
 		a.log.Warn("needs a restart to take effect", zap.String("key", path))
 	}
 	return nil
@@ -66,24 +66,24 @@ func faultLines(err error) []string {
 	return lines
 }
 
-// needRestart lists what differs and is only read at the start.
-func needRestart(old, now *config.Config) (paths []string) {
+// needRestart lists what is only read at the start and was another then: nothing, once it is set back.
+func needRestart(start, now *config.Config) (paths []string) {
 	for _, f := range []struct {
 		path string
 		same bool
 	}{
-		{"listen", old.Listen == now.Listen},
-		{"admin.listen", old.Admin.Listen == now.Admin.Listen},
-		{"shutdown_grace", old.ShutdownGrace == now.ShutdownGrace},
-		{"redis.url", old.Redis.URL.Equal(now.Redis.URL)},
-		{"redis.shards", old.Redis.Shards == now.Redis.Shards},
-		{"wechat", old.WeChat == now.WeChat},
-		{"queue.lease", old.Queue.Lease == now.Queue.Lease},
-		{"limits.body", old.Limits.Body == now.Limits.Body},
-		{"limits.proxy_body", old.Limits.ProxyBody == now.Limits.ProxyBody},
-		{"master_key", old.MasterKey.Equal(now.MasterKey) && reflect.DeepEqual(old.MasterKeyPrevious, now.MasterKeyPrevious)},
-		{"retention.buried", old.Retention.Buried == now.Retention.Buried},
-		{"log.format", old.Log.Format == now.Log.Format},
+		{"listen", start.Listen == now.Listen},
+		{"admin.listen", start.Admin.Listen == now.Admin.Listen},
+		{"shutdown_grace", start.ShutdownGrace == now.ShutdownGrace},
+		{"redis.url", start.Redis.URL.Equal(now.Redis.URL)},
+		{"redis.shards", start.Redis.Shards == now.Redis.Shards},
+		{"wechat", start.WeChat == now.WeChat},
+		{"queue.lease", start.Queue.Lease == now.Queue.Lease},
+		{"limits.body", start.Limits.Body == now.Limits.Body},
+		{"limits.proxy_body", start.Limits.ProxyBody == now.Limits.ProxyBody},
+		{"master_key", start.MasterKey.Equal(now.MasterKey) && reflect.DeepEqual(start.MasterKeyPrevious, now.MasterKeyPrevious)},
+		{"retention.buried", start.Retention.Buried == now.Retention.Buried},
+		{"log.format", start.Log.Format == now.Log.Format},
 	} {
 		if !f.same {
 			paths = append(paths, f.path)

@@ -59,7 +59,7 @@ func (a *App) join(ctx context.Context) error {
 	r.rules.Store(&p.rules)
 	r.relay.Register()
 	r.gate = gateway.Public(gateway.Options{Relay: r.relay, Callback: a.door, Inbox: webhook.NewIdempotencyStore(a.rdb), Limits: p.limits,
-		Version: a.version, Fault: a.fault, Stopping: a.stopping.Load})
+		Version: a.version, Fault: a.fault, Refused: a.refusedSignature, Stopping: a.stopping.Load})
 	r.console = console.New(console.Options{Relay: r.relay, Queue: q, WeChat: a.wechat, Health: health, Rules: func() relay.Rules { return *r.rules.Load() },
 		Ready: a.consoleChecks, Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})
 
@@ -77,7 +77,7 @@ func (a *App) join(ctx context.Context) error {
 	a.rooms.Store(r)
 	a.view.rooms.Store(r)
 	a.gate.set(r.gate)
-	a.setDesk(a.config.Load())
+	a.setAdmin(a.config.Load())
 	close(a.ready)
 	a.log.Info("serving", zap.String("public", a.PublicAddr()), zap.String("admin", a.AdminAddr()), zap.Stringer("redis", c.Redis.URL),
 		zap.Int("shards", q.Shards()), zap.Int("apps", len(p.rules.Apps)), zap.Int("partners", len(p.rules.Partners)))

@@ -32,6 +32,7 @@ func planOf(c *config.Config) (*plan, error) {
 	p := &plan{keys: keys, limits: gateway.Limits{
 		Body: int64(c.Limits.Body), ProxyBody: int64(c.Limits.ProxyBody),
 		MPPerIP: gateway.Rate(c.Limits.MPPerIP), MPPerOpenID: gateway.Rate(c.Limits.MPPerOpenID),
+		TrustedProxies: c.TrustedProxies,
 	}}
 	p.rules = relay.Rules{
 		Apps: map[string]relay.App{}, Partners: map[string]relay.Partner{},

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -64,7 +63,7 @@ func (a *App) drain(ctx context.Context) (inTime bool) {
 		inTime = false
 	}
 	both.Go(func() {
-		defer time.AfterFunc(newcomerPatience, a.newcomers.dismiss).Stop()
+		defer time.AfterFunc(newcomerPatience, a.connections.dismiss).Stop()
 		if a.public != nil && a.public.Shutdown(ctx) != nil {
 			late()
 			_ = a.public.Close()
@@ -99,36 +98,4 @@ func (a *App) takeApart(ctx context.Context) error {
 	}
 	errs = append(errs, a.endRedis())
 	return errors.Join(errs...)
-}
-
-// newcomers are connections on which nothing was asked yet. Clients open some ahead of need, and http.Server.Shutdown
-// would wait 5 s for each (https://pkg.go.dev/net/http#ConnState): no request is lost by closing them earlier.
-type newcomers struct {
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
-}
-
-// newcomerPatience is for a request that is already under way.
-const newcomerPatience = 500 * time.Millisecond
-
-// note is the server's ConnState.
-func (n *newcomers) note(c net.Conn, s http.ConnState) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if s != http.StateNew {
-		delete(n.conns, c)
-		return
-	}
-	if n.conns == nil {
-		n.conns = map[net.Conn]struct{}{}
-	}
-	n.conns[c] = struct{}{}
-}
-
-func (n *newcomers) dismiss() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for c := range n.conns {
-		_ = c.Close() // it may be gone already
-	}
 }

@@ -31,14 +31,15 @@ const (
 
 // world is what stands around one gateway under test: a platform that answers well, a partner's endpoint, and the log.
 type world struct {
-	t        *testing.T
-	redis    string // redis.url
-	extra    string // more YAML, at the top level
-	platform *httptest.Server
-	partner  *httptest.Server
-	answer   func(http.ResponseWriter, *http.Request) // the partner's; nil = 204
-	token    string                                   // the platform's answer to a request for a token; "" = a good one
-	log      *lines
+	t          *testing.T
+	redis      string // redis.url
+	extra      string // more YAML, at the top level
+	adminExtra string // more keys of admin, each after a comma
+	platform   *httptest.Server
+	partner    *httptest.Server
+	answer     func(http.ResponseWriter, *http.Request) // the partner's; nil = 204
+	token      string                                   // the platform's answer to a request for a token; "" = a good one
+	log        *lines
 
 	mu   sync.Mutex
 	told []string // event types the partner was told
@@ -89,7 +90,7 @@ func newWorld(t *testing.T, redisURL string) *world {
 func (w *world) yaml() string {
 	return fmt.Sprintf(`
 listen: "127.0.0.1:0"
-admin: {listen: "127.0.0.1:0"}
+admin: {listen: "127.0.0.1:0"%s}
 shutdown_grace: 5s
 redis: {url: %q}
 wechat: {base_url: %q}
@@ -107,7 +108,7 @@ partners:
     endpoints: [{id: main, url: %q, secrets: [%s]}]
 allow_private_endpoints: [127.0.0.0/8]
 log: {level: debug}
-%s`, w.redis, w.platform.URL, testToken, testAESKey, testSecret, w.partner.URL+"/hook", testSecret, w.extra)
+%s`, w.adminExtra, w.redis, w.platform.URL, testToken, testAESKey, testSecret, w.partner.URL+"/hook", testSecret, w.extra)
 }
 
 func parse(t *testing.T, yaml string) *config.Config {

@@ -69,7 +69,6 @@ func New(o Options) *Console {
 	c.page("/", func(*http.Request) (page, error) { return nil, relay.ErrNotFound })
 	c.mux.HandleFunc("POST /deliveries/{id}/replay", c.replay)
 	c.mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "max-age=300")
 		http.ServeFileFS(w, r, assets, "pages/style.css")
 	})
 	c.api()
