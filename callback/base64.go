@@ -21,8 +21,8 @@ var sextets = func() (t [4][256]uint32) {
 
 const wrongSextet = 1 << 31
 
-// decode64 is base64.StdEncoding.Decode in half the time: eight characters a step, and the standard library's for the end with
-// its padding. dst needs base64.StdEncoding.DecodedLen(len(src)) bytes. A line break is a fault.
+// decode64 is base64.StdEncoding.Decode in half the time: eight characters a step, and the standard library's for the
+// end with its padding. dst needs base64.StdEncoding.DecodedLen(len(src)) bytes. A line break is a fault.
 func decode64(dst, src []byte) (n int, ok bool) {
 	var seen uint32
 	for len(src) >= 12 && len(dst) >= 8 {

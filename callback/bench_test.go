@@ -41,7 +41,7 @@ func popup(tb testing.TB, format Format) []byte {
 
 func sealedPush(tb testing.TB, a App, format Format, raw []byte) (Query, []byte) {
 	tb.Helper()
-	query, body, err := SealPush(a, format, raw, "415670741", benchTime)
+	query, body, err := ComposeRequest(a, format, raw, "415670741", benchTime)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func sealedPush(tb testing.TB, a App, format Format, raw []byte) (Query, []byte)
 }
 
 func TestAllocations(t *testing.T) {
-	e, err := NewEar(benchApp)
+	e, err := NewVerifier(benchApp)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestAllocations(t *testing.T) {
 		bad := q
 		bad.MsgSignature = strings.Repeat("0", 40)
 		if n := testing.AllocsPerRun(200, func() {
-			if _, err := e.Open(bad, body, benchTime); err == nil {
+			if _, err := e.Verify(bad, body, benchTime); err == nil {
 				t.Fatal("accepted")
 			}
 		}); n > 0 && !raceEnabled {
@@ -79,19 +79,19 @@ func TestAllocations(t *testing.T) {
 }
 
 // BenchmarkCodec is verify, decrypt and decode: what the oracle does. BenchmarkOpen also gives the push its name.
-func BenchmarkCodecXML(b *testing.B)  { benchmarkOpen(b, XML, (*Ear).codec) }
-func BenchmarkCodecJSON(b *testing.B) { benchmarkOpen(b, JSON, (*Ear).codec) }
-func BenchmarkOpenXML(b *testing.B)   { benchmarkOpen(b, XML, (*Ear).Open) }
-func BenchmarkOpenJSON(b *testing.B)  { benchmarkOpen(b, JSON, (*Ear).Open) }
+func BenchmarkCodecXML(b *testing.B)  { benchmarkOpen(b, XML, (*Verifier).codec) }
+func BenchmarkCodecJSON(b *testing.B) { benchmarkOpen(b, JSON, (*Verifier).codec) }
+func BenchmarkOpenXML(b *testing.B)   { benchmarkOpen(b, XML, (*Verifier).Verify) }
+func BenchmarkOpenJSON(b *testing.B)  { benchmarkOpen(b, JSON, (*Verifier).Verify) }
 
-func (e *Ear) codec(q Query, body []byte, now time.Time) (*Push, error) {
+func (e *Verifier) codec(q Query, body []byte, now time.Time) (*Push, error) {
 	s := scratches.Get().(*scratch)
 	defer s.free()
 	return e.open(s, &q, body, now)
 }
 
-func benchmarkOpen(b *testing.B, format Format, open func(*Ear, Query, []byte, time.Time) (*Push, error)) {
-	e, err := NewEar(benchApp)
+func benchmarkOpen(b *testing.B, format Format, open func(*Verifier, Query, []byte, time.Time) (*Push, error)) {
+	e, err := NewVerifier(benchApp)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -135,8 +135,8 @@ func benchmarkDecode(b *testing.B, format Format) {
 	}
 }
 
-// The oracle does the same work with the SDK's primitives and the standard library's decoders. Narrow reads into a struct that
-// knows nothing but this one event: the least encoding/xml can be asked for.
+// The oracle does the same work with the SDK's primitives and the standard library's decoders. Narrow reads into a
+// struct that knows nothing but this one event: the least encoding/xml can be asked for.
 func BenchmarkOracleXML(b *testing.B)       { benchmarkOracle[wide](b, XML) }
 func BenchmarkOracleJSON(b *testing.B)      { benchmarkOracle[wide](b, JSON) }
 func BenchmarkOracleNarrowXML(b *testing.B) { benchmarkOracle[narrow](b, XML) }
@@ -193,25 +193,26 @@ func oracleOpen(tb testing.TB, format Format) Event {
 	return oracle[wide](tb, format, q, body).event()
 }
 
-// deaf is a ResponseWriter that keeps nothing.
-type deaf struct{ h http.Header }
+// discard is a ResponseWriter that keeps nothing.
+type discard struct{ h http.Header }
 
-func (d *deaf) Header() http.Header         { return d.h }
-func (d *deaf) Write(b []byte) (int, error) { return len(b), nil }
-func (d *deaf) WriteHeader(int)             {}
+func (d *discard) Header() http.Header         { return d.h }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) WriteHeader(int)             {}
 
 type again struct{ *bytes.Reader }
 
 func (again) Close() error { return nil }
 
-// BenchmarkServe is the door without a network: read, proven, decoded, named, handed to a sink that does nothing, answered.
+// BenchmarkServe is the handler without a network: read, proven, decoded, named, handed to a sink that does nothing,
+// answered.
 func BenchmarkServe(b *testing.B) {
 	a := benchApp
-	d, err := NewDoor([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil }, DoorOptions{})
+	d, err := NewHandler([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil }, HandlerOptions{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	query, body, err := SealPush(a, XML, popup(b, XML), "42", benchTime)
+	query, body, err := ComposeRequest(a, XML, popup(b, XML), "42", benchTime)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -219,11 +220,11 @@ func BenchmarkServe(b *testing.B) {
 	r.ContentLength = int64(len(body))
 	from := bytes.NewReader(body)
 	r.Body = again{from}
-	w := &deaf{h: make(http.Header)}
+	w := &discard{h: make(http.Header)}
 	b.ReportAllocs()
 	defer cpuPerOp(b)()
 	for b.Loop() {
 		from.Reset(body)
-		d.Serve(w, r, "shop")
+		d.ServeApp(w, r, "shop")
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Bodies of requests that are not proven yet are bounded over all connections. WeChat always sends a right signature in the URL:
-// whoever does may use signedBodies, so that a flood of others keeps no push out. signature covers no body and can be replayed,
-// so that it is a bound too and no proof.
+// Bodies of requests that are not proven yet are bounded over all connections. WeChat always sends a right signature
+// in the URL: whoever does may use signedBodies, so that a flood of others keeps no push out. signature covers no
+// body and can be replayed, so that it is a bound too and no proof.
 const (
 	anyBodies    = 16 << 20 // bytes in hand up to which nothing is asked of a request
 	signedBodies = 64 << 20 // bytes in hand up to which requests with a right signature are read
@@ -44,8 +44,8 @@ func (m *bodyMemory) take(n, limit int64) bool {
 // bodyReader reads one request's body.
 type bodyReader struct {
 	buf    []byte
-	d      *Door
-	e      *Ear
+	d      *Handler
+	e      *Verifier
 	q      Query
 	r      *http.Request
 	conn   http.ResponseController
@@ -67,8 +67,8 @@ func (b *bodyReader) free() {
 	}
 }
 
-// hear reads the request and opens what is in it. A request that no body can prove is refused before its body is read.
-func (d *Door) hear(w http.ResponseWriter, r *http.Request, e *Ear, began time.Time) (*Push, error) {
+// receive reads and verifies a request. One that no body could prove is refused before its body is read.
+func (d *Handler) receive(w http.ResponseWriter, r *http.Request, e *Verifier, began time.Time) (*Push, error) {
 	b := bodyReaders.Get().(*bodyReader)
 	b.d, b.e, b.q, b.r, b.began, b.limit = d, e, ParseQuery(r.URL.RawQuery), r, began, d.o.BodyLimit
 	b.conn = *http.NewResponseController(w)
@@ -93,7 +93,7 @@ func (d *Door) hear(w http.ResponseWriter, r *http.Request, e *Ear, began time.T
 	case isProbe(&b.q, b.buf):
 		return nil, errProbe
 	}
-	return e.Open(b.q, b.buf, began)
+	return e.Verify(b.q, b.buf, began)
 }
 
 // read reads the body into buf, which grows as bytes really come.
@@ -106,7 +106,7 @@ func (b *bodyReader) read() error {
 	}
 	for first := true; ; first = false {
 		if !first && int64(len(b.buf)) != b.r.ContentLength && !b.asked && !b.isSigned() {
-			b.deadline(b.began.Add(b.d.o.Budget / 4)) // nothing speaks for it
+			b.deadline(b.began.Add(b.d.o.Budget / 4)) // signature is missing or wrong
 		}
 		if len(b.buf) == cap(b.buf) {
 			size := min(2*int64(cap(b.buf)), b.d.o.BodyLimit+1)

@@ -17,13 +17,14 @@ import (
 	"github.com/silenceper/wechat/v2/util"
 )
 
-// TestRefusedUnread: what no body can prove is refused before its body is read, and alike for every app there is or is not.
+// TestRefusedUnread: what no body can prove is refused before its body is read, and alike for every app there is or
+// is not.
 func TestRefusedUnread(t *testing.T) {
-	apps := append([]App{}, doorApps...)
+	apps := append([]App{}, handlerApps...)
 	for i := range apps {
 		apps[i].MaxAge = time.Hour
 	}
-	d, err := NewDoor(apps, nil, DoorOptions{})
+	d, err := NewHandler(apps, nil, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func TestRefusedUnread(t *testing.T) {
 			r := httptest.NewRequest("POST", "/callback/"+app+"?"+query, untouched{t})
 			r.ContentLength = 200 << 10
 			w := httptest.NewRecorder()
-			if d.Serve(w, r, app); w.Code != 403 || w.Body.Len() != 0 || len(w.Header()) != 0 {
+			if d.ServeApp(w, r, app); w.Code != 403 || w.Body.Len() != 0 || len(w.Header()) != 0 {
 				t.Errorf("%s at %q: %d %v", name, app, w.Code, w.Header())
 			}
 		}
@@ -63,29 +64,29 @@ func TestRefusedUnread(t *testing.T) {
 
 // TestAnyAge: an app that takes any age keeps its pushes from being refused for their age.
 func TestAnyAge(t *testing.T) {
-	d, err := NewDoor(doorApps, func(context.Context, *Push) ([]byte, error) { return nil, nil }, DoorOptions{})
+	d, err := NewHandler(handlerApps, func(context.Context, *Push) ([]byte, error) { return nil, nil }, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, e := range *d.ears.Load() {
+	for name, e := range *d.verifiers.Load() {
 		if e.oldest != 0 {
 			t.Errorf("%s: %v", name, e.oldest)
 		}
 	}
 }
 
-// TestBodiesInHand: bodies that are held back take a bounded amount of memory over all connections, and pushes with a right
-// signature come in all the same.
+// TestBodiesInHand: bodies that are held back take a bounded amount of memory over all connections, and pushes with a
+// right signature come in all the same.
 func TestBodiesInHand(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Key: key1, MaxAge: time.Hour}
 	results := make(chan string, 1000)
-	d, err := NewDoor([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil },
-		DoorOptions{Budget: 2 * time.Second, OnResult: func(_, _, result string) { results <- result }})
+	d, err := NewHandler([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil },
+		HandlerOptions{Budget: 2 * time.Second, OnResult: func(_, _, result string) { results <- result }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.bodies.anyLimit, d.bodies.signedLimit = 256<<10, 512<<10
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.Serve(w, r, strings.Trim(r.URL.Path, "/")) }))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.ServeApp(w, r, strings.Trim(r.URL.Path, "/")) }))
 	defer srv.Close()
 	ts := strconv.FormatInt(time.Now().Unix(), 10)
 	held := strings.Repeat("x", 100<<10)
@@ -106,7 +107,7 @@ func TestBodiesInHand(t *testing.T) {
 			t.Fatalf("%d bytes in hand", n)
 		}
 	}
-	query, body, err := SealPush(a, JSON, []byte(strings.Replace(textJSONPush, `"hi"`, `"`+strings.Repeat("x", 60<<10)+`"`, 1)), "42", time.Now())
+	query, body, err := ComposeRequest(a, JSON, []byte(strings.Replace(textJSONPush, `"hi"`, `"`+strings.Repeat("x", 60<<10)+`"`, 1)), "42", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,17 +134,17 @@ func TestBodiesInHand(t *testing.T) {
 	}
 }
 
-// TestHeldBack over a real connection: a body that does not come is answered early when nothing speaks for it, and the answer says
-// nothing of the app; with a right signature it has the whole budget.
+// TestHeldBack over a real connection: a body that does not come is answered early when nothing speaks for it, and
+// the answer says nothing of the app; with a right signature it has the whole budget.
 func TestHeldBack(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Key: key1, MaxAge: time.Hour}
-	d, err := NewDoor([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, errors.New("called") }, DoorOptions{Budget: 400 * time.Millisecond})
+	d, err := NewHandler([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, errors.New("called") }, HandlerOptions{Budget: 400 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Date"] = nil
-		d.Serve(w, r, strings.Trim(r.URL.Path, "/"))
+		d.ServeApp(w, r, strings.Trim(r.URL.Path, "/"))
 	}))
 	defer srv.Close()
 	ts := strconv.FormatInt(time.Now().Unix(), 10)
@@ -175,7 +176,7 @@ func TestHeldBack(t *testing.T) {
 
 // TestProbeIsShort: a request without any signature is read as far as a probe goes.
 func TestProbeIsShort(t *testing.T) {
-	d, err := NewDoor(doorApps, nil, DoorOptions{})
+	d, err := NewHandler(handlerApps, nil, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func TestProbeIsShort(t *testing.T) {
 	r := httptest.NewRequest("POST", "/callback/shop", io.MultiReader(from))
 	r.ContentLength = -1
 	w := httptest.NewRecorder()
-	if d.Serve(w, r, "shop"); w.Code != 403 || from.Len() < 56<<10 {
+	if d.ServeApp(w, r, "shop"); w.Code != 403 || from.Len() < 56<<10 {
 		t.Errorf("%d, %d bytes left", w.Code, from.Len())
 	}
 }

@@ -8,23 +8,24 @@ import (
 	"sync"
 )
 
-// Decode reads a proven message as WeChat wrote it, XML or JSON. Every event and message is read as far as it is known; what
-// is not known is no fault. Of fields that stand there twice the first counts. A message that breaks off or is not well-formed
-// after its first fields is [Event.Doubtful]. The error is [ErrMalformed]: neither format, or broken before it says what it is.
+// Decode reads a proven message as WeChat wrote it, XML or JSON. Every event and message is read as far as it is
+// known; what is not known is no fault. Of fields that stand there twice the first counts. A message that breaks off
+// or is not well-formed after its first fields is [Event.Doubtful]. The error is [ErrMalformed]: neither format, or
+// broken before it says what it is.
 func Decode(raw []byte) (Format, Event, error) {
 	var ev Event
 	format, err := ev.read(string(raw))
 	return format, ev, err
 }
 
-// maxDepth is how deep a message may nest. WeChat's own stay below 6.
+// maxDepth is the deepest nesting that is read. WeChat's own messages stay below 6.
 const maxDepth = 32
 
 // maxSubscribes is how many entries of a subscribe event are read. A popup shows 5 templates at most.
 // https://developers.weixin.qq.com/miniprogram/dev/api/open-api/subscribe-message/wx.requestSubscribeMessage.html
 const maxSubscribes = 200
 
-// read fills the event from text, of which it keeps parts.
+// read fills the event from text, of which the event keeps parts.
 func (ev *Event) read(text string) (Format, error) {
 	text = trimLeft(strings.TrimPrefix(text, "\ufeff"))
 	r := newReader(ev)
@@ -72,12 +73,13 @@ func malformed(what string, at int) error {
 	return fmt.Errorf("%w: %s at byte %d", ErrMalformed, what, at)
 }
 
-// leaf is a field the reader could not place yet, because which family it belongs to stands elsewhere in the push. A leaf
-// without a key marks where a container of that name begins.
+// leaf is a field that is placed when the event's name is known. A leaf without a key marks the beginning of a
+// container.
 type leaf struct{ in, key, value string }
 
-// reader turns what the two scanners see into an Event. Both formats come to the same calls: a container is entered and
-// left, a leaf has a key and a text. A JSON array of things is the same thing several times, as repeated elements in XML.
+// reader makes an Event of what the two scanners find. Both formats lead to the same calls: a container is entered
+// and left, a leaf has a key and a text. An array in JSON is the same key several times, like repeated elements in
+// XML.
 type reader struct {
 	ev      *Event
 	names   [4]string // of the containers open now, outermost first; deeper ones need no name
@@ -102,7 +104,7 @@ func newReader(ev *Event) *reader {
 	return r
 }
 
-// free gives the reader back without a trace of what it read.
+// free keeps the reader for the next message, without anything of this one.
 func (r *reader) free() {
 	clear(r.rest)
 	*r = reader{rest: r.rest[:0]}
@@ -141,8 +143,8 @@ func (r *reader) enter(name string) {
 	}
 }
 
-// meet notes a name directly below the root. A name that comes twice is a sign of text that ended its CDATA and went on as
-// elements: what is read from there on may be a user's. JSON's repetitions are dropped by its scanner.
+// meet notes a name directly below the root. A name that comes twice is a sign of text that ended its CDATA and went
+// on as elements: what is read from there on may be a user's. JSON's repetitions are dropped by its scanner.
 func (r *reader) meet(name string) {
 	if !r.xml || r.doubt {
 		return

@@ -8,7 +8,7 @@ import (
 // Format is how a push is written.
 type Format string
 
-// The formats, told by the first byte; Content-Type is not asked.
+// The formats, known by the first byte; Content-Type is not used.
 const (
 	JSON Format = "json"
 	XML  Format = "xml"
@@ -16,7 +16,7 @@ const (
 
 var bom = []byte("\xef\xbb\xbf")
 
-// formatOf tells the format of a body that nothing is known of yet; "" when it is neither.
+// formatOf tells the format of a body that is not proven yet; "" when it is neither.
 func formatOf(body []byte) Format {
 	switch b := trimLeft(bytes.TrimPrefix(body, bom)); {
 	case len(b) == 0:
@@ -28,10 +28,10 @@ func formatOf(body []byte) Format {
 	return ""
 }
 
-// envelope finds the values of Encrypt in a body that nothing is known of yet, wherever they stand: in compat mode a user's text
-// stands beside the sealed one and may hold Encrypt too, or break the structure around it. Which value counts is decided by
-// msg_signature, which covers the value itself, so its place need not be known. Values do not overlap: all of them together are
-// no longer than the body.
+// envelope finds the values of Encrypt in a body that is not proven yet, wherever they stand: in compat mode a user's
+// text stands beside the encrypted one and may hold Encrypt too, or break the structure around it. Which value counts
+// is decided by msg_signature, which covers the value itself, so its place need not be known. Values do not overlap:
+// all of them together are no longer than the body.
 type envelope struct {
 	format Format
 	rest   []byte
@@ -39,7 +39,7 @@ type envelope struct {
 
 func newEnvelope(body []byte) envelope { return envelope{formatOf(body), body} }
 
-// next returns the next value that can be a sealed text, and nil when there is none.
+// next returns the next value that can be a cipher text, and nil when there is none.
 func (e *envelope) next(s *scratch) []byte {
 	open, read := xmlEncrypt, s.xmlValue
 	if e.format == JSON {
@@ -66,8 +66,8 @@ var (
 	jsonEncrypt = []byte(`"Encrypt"`)
 )
 
-// xmlValue reads the text of the element whose content b begins with, in CDATA or not. Character references outside CDATA are
-// undone. It looks no further than the next tag.
+// xmlValue reads the text of the element whose content b begins with, in CDATA or not. Character references outside
+// CDATA are undone. It looks no further than the next tag.
 func (s *scratch) xmlValue(b []byte) []byte {
 	n := bytes.IndexByte(b, '<')
 	cdata := false
@@ -93,7 +93,8 @@ func (s *scratch) xmlValue(b []byte) []byte {
 	return b
 }
 
-// jsonValue reads the text that b begins with, after its colon. Escapes are undone. It looks no further than the next quote.
+// jsonValue reads the text that b begins with, after its colon. Escapes are undone. It looks no further than the next
+// quote.
 func (s *scratch) jsonValue(b []byte) []byte {
 	b = trimLeft(b)
 	if len(b) == 0 || b[0] != ':' {

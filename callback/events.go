@@ -1,30 +1,32 @@
 package callback
 
-// Event is what a push says, whatever the format and shape it came in. Texts are WeChat's own; ids are kept as texts, because
-// they outgrow 2^53 and are not always numbers. A field WeChat did not send is empty, a family that does not fit is nil.
+// Event is what a push says, whatever the format and shape it came in. Texts are WeChat's own; ids are kept as texts,
+// because they outgrow 2^53 and are not always numbers. A field WeChat did not send is empty, a family that does not
+// fit is nil.
 type Event struct {
 	ToUserName   string `json:",omitempty"` // the account's original id (gh_...)
 	FromUserName string `json:",omitempty"` // usually the openid; for platform notices an account of WeChat's own
-	// OpenID is whom the push is about: the openid in the body where an event carries one (user_authorization_*, service cards,
-	// payments), otherwise FromUserName; empty when nobody is named.
+	// OpenID is whom the push is about: the openid in the body where an event carries one (user_authorization_*, service
+	// cards, payments), otherwise FromUserName; empty when no user is named.
 	OpenID     string `json:",omitempty"`
 	CreateTime int64  `json:",omitempty"` // Unix seconds at WeChat
 	MsgType    string `json:",omitempty"` // "event", or the kind of message: text, image, miniprogrampage, voice ...
 	Event      string `json:",omitempty"` // as WeChat spells it: subscribe_msg_popup_event, TEMPLATESENDJOBFINISH ...
 	MsgID      string `json:",omitempty"` // MsgId, MsgID or msgid of the push itself
-	// Doubtful is a message that is not well-formed or says something twice, as text does that a user made to look like fields
-	// (WeChat has been seen to leave "]]>" in CDATA as it is). Only what its first fields say is here: ToUserName, FromUserName,
-	// CreateTime, MsgType and Event, or InfoType. The rest may be anybody's words: nothing should be booked for it.
+	// Doubtful is a message that is not well-formed or says something twice, as text does that a user made to look like
+	// fields (WeChat has been seen to leave "]]>" in CDATA as it is). Only what its first fields say is here:
+	// ToUserName, FromUserName, CreateTime, MsgType and Event, or InfoType. The rest may be a user's words: nothing
+	// should be booked for it.
 	Doubtful bool `json:",omitempty"`
 
-	// Subscribes are the entries of subscribe_msg_popup_event, subscribe_msg_change_event and subscribe_msg_sent_event, of
-	// mini-programs and official accounts alike.
+	// Subscribes are the entries of subscribe_msg_popup_event, subscribe_msg_change_event and subscribe_msg_sent_event,
+	// of mini-programs and official accounts alike.
 	// https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/subscribe-message.html
 	// https://developers.weixin.qq.com/doc/service/guide/product/subscription_messages/push.md
 	Subscribes []Subscribe `json:",omitempty"`
 
-	// Status is the outcome in TEMPLATESENDJOBFINISH: "success", "failed:user block", "failed: system failed". The spacing
-	// differs by source: compare by prefix (strings.HasPrefix).
+	// Status is the outcome in TEMPLATESENDJOBFINISH: "success", "failed:user block", "failed: system failed". The
+	// spacing differs by source: compare by prefix (strings.HasPrefix).
 	// https://developers.weixin.qq.com/doc/offiaccount/Message_Management/Template_Message_Interface.html
 	Status string `json:",omitempty"`
 	// SessionFrom says where user_enter_tempsession came from.
@@ -55,8 +57,8 @@ type Subscribe struct {
 	ErrorStatus string `json:",omitempty"` // sent: "success" or WeChat's reason
 }
 
-// Message is what a user wrote: text, image, miniprogrampage (customer service), and the kinds only official accounts get
-// (voice, video, shortvideo, location, link).
+// Message is what a user wrote: text, image, miniprogrampage (customer service), and the kinds only official accounts
+// get (voice, video, shortvideo, location, link).
 // https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/customer-message/receive.html
 // https://developers.weixin.qq.com/doc/service/guide/product/message/Receiving_standard_messages.html
 type Message struct {
@@ -78,8 +80,8 @@ type Message struct {
 	URL          string `json:",omitempty"`
 }
 
-// Authorization is what user_authorization_revoke, user_authorization_cancellation and user_info_modified tell: the user took
-// back consent, closed the account, or had the profile cleaned. FromUserName is WeChat's own account there.
+// Authorization is what user_authorization_revoke, user_authorization_cancellation and user_info_modified tell: the
+// user took back consent, closed the account, or had the profile cleaned. FromUserName is WeChat's own account there.
 // https://developers.weixin.qq.com/doc/service/en/guide/h5/authorization_change.html
 type Authorization struct {
 	OpenID     string `json:",omitempty"`
@@ -89,8 +91,8 @@ type Authorization struct {
 	OpenPID    string `json:",omitempty"`
 }
 
-// Card is notify_service_msg_send_result: a service card's message that could not be sent. FailRet: -10001 system, -10002
-// content check, -1003 template not added, -1004 user rejects, -1005 too frequent.
+// Card is notify_service_msg_send_result: a service card's message that could not be sent. FailRet: -10001 system,
+// -10002 content check, -1003 template not added, -1004 user rejects, -1005 too frequent.
 // https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/subscribe-message-2.html
 type Card struct {
 	OpenID     string `json:",omitempty"`
@@ -101,8 +103,8 @@ type Card struct {
 	FailMsg    string `json:",omitempty"`
 }
 
-// Punish is wxa_punish_event. EventType: 1 warned, 2 function banned, 3 delisted, 4 account banned, 5 (by another page 10)
-// page banned. Detail is JSON in a text, of another shape per type.
+// Punish is wxa_punish_event. EventType: 1 warned, 2 function banned, 3 delisted, 4 account banned, 5 (by another
+// page 10) page banned. Detail is JSON in a text, of another shape per type.
 // https://developers.weixin.qq.com/miniprogram/dev/framework/security.html (事件通知/平台通知/小程序违规处罚信息通知)
 type Punish struct {
 	EventType      string   `json:",omitempty"`
@@ -139,8 +141,8 @@ type MediaGrade struct {
 	Prob     string `json:",omitempty"`
 }
 
-// Trade is trade_manage_order_settlement, trade_manage_remind_shipping and trade_manage_remind_access_api. Times are Unix
-// seconds.
+// Trade is trade_manage_order_settlement, trade_manage_remind_shipping and trade_manage_remind_access_api. Times are
+// Unix seconds.
 // https://developers.weixin.qq.com/miniprogram/dev/platform-capabilities/business-capabilities/order-shipping/order-shipping.html
 type Trade struct {
 	TransactionID           string `json:",omitempty"`
@@ -156,8 +158,8 @@ type Trade struct {
 	Msg                     string `json:",omitempty"`
 }
 
-// Payment is a virtual payment's event: xpay_* (flat) and minigame_* (wrapped in MiniGame, with the content as JSON text in
-// Payload). What stands in Payload is read into the same fields. Prices are in fen.
+// Payment is a virtual payment's event: xpay_* (flat) and minigame_* (wrapped in MiniGame, with the content as JSON
+// text in Payload). What stands in Payload is read into the same fields. Prices are in fen.
 // https://developers.weixin.qq.com/miniprogram/dev/platform-capabilities/business-capabilities/virtual-payment.html
 // https://developers.weixin.qq.com/minigame/dev/guide/open-ability/virtual-payment/event.html
 type Payment struct {

@@ -353,10 +353,10 @@ func (ev *Event) placeComponent(rest []leaf) {
 	}
 }
 
-// paid checks PayEventSig = hex(HMAC-SHA256(AppKey, Event & "&" & Payload)) when the app has the key. The flat form of xpay_*
-// carries no signature of its own: it is taken when it came sealed (DECISIONS.md 6).
+// paid checks PayEventSig = hex(HMAC-SHA256(AppKey, Event & "&" & Payload)) when the app has the key. The flat form
+// of xpay_* carries no signature of its own: it is accepted when it came encrypted (DECISIONS.md 6).
 // https://developers.weixin.qq.com/minigame/dev/guide/open-ability/virtual-payment/event.html
-func (e *Ear) paid(ev *Event, sealed bool) bool {
+func (e *Verifier) paid(ev *Event, encrypted bool) bool {
 	if e.app.PayAppKey == "" || ev.Payment == nil && !isPayment(ev.Event) {
 		return true
 	}
@@ -368,5 +368,5 @@ func (e *Ear) paid(ev *Event, sealed bool) bool {
 		claimed, err := hex.DecodeString(p.PayEventSig)
 		return err == nil && hmac.Equal(claimed, mac.Sum(nil))
 	}
-	return sealed
+	return encrypted
 }

@@ -67,23 +67,23 @@ func FuzzDecodeXML(f *testing.F) {
 	})
 }
 
-// FuzzOpen: whatever is made of a captured push, what is accepted is what was sealed, and never with one bit of the sealed
-// text, the time, the nonce or the signature changed.
+// FuzzOpen: whatever is made of a captured push, what is accepted is what was sealed, and never with one bit of the
+// sealed text, the time, the nonce or the signature changed.
 func FuzzOpen(f *testing.F) {
-	e := ear(f, benchApp)
+	e := verifier(f, benchApp)
 	plain := benchApp
 	plain.Mode = Plain
-	p := ear(f, plain)
+	p := verifier(f, plain)
 	originals := make(map[Format][]byte)
 	for _, format := range []Format{JSON, XML} {
 		raw := popup(f, format)
 		originals[format] = raw
-		query, body, err := SealPush(benchApp, format, raw, "415670741", benchTime)
+		query, body, err := ComposeRequest(benchApp, format, raw, "415670741", benchTime)
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(query, body, uint(len(body)/2), uint8(3))
-		query, body, err = SealPush(App{AppID: benchApp.AppID, Mode: Compat, Key: benchApp.Key}, format, raw, "415670741", benchTime)
+		query, body, err = ComposeRequest(App{AppID: benchApp.AppID, Mode: Compat, Key: benchApp.Key}, format, raw, "415670741", benchTime)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -93,14 +93,14 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query string, body []byte, at uint, bit uint8) {
 		q := ParseQuery(query)
 		try := func(body []byte) {
-			got, err := e.Open(q, body, benchTime)
+			got, err := e.Verify(q, body, benchTime)
 			if err != nil && !errors.Is(err, ErrUnproven) && !errors.Is(err, ErrMalformed) {
 				t.Fatal(err)
 			}
 			if err == nil && !bytes.Equal(got.Raw, originals[got.Format]) {
 				t.Fatalf("accepted what nobody sealed: %q", got.Raw)
 			}
-			if _, err := p.Open(q, body, benchTime); err != nil && !errors.Is(err, ErrUnproven) && !errors.Is(err, ErrMalformed) {
+			if _, err := p.Verify(q, body, benchTime); err != nil && !errors.Is(err, ErrUnproven) && !errors.Is(err, ErrMalformed) {
 				t.Fatal(err)
 			}
 		}
@@ -113,20 +113,20 @@ func FuzzOpen(f *testing.F) {
 		flipped[at%uint(len(flipped))] ^= 1 << (bit % 8)
 		changed := bytes.Replace(body, encrypt, flipped, 1)
 		if !bytes.Equal(changed, body) {
-			if _, err := e.Open(q, changed, benchTime); err == nil {
+			if _, err := e.Verify(q, changed, benchTime); err == nil {
 				t.Fatalf("accepted with a bit of Encrypt flipped")
 			}
 		}
 	})
 }
 
-// TestEveryBit flips each bit of all that is proven, one at a time: none may pass. What is not proven may be changed, and
-// changes nothing.
+// TestEveryBit flips each bit of all that is proven, one at a time: none may pass. What is not proven may be changed,
+// and changes nothing.
 func TestEveryBit(t *testing.T) {
 	for _, format := range []Format{JSON, XML} {
-		e := ear(t, benchApp)
+		e := verifier(t, benchApp)
 		raw := popup(t, format)
-		query, body, err := SealPush(benchApp, format, raw, "415670741", benchTime)
+		query, body, err := ComposeRequest(benchApp, format, raw, "415670741", benchTime)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +140,7 @@ func TestEveryBit(t *testing.T) {
 			for bit := i % step; bit < 8; bit += step {
 				spoiled := bytes.Clone(body)
 				spoiled[i] ^= 1 << bit
-				p, err := e.Open(q, spoiled, benchTime)
+				p, err := e.Verify(q, spoiled, benchTime)
 				encrypt := encryptIn(spoiled)
 				was := encryptIn(body)
 				switch {
@@ -168,7 +168,7 @@ func TestEveryBit(t *testing.T) {
 					default:
 						spoiled.MsgSignature = string(b)
 					}
-					if _, err := e.Open(spoiled, body, benchTime); !errors.Is(err, ErrUnproven) {
+					if _, err := e.Verify(spoiled, body, benchTime); !errors.Is(err, ErrUnproven) {
 						t.Fatalf("%s: %q for %q: %v", format, b, part, err)
 					}
 				}

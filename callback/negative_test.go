@@ -17,8 +17,8 @@ import (
 	"github.com/silenceper/wechat/v2/util"
 )
 
-// secrets of the apps behind the door under test.
-var doorApps = []App{
+// secrets of the apps behind the handler under test.
+var handlerApps = []App{
 	{Name: "shop", AppID: "wxshop", OriginalID: "gh_1", Key: key1, Previous: []Key{key2}, MaxAge: 24 * time.Hour, PayAppKey: "pay-key"},
 	{Name: "other", AppID: "wxother", Key: Key{Token: "token-other", EncodingAESKey: key3.EncodingAESKey}},
 	{Name: "twin", AppID: "wxtwin", Key: key1}, // another app with the same secrets
@@ -63,7 +63,7 @@ func signedBy(k Key, at time.Time, encrypt string) string {
 // sealedAs seals plain bytes exactly as given: random, length, appid and padding are the caller's business.
 func sealedAs(t *testing.T, k Key, plain []byte) string {
 	t.Helper()
-	l, err := newLock(k)
+	l, err := newCipherKey(k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,14 +87,15 @@ func encryptIn(body []byte) []byte {
 
 func pkcs(n int) []byte { return bytes.Repeat([]byte{byte(n)}, n) }
 
-// TestNegative is every way not to be a push, and its answer. The answers to all that is not proven are one and the same.
+// TestNegative is every way not to be a push, and its answer. The answers to all that is not proven are one and the
+// same.
 func TestNegative(t *testing.T) {
 	clock := time.Now()
-	var heard []string
-	door, err := NewDoor(doorApps, func(_ context.Context, p *Push) ([]byte, error) {
-		heard = append(heard, p.App)
+	var received []string
+	handler, err := NewHandler(handlerApps, func(_ context.Context, p *Push) ([]byte, error) {
+		received = append(received, p.App)
 		return nil, nil
-	}, DoorOptions{})
+	}, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,7 @@ func TestNegative(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		query, body, err := SealPush(App{Name: app, AppID: appID, Mode: mode, Key: k}, format, []byte(raw), "42", at)
+		query, body, err := ComposeRequest(App{Name: app, AppID: appID, Mode: mode, Key: k}, format, []byte(raw), "42", at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,15 +306,15 @@ func TestNegative(t *testing.T) {
 		{"HEAD", spoil(check(key1, clock), func(f *forgery) { f.method = "HEAD" }), 405},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			heard = nil
+			received = nil
 			r := httptest.NewRequest(c.f.method, "/callback/"+c.f.app+"?"+c.f.query, bytes.NewReader(c.f.body))
 			w := httptest.NewRecorder()
-			door.Serve(w, r, c.f.app)
+			handler.ServeApp(w, r, c.f.app)
 			if w.Code != c.want {
 				t.Fatalf("%d, want %d", w.Code, c.want)
 			}
-			if took := len(heard) == 1; took != (c.want == 200 && c.f.method == "POST") {
-				t.Errorf("the sink heard %v", heard)
+			if took := len(received) == 1; took != (c.want == 200 && c.f.method == "POST") {
+				t.Errorf("the sink got %v", received)
 			}
 			body := w.Body.String()
 			switch {
@@ -337,16 +338,16 @@ func TestNegative(t *testing.T) {
 
 // TestRefusalsOnTheWire: two refusals of different reasons are the same bytes, but for the date.
 func TestRefusalsOnTheWire(t *testing.T) {
-	door, err := NewDoor(doorApps, func(context.Context, *Push) ([]byte, error) { return nil, errors.New("heard") }, DoorOptions{})
+	handler, err := NewHandler(handlerApps, func(context.Context, *Push) ([]byte, error) { return nil, errors.New("received") }, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", "now")
-		door.Serve(w, r, strings.TrimPrefix(r.URL.Path, "/callback/"))
+		handler.ServeApp(w, r, strings.TrimPrefix(r.URL.Path, "/callback/"))
 	}))
 	defer srv.Close()
-	query, body, err := SealPush(doorApps[0], JSON, []byte(textJSONPush), "42", time.Unix(1, 0))
+	query, body, err := ComposeRequest(handlerApps[0], JSON, []byte(textJSONPush), "42", time.Unix(1, 0))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// The oracles read with the standard library and then tell the same reader the same things. They say nothing (false) about
-// what they would not read themselves: the scanners are milder.
+// The oracles read with the standard library and then tell the same reader the same things. They say nothing (false)
+// about what they would not read themselves: the scanners are milder.
 
 type node struct {
 	name, text string
@@ -192,8 +192,8 @@ func trimValue(v reflect.Value) {
 	}
 }
 
-// wide is everything an Event can hold, as encoding/xml and encoding/json read it: the oracle's task in the benchmarks is the
-// scanners' task. Official accounts' SDKs read every push into such a struct.
+// wide is everything an Event can hold, as encoding/xml and encoding/json read it: the oracle's task in the
+// benchmarks is the scanners' task. Official accounts' SDKs read every push into such a struct.
 type wide struct {
 	XMLName                                           xml.Name `xml:"xml" json:"-"`
 	ToUserName, FromUserName, OpenID                  string

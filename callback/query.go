@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Query is what the URL of a push carries. It is read from the URL alone, never from a form in the body. WeChat also sends
-// openid and encrypt_type; both are anybody's word and decide nothing here.
+// Query is what the URL of a push carries. It is read from the URL alone, never from a form in the body. WeChat also
+// sends openid and encrypt_type; neither is covered by a signature and neither is used here.
 type Query struct {
 	Signature    string
 	MsgSignature string

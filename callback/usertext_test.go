@@ -16,8 +16,9 @@ import (
 // userField is a push with a field that a user fills: %s stands for the text.
 type userField struct{ name, xml, json string }
 
-// userFields are the fields that users write, directly or through what they choose, name or open: everything of a message, and
-// of events the session's origin, scenes, menu links, what a client attached to an order, and a complaint.
+// userFields are the fields that users write, directly or through what they choose, name or open: everything of a
+// message, and of events the session's origin, scenes, menu links, what a client attached to an order, and a
+// complaint.
 // https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/customer-message/receive.html
 // https://developers.weixin.qq.com/doc/service/guide/product/message/Receiving_standard_messages.html
 var userFields = func() []userField {
@@ -207,16 +208,17 @@ func TestFirstCounts(t *testing.T) {
 	}
 }
 
-// TestUserTextThroughTheDoor: every attack, in every mode and format, is answered 200 and handed over as the user's own, once.
-func TestUserTextThroughTheDoor(t *testing.T) {
-	var heard []*Push
+// TestUserTextThroughTheHandler: every attack, in every mode and format, is answered 200 and handed over as the user's
+// own, once.
+func TestUserTextThroughTheHandler(t *testing.T) {
+	var received []*Push
 	sink := func(_ context.Context, p *Push) ([]byte, error) {
-		heard = append(heard, p)
+		received = append(received, p)
 		return nil, nil
 	}
 	for _, mode := range []Mode{Secure, Compat, Plain} {
 		a := App{Name: "a", AppID: "wx1", OriginalID: "gh_1", Mode: mode, Key: key1, MaxAge: time.Hour, PayAppKey: "pay-key"}
-		d, err := NewDoor([]App{a}, sink, DoorOptions{})
+		d, err := NewHandler([]App{a}, sink, HandlerOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -231,14 +233,14 @@ func TestUserTextThroughTheDoor(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, raw := range []string{f.inXML(text), f.inJSON(t, text)} {
-					heard = heard[:0]
+					received = received[:0]
 					if w := post(t, d, a, raw); w.Code != 200 || w.Body.String() != "success" {
 						t.Fatalf("%s: %d %q\n%q", mode, w.Code, w.Body, raw)
 					}
-					if len(heard) != 1 || string(heard[0].Raw) != raw {
-						t.Fatalf("%s: %q came as %v", mode, raw, heard)
+					if len(received) != 1 || string(received[0].Raw) != raw {
+						t.Fatalf("%s: %q came as %v", mode, raw, received)
 					}
-					if diff := cmp.Diff(identity(want), identity(heard[0].Event)); diff != "" {
+					if diff := cmp.Diff(identity(want), identity(received[0].Event)); diff != "" {
 						t.Fatalf("%s: %q: %s", mode, raw, diff)
 					}
 				}
@@ -247,12 +249,12 @@ func TestUserTextThroughTheDoor(t *testing.T) {
 	}
 }
 
-// TestCompatUserText: in compat mode a user's text stands in the envelope too. Whatever Encrypt it writes, and whatever it does to
-// the structure, the one that is signed is found.
+// TestCompatUserText: in compat mode a user's text stands in the envelope too. Whatever Encrypt it writes, and
+// whatever it does to the structure, the one that is signed is found.
 func TestCompatUserText(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Mode: Compat, Key: key1}
 	calls := 0
-	d, err := NewDoor([]App{a}, func(context.Context, *Push) ([]byte, error) { calls++; return nil, nil }, DoorOptions{})
+	d, err := NewHandler([]App{a}, func(context.Context, *Push) ([]byte, error) { calls++; return nil, nil }, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +268,7 @@ func TestCompatUserText(t *testing.T) {
 			if format == XML {
 				raw = textXMLPush
 			}
-			query, body, err := SealPush(a, format, []byte(raw), "42", time.Now())
+			query, body, err := ComposeRequest(a, format, []byte(raw), "42", time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -281,7 +283,7 @@ func TestCompatUserText(t *testing.T) {
 			}
 			calls = 0
 			w := httptest.NewRecorder()
-			d.Serve(w, httptest.NewRequest(http.MethodPost, "/callback/a?"+query, bytes.NewReader(body)), "a")
+			d.ServeApp(w, httptest.NewRequest(http.MethodPost, "/callback/a?"+query, bytes.NewReader(body)), "a")
 			if w.Code != 200 || calls != 1 {
 				t.Errorf("%d, %d calls: %q", w.Code, calls, body)
 			}
@@ -289,20 +291,21 @@ func TestCompatUserText(t *testing.T) {
 	}
 }
 
-// TestDoubtfulNames: a MsgId that a user wrote names nothing: the same push again has the same name, another push another.
+// TestDoubtfulNames: a MsgId that a user wrote names nothing: the same push again has the same name, another push
+// another.
 func TestDoubtfulNames(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Mode: Plain, Key: key1}
 	name := func(raw string) string {
 		t.Helper()
-		query, body, err := SealPush(a, XML, []byte(raw), "42", now)
+		query, body, err := ComposeRequest(a, XML, []byte(raw), "42", now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := ear(t, a).Open(ParseQuery(query), body, now)
+		p, err := verifier(t, a).Verify(ParseQuery(query), body, now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return p.Name
+		return p.ID
 	}
 	forged := func(text string) string {
 		return "<xml><FromUserName>oX</FromUserName><MsgType>text</MsgType><Content><![CDATA[" + text + "]]></Content><MsgId>1</MsgId><Content><![CDATA[]]></Content><MsgId>2</MsgId></xml>"

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The official vectors. Their key is 32 zero bytes, so they cannot tell an IV of zeros from the key's first half: the two sets
-// below can. https://developers.weixin.qq.com/miniprogram/dev/framework/server-ability/message-push.html
+// The official vectors. Their key is 32 zero bytes, so they cannot tell an IV of zeros from the key's first half: the
+// two sets below can. https://developers.weixin.qq.com/miniprogram/dev/framework/server-ability/message-push.html
 var official = App{Name: "official", AppID: "wxba5fad812f8e6fb9", Key: Key{Token: "AAAAA", EncodingAESKey: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}
 
 const (
@@ -20,9 +20,9 @@ const (
 	officialRaw  = `{"ToUserName":"gh_97417a04a28d","FromUserName":"o9AgO5Kd5ggOC-bXrbNODIiE3bGY","CreateTime":1714112445,"MsgType":"event","Event":"debug_demo","debug_str":"hello world"}`
 )
 
-func ear(t testing.TB, a App) *Ear {
+func verifier(t testing.TB, a App) *Verifier {
 	t.Helper()
-	e, err := NewEar(a)
+	e, err := NewVerifier(a)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestOfficialURLCheck(t *testing.T) {
 	for _, mode := range []Mode{Secure, Compat, Plain} {
 		a := official
 		a.Mode = mode
-		if echo, err := ear(t, a).Echo(q, time.Unix(1714036504, 0)); err != nil || echo != "4375120948345356249" {
+		if echo, err := verifier(t, a).VerifyURL(q, time.Unix(1714036504, 0)); err != nil || echo != "4375120948345356249" {
 			t.Errorf("%s: %q, %v", mode, echo, err)
 		}
 	}
@@ -47,11 +47,11 @@ func TestOfficialSecurePush(t *testing.T) {
 		"XML, no CDATA": "<?xml version=\"1.0\"?>\n<xml>\n  <Encrypt>\n    " + officialEncrypt + "\n  </Encrypt>\n</xml>",
 		"pretty, BOM":   "\xef\xbb\xbf{\n  \"Encrypt\" : \"" + officialEncrypt + "\",\n  \"ToUserName\" : \"gh_97417a04a28d\"\n}\n",
 	} {
-		p, err := ear(t, official).Open(ParseQuery(officialQuery), []byte(body), time.Unix(1714112445, 0))
+		p, err := verifier(t, official).Verify(ParseQuery(officialQuery), []byte(body), time.Unix(1714112445, 0))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if string(p.Raw) != officialRaw || p.Format != JSON || !p.Sealed || p.App != "official" || p.AppID != official.AppID {
+		if string(p.Raw) != officialRaw || p.Format != JSON || !p.Encrypted || p.App != "official" || p.AppID != official.AppID {
 			t.Errorf("%s: %+v", name, p)
 		}
 		if p.Event.Event != "debug_demo" || p.Event.OpenID != "o9AgO5Kd5ggOC-bXrbNODIiE3bGY" || p.Event.CreateTime != 1714112445 {
@@ -64,8 +64,8 @@ func TestOfficialPlainPush(t *testing.T) {
 	a := official
 	a.Mode = Plain
 	body := `{"ToUserName":"gh_97417a04a28d","FromUserName":"o9AgO5Kd5ggOC-bXrbNODIiE3bGY","CreateTime":1714037059,"MsgType":"event","Event":"debug_demo","debug_str":"hello world"}`
-	p, err := ear(t, a).Open(ParseQuery("signature=899cf89e464efb63f54ddac96b0a0a235f53aa78&timestamp=1714037059&nonce=486452656"), []byte(body), time.Unix(1714037059, 0))
-	if err != nil || string(p.Raw) != body || p.Sealed {
+	p, err := verifier(t, a).Verify(ParseQuery("signature=899cf89e464efb63f54ddac96b0a0a235f53aa78&timestamp=1714037059&nonce=486452656"), []byte(body), time.Unix(1714037059, 0))
+	if err != nil || string(p.Raw) != body || p.Encrypted {
 		t.Fatalf("%+v, %v", p, err)
 	}
 }
@@ -74,11 +74,11 @@ func TestOfficialPlainPush(t *testing.T) {
 func TestOfficialReply(t *testing.T) {
 	const want = `{"Encrypt":"ELGduP2YcVatjqIS+eZbp80MNLoAUWvzzyJxgGzxZO/5sAvd070Bs6qrLARC9nVHm48Y4hyRbtzve1L32tmxSQ==",` +
 		`"MsgSignature":"1b9339964ed2e271e7c7b6ff2b0ef902fc94dea1","TimeStamp":1713424427,"Nonce":"415670741"}`
-	got := sealReply(ear(t, official).locks[0], official.AppID, JSON, [16]byte([]byte("707722b803182950")), 1713424427, "415670741", []byte(`{"demo_resp":"good luck"}`))
+	got := encryptReply(verifier(t, official).keys[0], official.AppID, JSON, [16]byte([]byte("707722b803182950")), 1713424427, "415670741", []byte(`{"demo_resp":"good luck"}`))
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	got = sealReply(ear(t, official).locks[0], official.AppID, XML, [16]byte([]byte("707722b803182950")), 1713424427, "415670741", []byte(`{"demo_resp":"good luck"}`))
+	got = encryptReply(verifier(t, official).keys[0], official.AppID, XML, [16]byte([]byte("707722b803182950")), 1713424427, "415670741", []byte(`{"demo_resp":"good luck"}`))
 	const wantXML = "<xml><Encrypt><![CDATA[ELGduP2YcVatjqIS+eZbp80MNLoAUWvzzyJxgGzxZO/5sAvd070Bs6qrLARC9nVHm48Y4hyRbtzve1L32tmxSQ==]]></Encrypt>" +
 		"<MsgSignature><![CDATA[1b9339964ed2e271e7c7b6ff2b0ef902fc94dea1]]></MsgSignature><TimeStamp>1713424427</TimeStamp><Nonce><![CDATA[415670741]]></Nonce></xml>"
 	if string(got) != wantXML {
@@ -86,8 +86,8 @@ func TestOfficialReply(t *testing.T) {
 	}
 }
 
-// TestKeysThatAreNotZero: the IV is the key's first half, and a key's 43rd character may have bits beyond the 256th. From
-// WxJava's WxCryptUtilTest and wechatpy's test_crypto.
+// TestKeysThatAreNotZero: the IV is the key's first half, and a key's 43rd character may have bits beyond the 256th.
+// From WxJava's WxCryptUtilTest and wechatpy's test_crypto.
 func TestKeysThatAreNotZero(t *testing.T) {
 	for _, v := range []struct {
 		app          App
@@ -99,12 +99,12 @@ func TestKeysThatAreNotZero(t *testing.T) {
 		{App{AppID: "wx49f0ab532d5d035a", Key: Key{Token: "123456", EncodingAESKey: "kWxPEV2UEDyxWpmPdKC3F4dgPDmOvfKX1HGnEUDS1aR"}},
 			"4ByGGj+sVCYcvGeQYhaKIk1o0pQRNbRjxybjTGblXrBaXlTXeOo1+bXFXDQQb1o6co6Yh9Bv41n7hOchLF6p+Q==", "2304fc2fe146f1f8", "5927782489442352469"},
 	} {
-		l := ear(t, v.app).locks[0]
-		msg, ok := l.unseal(new(scratch), []byte(v.encrypt), v.app.AppID)
+		l := verifier(t, v.app).keys[0]
+		msg, ok := l.decrypt(new(scratch), []byte(v.encrypt), v.app.AppID)
 		if !ok || string(msg) != v.want {
 			t.Errorf("%s: %q, %v", v.app.AppID, msg, ok)
 		}
-		if _, ok := l.unseal(new(scratch), []byte(v.encrypt), "wxanother"); ok {
+		if _, ok := l.decrypt(new(scratch), []byte(v.encrypt), "wxanother"); ok {
 			t.Errorf("%s: opened for another appid", v.app.AppID)
 		}
 		if got := l.encrypt(v.app.AppID, [16]byte([]byte(v.random)), []byte(v.want)); got != v.encrypt {
@@ -123,7 +123,7 @@ func TestPayEventSig(t *testing.T) {
 	const sum = "fda68ccc3f2ac30a11aee40584ea021e1999026fbbb432875070ef1ce46074f0"
 	a := official
 	a.PayAppKey = "test_app_key_1234567890"
-	e := ear(t, a)
+	e := verifier(t, a)
 	flipped, err := hex.DecodeString(sum)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,7 @@
 // nothing about what happens behind them; that is relay's. It is the only home of Gin, and it keeps no state but the
 // short memory of its rate limits.
 //
-//	WeChat        /callback/{app}               -> callback.Door
+//	WeChat        /callback/{app}               -> callback.Handler
 //	mini-program  /mp/{app}/...                 -> rate -> session -> relay
 //	partner       /v1/partners/{partner}/...    -> bytes -> proof -> rate -> right -> inbox -> relay
 //	operator      Admin, on another listener    -> console, metrics, health
@@ -33,7 +33,7 @@ type Limits struct {
 // Options is what the public door is made of.
 type Options struct {
 	Relay    *relay.Relay
-	Callback *callback.Door
+	Callback *callback.Handler
 	Inbox    *webhook.IdempotencyStore
 	Limits   Limits
 	Version  string
@@ -49,7 +49,7 @@ type Options struct {
 // Gate is the public door.
 type Gate struct {
 	relay    *relay.Relay
-	door     *callback.Door
+	door     *callback.Handler
 	answers  *webhook.IdempotencyStore
 	limits   atomic.Pointer[Limits]
 	fault    func(requestID, route string, err error)
@@ -135,7 +135,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.engine.Serv
 
 // routes is the whole public map.
 func (g *Gate) routes(e *gin.Engine) {
-	hear := func(c *gin.Context) { g.door.Serve(c.Writer, c.Request, param(c, "app")) }
+	hear := func(c *gin.Context) { g.door.ServeApp(c.Writer, c.Request, param(c, "app")) }
 	for _, path := range []string{"/callback/:app", "/callback/:app/"} { // one slash at the end is the same URL
 		e.GET(path, g.quiet, hear)
 		e.POST(path, g.quiet, hear)

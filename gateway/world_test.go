@@ -120,8 +120,8 @@ func newWorld(t *testing.T, rdb redis.UniversalClient) *world {
 	w.rooms = relay.Rooms{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf), WeChat: wc, Bindings: binding.New(rdb, binding.Sealer{}),
 		Sender: webhook.NewSender(webhook.SenderOptions{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), Health: webhook.NewHealth(rdb)}
 	w.relay = relay.New(w.rooms, w.rules)
-	door, err := callback.NewDoor([]callback.App{{Name: "shop", AppID: app.AppID, Mode: "secure", Key: callback.Key{Token: app.Token, EncodingAESKey: app.EncodingAESKey}}},
-		w.relay.Accept, callback.DoorOptions{})
+	door, err := callback.NewHandler([]callback.App{{Name: "shop", AppID: app.AppID, Mode: "secure", Key: callback.Key{Token: app.Token, EncodingAESKey: app.EncodingAESKey}}},
+		w.relay.Accept, callback.HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 	shard := r.q.Shard(p.App, p.Event.OpenID)
 	res := r.q.Commit(ctx, queue.Change{
 		Shard: shard, Operations: r.book(rules, p),
-		Jobs: []queue.Job{{ID: r.q.IDFor("psh_", shard, p.App+"\x00"+p.Name), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true, Known: app.remembers()}},
+		Jobs: []queue.Job{{ID: r.q.IDFor("psh_", shard, p.App+"\x00"+p.ID), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true, Known: app.remembers()}},
 	})
 	switch {
 	case errors.Is(res.Err, queue.ErrExists):
@@ -83,7 +83,7 @@ func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Operation {
 		moves := make([]queue.Operation, 0, len(ev.Subscribes))
 		for i, s := range ev.Subscribes {
 			line := ledger.Line{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID, Kind: r.kind(p.App, s.TemplateID)}
-			moves = append(moves, move(ledger.Answer(line, rules.Apps[p.App].Consent, s.Status, scene, p.Name+strconv.Itoa(i), ev.CreateTime)))
+			moves = append(moves, move(ledger.Answer(line, rules.Apps[p.App].Consent, s.Status, scene, p.ID+strconv.Itoa(i), ev.CreateTime)))
 		}
 		return moves
 	case wxRevoke, wxCancellation:

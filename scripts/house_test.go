@@ -158,7 +158,7 @@ func TestAForbiddenImportIsFound(t *testing.T) {
 		"gin outside the gateway":             {"relay/a.go", "github.com/gin-gonic/gin"},
 		"the journeys speak Redis":            {"relay/a.go", redisModule},
 		"the gateway speaks Redis":            {"gateway/a.go", redisModule},
-		"the ear touches Redis":               {"callback/a.go", redisModule},
+		"callback touches Redis":              {"callback/a.go", redisModule},
 		"webhook knows WeChat":                {"relay/webhook/a.go", "github.com/silenceper/wechat/v2/util"},
 		"the SDK's root package":              {"callback/a.go", "github.com/silenceper/wechat/v2"},
 		"the simulator uses what it tests":    {"cmd/wxsim/wechatsim/a.go", module + "/callback"},

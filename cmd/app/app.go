@@ -53,7 +53,7 @@ type App struct {
 	metrics  *metrics
 	view     *view
 	keys     *keyring
-	door     *callback.Door
+	door     *callback.Handler
 	sender   *webhook.Sender
 	wechat   *wechat.Client
 	rooms    atomic.Pointer[rooms]       // nil until Redis has been there once
@@ -147,7 +147,7 @@ func (a *App) edges(c *config.Config, p *plan) (err error) {
 		return err
 	}
 	a.sender = webhook.NewSender(webhook.SenderOptions{AllowPrivate: c.AllowPrivateEndpoints, Version: a.version})
-	a.door, err = callback.NewDoor(p.callback, a.hear, callback.DoorOptions{BodyLimit: int64(c.Limits.Body),
+	a.door, err = callback.NewHandler(p.callback, a.hear, callback.HandlerOptions{BodyLimit: int64(c.Limits.Body),
 		OnResult: a.heard, OnError: a.misheard})
 	return err
 }

@@ -36,7 +36,7 @@ func (w *world) pushes(raw string) (int, string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	query, body, err := callback.SealPush(w.ear(), format, []byte(raw), "7", time.Now())
+	query, body, err := callback.ComposeRequest(w.ear(), format, []byte(raw), "7", time.Now())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestTheDoorThroughTheRouter(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, wish{})
 	sealed := func(raw string) (string, string) {
-		query, body, err := callback.SealPush(w.ear(), callback.JSON, []byte(raw), "7", time.Now())
+		query, body, err := callback.ComposeRequest(w.ear(), callback.JSON, []byte(raw), "7", time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func TestTheDoorThroughTheRouter(t *testing.T) {
 	}
 	fine, body := sealed(`{"ToUserName":"` + w.ear().OriginalID + `","FromUserName":"oAnn","CreateTime":1700000000,"MsgType":"event","Event":"debug_demo"}`)
 	plain := callback.App{Name: "shop", AppID: w.ear().AppID, Mode: callback.Plain, Key: w.ear().Key}
-	plainQuery, _, err := callback.SealPush(plain, callback.JSON, []byte(`{"MsgType":"x"}`), "7", time.Now())
+	plainQuery, _, err := callback.ComposeRequest(plain, callback.JSON, []byte(`{"MsgType":"x"}`), "7", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestMalformedThroughTheRouter(t *testing.T) {
 	w.stop()
 	w.yaml = strings.Replace(w.yaml, "mode: secure", "mode: plain", 1)
 	w.start()
-	query, _, err := callback.SealPush(w.ear(), callback.JSON, []byte(`{"MsgType":"x"}`), "7", time.Now())
+	query, _, err := callback.ComposeRequest(w.ear(), callback.JSON, []byte(`{"MsgType":"x"}`), "7", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

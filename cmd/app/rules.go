@@ -80,7 +80,7 @@ func CheckRooms(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	_, err = callback.NewDoor(p.callback, nil, callback.DoorOptions{})
+	_, err = callback.NewHandler(p.callback, nil, callback.HandlerOptions{})
 	return err
 }
 

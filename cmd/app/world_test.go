@@ -160,7 +160,7 @@ func push(t *testing.T, c *config.Config, addr, openid string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	query, body, err := callback.SealPush(CallbackApp(c.Apps[0]), callback.JSON, message, "1", now)
+	query, body, err := callback.ComposeRequest(CallbackApp(c.Apps[0]), callback.JSON, message, "1", now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func pushRequests(a callback.App, path string) func(int) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		query, body, err := callback.SealPush(a, callback.JSON, message, strconv.Itoa(i), now)
+		query, body, err := callback.ComposeRequest(a, callback.JSON, message, strconv.Itoa(i), now)
 		if err != nil {
 			return nil, err
 		}

@@ -90,7 +90,7 @@ func push(p *program, fs *flag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	query, body, err := callback.SealPush(ear, callback.Format(*format), message, strconv.FormatUint(nonce(), 10), now)
+	query, body, err := callback.ComposeRequest(ear, callback.Format(*format), message, strconv.FormatUint(nonce(), 10), now)
 	if err != nil {
 		return err
 	}

@@ -186,7 +186,7 @@ func pushes(n int, format callback.Format, run int) []request {
 	for i := range out {
 		openid := fmt.Sprintf("oBench%022d", run*10_000_000+i)
 		raw := popup(format, openid, now.Unix())
-		query, body, err := callback.SealPush(app, format, raw, strconv.Itoa(100000000+i), now)
+		query, body, err := callback.ComposeRequest(app, format, raw, strconv.Itoa(100000000+i), now)
 		if err != nil {
 			panic(err) // our own fixed app cannot be refused
 		}

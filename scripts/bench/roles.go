@@ -75,8 +75,8 @@ func runGateway(redisURL, wechatURL string, work bool) error {
 		Sender: webhook.NewSender(webhook.SenderOptions{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), Health: webhook.NewHealth(rdb)},
 		relay.Rules{Apps: map[string]relay.App{benchApp: {Name: benchApp, AppID: benchAppID}},
 			Partners: map[string]relay.Partner{"bench": {Name: "bench", Secrets: []webhook.Secret{secret}, Apps: []string{benchApp}, Allow: map[string]bool{"messages": true}}}})
-	door, err := callback.NewDoor([]callback.App{{Name: benchApp, AppID: benchAppID, Mode: "secure", MaxAge: 24 * time.Hour,
-		Key: callback.Key{Token: benchToken, EncodingAESKey: benchKey}}}, r.Accept, callback.DoorOptions{})
+	door, err := callback.NewHandler([]callback.App{{Name: benchApp, AppID: benchAppID, Mode: "secure", MaxAge: 24 * time.Hour,
+		Key: callback.Key{Token: benchToken, EncodingAESKey: benchKey}}}, r.Accept, callback.HandlerOptions{})
 	if err != nil {
 		return err
 	}

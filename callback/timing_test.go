@@ -23,17 +23,17 @@ func (c counted) CryptBlocks(dst, src []byte) {
 	c.BlockMode.CryptBlocks(dst, src)
 }
 
-// TestRefusalsCostTheSame: whatever is wrong with a sealed push, its text is decrypted once and whole, so that the time of
-// the answer tells neither whether the app is there nor which check failed.
+// TestRefusalsCostTheSame: whatever is wrong with a sealed push, its text is decrypted once and whole, so that the
+// time of the answer tells neither whether the app is there nor which check failed.
 func TestRefusalsCostTheSame(t *testing.T) {
-	door, err := NewDoor(doorApps, func(context.Context, *Push) ([]byte, error) { return nil, errors.New("heard") }, DoorOptions{})
+	handler, err := NewHandler(handlerApps, func(context.Context, *Push) ([]byte, error) { return nil, errors.New("received") }, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
 	var work []int
-	for _, e := range append([]*Ear{door.stranger.Load()}, values(*door.ears.Load())...) {
-		for _, l := range e.locks {
+	for _, e := range append([]*Verifier{handler.unknown.Load()}, values(*handler.verifiers.Load())...) {
+		for _, l := range e.keys {
 			l.modes = sync.Pool{New: func() any {
 				return counted{cipher.NewCBCDecrypter(l.block, l.key[:16]), func(n int) { mu.Lock(); work = append(work, n); mu.Unlock() }}
 			}}
@@ -63,7 +63,7 @@ func TestRefusalsCostTheSame(t *testing.T) {
 	} {
 		work = nil
 		w := httptest.NewRecorder()
-		door.Serve(w, httptest.NewRequest(f.method, "/callback/"+f.app+"?"+f.query, bytes.NewReader(f.body)), f.app)
+		handler.ServeApp(w, httptest.NewRequest(f.method, "/callback/"+f.app+"?"+f.query, bytes.NewReader(f.body)), f.app)
 		if w.Code != 403 {
 			t.Errorf("%s: %d", name, w.Code)
 		}
@@ -73,7 +73,7 @@ func TestRefusalsCostTheSame(t *testing.T) {
 	}
 }
 
-func values(m map[string]*Ear) (all []*Ear) {
+func values(m map[string]*Verifier) (all []*Verifier) {
 	for _, e := range m {
 		all = append(all, e)
 	}

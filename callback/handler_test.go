@@ -17,21 +17,21 @@ import (
 	"time"
 )
 
-func newEncrypter(l *lock) cipher.BlockMode { return cipher.NewCBCEncrypter(l.block, l.key[:16]) }
+func newEncrypter(l *cipherKey) cipher.BlockMode { return cipher.NewCBCEncrypter(l.block, l.key[:16]) }
 
 // post serves one sealed push in the app's own mode.
-func post(t *testing.T, d *Door, a App, raw string) *httptest.ResponseRecorder {
+func post(t *testing.T, d *Handler, a App, raw string) *httptest.ResponseRecorder {
 	t.Helper()
 	format, _, err := Decode([]byte(raw))
 	if err != nil {
 		t.Fatal(err)
 	}
-	query, body, err := SealPush(a, format, []byte(raw), "42", time.Now())
+	query, body, err := ComposeRequest(a, format, []byte(raw), "42", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	d.Serve(w, httptest.NewRequest("POST", "/callback/"+a.Name+"?"+query, bytes.NewReader(body)), a.Name)
+	d.ServeApp(w, httptest.NewRequest("POST", "/callback/"+a.Name+"?"+query, bytes.NewReader(body)), a.Name)
 	return w
 }
 
@@ -41,7 +41,7 @@ func TestReplies(t *testing.T) {
 	for _, mode := range []Mode{Secure, Compat, Plain} {
 		for _, raw := range []string{textJSONPush, textXMLPush} {
 			a := App{Name: "a", AppID: "wx1", Mode: mode, Key: key1}
-			d, err := NewDoor([]App{a}, func(context.Context, *Push) ([]byte, error) { return reply, nil }, DoorOptions{})
+			d, err := NewHandler([]App{a}, func(context.Context, *Push) ([]byte, error) { return reply, nil }, HandlerOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -73,7 +73,7 @@ func TestReplies(t *testing.T) {
 // TestTransferCustomerService: messages are handed over, events never.
 func TestTransferCustomerService(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Mode: Plain, Key: key1, Reply: "transfer_customer_service"}
-	d, err := NewDoor([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil }, DoorOptions{})
+	d, err := NewHandler([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil }, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestTransferCustomerService(t *testing.T) {
 
 // TestProbe: CheckContainerPath is answered alike for every app there is or is not, and nobody hears of it.
 func TestProbe(t *testing.T) {
-	d, err := NewDoor(doorApps, func(context.Context, *Push) ([]byte, error) { return nil, errors.New("heard") }, DoorOptions{})
+	d, err := NewHandler(handlerApps, func(context.Context, *Push) ([]byte, error) { return nil, errors.New("received") }, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestProbe(t *testing.T) {
 			`{"action":"Another"}`:                                                403,
 		} {
 			w := httptest.NewRecorder()
-			d.Serve(w, httptest.NewRequest("POST", "/callback/"+app, strings.NewReader(body)), app)
+			d.ServeApp(w, httptest.NewRequest("POST", "/callback/"+app, strings.NewReader(body)), app)
 			if w.Code != want || want == 200 && w.Body.String() != "success" {
 				t.Errorf("%s %s: %d %q", app, body, w.Code, w.Body)
 			}
@@ -125,8 +125,8 @@ func TestSinkFails(t *testing.T) {
 	var told error
 	var result string
 	sink := Sink(func(context.Context, *Push) ([]byte, error) { return []byte("reply"), broken })
-	d, err := NewDoor([]App{a}, func(ctx context.Context, p *Push) ([]byte, error) { return sink(ctx, p) },
-		DoorOptions{OnResult: func(_, event, r string) { result = event + " " + r }, OnError: func(_ string, err error) { told = err }})
+	d, err := NewHandler([]App{a}, func(ctx context.Context, p *Push) ([]byte, error) { return sink(ctx, p) },
+		HandlerOptions{OnResult: func(_, event, r string) { result = event + " " + r }, OnError: func(_ string, err error) { told = err }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,24 +164,24 @@ func TestBudget(t *testing.T) {
 				return nil, ctx.Err()
 			}
 		}, 3 * time.Second, 200},
-		"gives up": {func(ctx context.Context, _ *Push) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() }, 4 * time.Second, 500},
-		"is deaf":  {func(context.Context, *Push) ([]byte, error) { <-time.After(time.Minute); return nil, nil }, 4 * time.Second, 500},
+		"gives up":   {func(ctx context.Context, _ *Push) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() }, 4 * time.Second, 500},
+		"is discard": {func(context.Context, *Push) ([]byte, error) { <-time.After(time.Minute); return nil, nil }, 4 * time.Second, 500},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := App{Name: "a", AppID: "wx1", Key: key1}
 				var result string
-				d, err := NewDoor([]App{a}, c.sink, DoorOptions{OnResult: func(_, _, r string) { result = r }})
+				d, err := NewHandler([]App{a}, c.sink, HandlerOptions{OnResult: func(_, _, r string) { result = r }})
 				if err != nil {
 					t.Fatal(err)
 				}
-				query, body, err := SealPush(a, JSON, []byte(textJSONPush), "42", time.Now())
+				query, body, err := ComposeRequest(a, JSON, []byte(textJSONPush), "42", time.Now())
 				if err != nil {
 					t.Fatal(err)
 				}
 				began := time.Now()
 				w := &timed{ResponseRecorder: httptest.NewRecorder()}
-				d.Serve(w, httptest.NewRequestWithContext(t.Context(), "POST", "/callback/a?"+query, bytes.NewReader(body)), "a")
+				d.ServeApp(w, httptest.NewRequestWithContext(t.Context(), "POST", "/callback/a?"+query, bytes.NewReader(body)), "a")
 				if took := w.at.Sub(began); took != c.took || w.Code != c.code || c.code == 500 && (w.Body.Len() != 0 || result != ResultLate || !w.Flushed) {
 					t.Errorf("%d %q after %v, %s, flushed %v", w.Code, w.Body, took, result, w.Flushed)
 				}
@@ -206,21 +206,22 @@ func (w *timed) Write(b []byte) (int, error) {
 	return w.ResponseRecorder.Write(b)
 }
 
-// TestBudgetOnTheWire: WeChat has its whole answer while the sink is still at work, and the connection goes on after it.
+// TestBudgetOnTheWire: WeChat has its whole answer while the sink is still at work, and the connection goes on after
+// it.
 func TestBudgetOnTheWire(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Key: key1}
 	release := make(chan struct{})
-	d, err := NewDoor([]App{a}, func(context.Context, *Push) ([]byte, error) {
+	d, err := NewHandler([]App{a}, func(context.Context, *Push) ([]byte, error) {
 		<-release
 		return nil, nil
-	}, DoorOptions{Budget: 300 * time.Millisecond})
+	}, HandlerOptions{Budget: 300 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.Serve(w, r, "a") }))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.ServeApp(w, r, "a") }))
 	defer srv.Close()
 	push := func() *http.Response {
-		query, body, err := SealPush(a, JSON, []byte(textJSONPush), "42", time.Now())
+		query, body, err := ComposeRequest(a, JSON, []byte(textJSONPush), "42", time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,18 +247,18 @@ func TestBudgetOnTheWire(t *testing.T) {
 // TestConnectionGone: a caller who hangs up does not stop what is being stored.
 func TestConnectionGone(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Key: key1}
-	d, err := NewDoor([]App{a}, func(ctx context.Context, _ *Push) ([]byte, error) { return nil, ctx.Err() }, DoorOptions{})
+	d, err := NewHandler([]App{a}, func(ctx context.Context, _ *Push) ([]byte, error) { return nil, ctx.Err() }, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	query, body, err := SealPush(a, JSON, []byte(textJSONPush), "42", time.Now())
+	query, body, err := ComposeRequest(a, JSON, []byte(textJSONPush), "42", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, hangUp := context.WithCancel(t.Context())
 	hangUp()
 	w := httptest.NewRecorder()
-	d.Serve(w, httptest.NewRequestWithContext(ctx, "POST", "/callback/a?"+query, bytes.NewReader(body)), "a")
+	d.ServeApp(w, httptest.NewRequestWithContext(ctx, "POST", "/callback/a?"+query, bytes.NewReader(body)), "a")
 	if w.Code != 200 {
 		t.Errorf("%d", w.Code)
 	}
@@ -267,15 +268,15 @@ func TestConnectionGone(t *testing.T) {
 func TestBodies(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Key: key1}
 	var result atomic.Value
-	d, err := NewDoor([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil },
-		DoorOptions{BodyLimit: 8 << 10, Budget: 300 * time.Millisecond, OnResult: func(_, _, r string) { result.Store(r) }})
+	d, err := NewHandler([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil },
+		HandlerOptions{BodyLimit: 8 << 10, Budget: 300 * time.Millisecond, OnResult: func(_, _, r string) { result.Store(r) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.Serve(w, r, "a") }))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.ServeApp(w, r, "a") }))
 	defer srv.Close()
 	long := strings.Replace(textJSONPush, `"hi"`, `"`+strings.Repeat("x", 4<<10)+`"`, 1)
-	query, body, err := SealPush(a, JSON, []byte(long), "42", time.Now())
+	query, body, err := ComposeRequest(a, JSON, []byte(long), "42", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,38 +340,38 @@ func (u untouched) Read([]byte) (int, error) {
 
 // TestDeclaredTooLarge: what says it is too large is not read, and who asks does not matter.
 func TestDeclaredTooLarge(t *testing.T) {
-	d, err := NewDoor(doorApps, nil, DoorOptions{})
+	d, err := NewHandler(handlerApps, nil, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := httptest.NewRequest("POST", "/callback/shop", untouched{t})
 	r.ContentLength = 256<<10 + 1
 	w := httptest.NewRecorder()
-	if d.Serve(w, r, "shop"); w.Code != 413 || w.Body.Len() != 0 {
+	if d.ServeApp(w, r, "shop"); w.Code != 413 || w.Body.Len() != 0 {
 		t.Errorf("%d", w.Code)
 	}
 }
 
-// TestSameWork: every app of a door, and the one there is not, tries as many keys before it says no.
+// TestSameWork: every app of a handler, and the one there is not, tries as many keys before it says no.
 func TestSameWork(t *testing.T) {
-	d, err := NewDoor(doorApps, nil, DoorOptions{})
+	d, err := NewHandler(handlerApps, nil, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, e := range *d.ears.Load() {
+	for name, e := range *d.verifiers.Load() {
 		if e.rounds != 2 {
 			t.Errorf("%s: %d rounds", name, e.rounds)
 		}
 	}
-	if n := d.stranger.Load().rounds; n != 2 {
-		t.Errorf("the stranger: %d rounds", n)
+	if n := d.unknown.Load().rounds; n != 2 {
+		t.Errorf("the unknown app: %d rounds", n)
 	}
 }
 
 // TestSetApps: a bad new set leaves the old one in force.
 func TestSetApps(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Key: key1}
-	d, err := NewDoor([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil }, DoorOptions{})
+	d, err := NewHandler([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil }, HandlerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,16 +397,16 @@ func TestSetApps(t *testing.T) {
 func TestResults(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Key: key1}
 	var got []string
-	d, err := NewDoor([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil },
-		DoorOptions{OnResult: func(app, event, result string) { got = append(got, app+"|"+event+"|"+result) }})
+	d, err := NewHandler([]App{a}, func(context.Context, *Push) ([]byte, error) { return nil, nil },
+		HandlerOptions{OnResult: func(app, event, result string) { got = append(got, app+"|"+event+"|"+result) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	post(t, d, a, `{"MsgType":"event","Event":"subscribe_msg_popup_event"}`)
 	post(t, d, a, `{"MsgType":"event","Event":"made up on the spot"}`)
 	post(t, d, a, "<xml><InfoType>component_verify_ticket</InfoType></xml>")
-	d.Serve(httptest.NewRecorder(), httptest.NewRequest("POST", "/callback/made-up", nil), "made-up")
-	d.Serve(httptest.NewRecorder(), httptest.NewRequest("PUT", "/callback/a", nil), "a")
+	d.ServeApp(httptest.NewRecorder(), httptest.NewRequest("POST", "/callback/made-up", nil), "made-up")
+	d.ServeApp(httptest.NewRecorder(), httptest.NewRequest("PUT", "/callback/a", nil), "a")
 	want := "a|subscribe_msg_popup_event|taken, a|other|taken, a|component_verify_ticket|taken, ||unproven, a||method"
 	if s := strings.Join(got, ", "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)

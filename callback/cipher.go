@@ -18,20 +18,20 @@ import (
 // padBlock is the block size of WeChat's PKCS#7, twice that of AES.
 const padBlock = 32
 
-// lock is one Key, made ready once.
-type lock struct {
+// cipherKey is one [Key], prepared once.
+type cipherKey struct {
 	token []byte
-	key   [32]byte // random when there is no EncodingAESKey, so that opening takes as long
+	key   [32]byte // random when there is no EncodingAESKey, so that decrypting takes as long
 	keyed bool
 	block cipher.Block
-	modes sync.Pool // of CBC decrypters whose IV can be set again
+	modes sync.Pool // CBC decrypters whose IV can be set again
 }
 
-func newLock(k Key) (*lock, error) {
+func newCipherKey(k Key) (*cipherKey, error) {
 	if k.Token == "" {
 		return nil, errors.New("token: missing")
 	}
-	l := &lock{token: []byte(k.Token), keyed: k.EncodingAESKey != ""}
+	l := &cipherKey{token: []byte(k.Token), keyed: k.EncodingAESKey != ""}
 	if l.keyed {
 		// 43 characters are 258 bits: WeChat's keys may have the last two set, which a strict decoder refuses.
 		raw, err := base64.StdEncoding.DecodeString(k.EncodingAESKey + "=")
@@ -50,8 +50,8 @@ func newLock(k Key) (*lock, error) {
 	return l, nil
 }
 
-// decrypt undoes AES-256-CBC in place; the IV is the first half of the key.
-func (l *lock) decrypt(text []byte) {
+// decryptCBC undoes AES-256-CBC in place; the IV is the first half of the key.
+func (l *cipherKey) decryptCBC(text []byte) {
 	mode := l.modes.Get().(cipher.BlockMode)
 	mode.CryptBlocks(text, text)
 	if again, ok := mode.(interface{ SetIV([]byte) }); ok {
@@ -60,15 +60,16 @@ func (l *lock) decrypt(text []byte) {
 	}
 }
 
-// unseal opens random(16) | length(4, big-endian) | message | appid | padding. The message lies in the scratch.
-func (l *lock) unseal(s *scratch, encrypt []byte, appID string) (msg []byte, ok bool) {
-	s.cipher = room(s.cipher, base64.StdEncoding.DecodedLen(len(encrypt)))
+// decrypt returns the message in random(16) | length(4, big-endian) | message | appid | padding. It is part of the
+// scratch.
+func (l *cipherKey) decrypt(s *scratch, encrypt []byte, appID string) (msg []byte, ok bool) {
+	s.cipher = sized(s.cipher, base64.StdEncoding.DecodedLen(len(encrypt)))
 	n, ok := decode64(s.cipher, encrypt)
 	if !ok || n < padBlock || n%padBlock != 0 {
 		return nil, false
 	}
 	text := s.cipher[:n]
-	l.decrypt(text)
+	l.decryptCBC(text)
 	pad := int(text[n-1])
 	if pad < 1 || pad > padBlock {
 		return nil, false
@@ -88,7 +89,7 @@ func (l *lock) unseal(s *scratch, encrypt []byte, appID string) (msg []byte, ok 
 	return text[:size], true
 }
 
-// scratch is the memory one proof needs; nothing of it leaves the room.
+// scratch is the memory that one proof needs. It is used again: nothing that is returned to callers may be part of it.
 type scratch struct {
 	join    []byte // what is hashed
 	query   []byte // timestamp and nonce
@@ -96,7 +97,7 @@ type scratch struct {
 	encrypt []byte // an Encrypt that had to be unescaped
 }
 
-// free gives the memory back; what a rare large push needed is not kept.
+// free keeps the memory for the next proof, unless a large push needed much of it.
 func (s *scratch) free() {
 	if cap(s.join)+cap(s.cipher)+cap(s.encrypt) <= 8*keepBody {
 		scratches.Put(s)
@@ -105,7 +106,7 @@ func (s *scratch) free() {
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-func room(b []byte, n int) []byte {
+func sized(b []byte, n int) []byte {
 	if cap(b) < n {
 		return make([]byte, n)
 	}
@@ -134,15 +135,16 @@ func (s *scratch) signature(token []byte, timestamp, nonce string, encrypt []byt
 	return sum
 }
 
-// name is what makes a push itself: a message's user and MsgId; otherwise the user, the event, the second and all of the content, so
-// that a delivery sealed anew is the same and two events of one second are two (DECISIONS.md 5).
-func (s *scratch) name(p *Push) {
+// identify sets the push's ID: a digest of a message's user and MsgId, otherwise of the user, the event, the second
+// and the whole content, so that a delivery that is encrypted anew has the same ID and two events of one second have
+// two (DECISIONS.md 5).
+func (s *scratch) identify(p *Push) {
 	ev := &p.Event
-	var name [28]byte
-	name[0] = 'e'
+	var id [28]byte
+	id[0] = 'e'
 	b := append(append(s.join[:0], p.App...), 0)
 	if ev.MsgID != "" && ev.MsgType != "event" && ev.MsgType != "" {
-		name[0] = 'm'
+		id[0] = 'm'
 		b = append(append(append(b, ev.OpenID...), 0), ev.MsgID...)
 	} else {
 		b = append(append(b, ev.OpenID...), 0)
@@ -152,6 +154,6 @@ func (s *scratch) name(p *Push) {
 	}
 	s.join = b
 	sum := sha256.Sum256(b)
-	base64.RawURLEncoding.Encode(name[1:], sum[:20])
-	p.Name = string(name[:])
+	base64.RawURLEncoding.Encode(id[1:], sum[:20])
+	p.ID = string(id[:])
 }

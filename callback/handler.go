@@ -14,23 +14,24 @@ import (
 	"time"
 )
 
-// Sink takes a proven push. It returns when the push and all that follows from it is safe; an error makes WeChat push again.
-// A reply that is not empty becomes the passive reply, sealed as the push was. ctx ends with the budget, not with the
-// connection; what the sink returns after that is too late to be heard. p is the sink's to keep (see [Push]).
+// Sink stores a proven push. It returns when the push and all its consequences are durable; an error makes WeChat
+// push again. A reply that is not empty becomes the passive reply, encrypted as the push was. ctx ends with the
+// budget, not with the connection; what the sink returns after that is not used. The sink may keep p.
 type Sink func(ctx context.Context, p *Push) (reply []byte, err error)
 
-// DoorOptions are the limits of the door and who is told. Zero values get the contract's defaults.
-type DoorOptions struct {
+// HandlerOptions are the limits of a [Handler] and the functions it reports to. Zero values get the defaults.
+type HandlerOptions struct {
 	BodyLimit int64         // bytes of a body; 256 KiB
-	Budget    time.Duration // from the first look at a request to its answer; 4 s, WeChat waits 5
-	// OnResult is told of every request: the app's name ("" when there is no such app), the event or kind of message (one of
-	// a fixed set, else "other"; "" when nothing was proven), and one of the Result constants.
+	Budget    time.Duration // from the beginning of a request to its answer; 4 s, WeChat waits 5
+	// OnResult is called for every request with the app's name ("" when there is no such app), the event or kind of
+	// message (one of a fixed set, else "other"; "" when nothing was proven), and one of the Result constants.
 	OnResult func(app, event, result string)
-	// OnError is told why a proven push could not be taken: the sink's error, [ErrMalformed] or [ErrLate].
+	// OnError is called with the reason why a proven push was not accepted: the sink's error, [ErrMalformed] or
+	// [ErrLate].
 	OnError func(app string, err error)
 }
 
-// What came of a request.
+// The results of a request, as OnResult gets them.
 const (
 	ResultTaken     = "taken"     // 200 success
 	ResultReplied   = "replied"   // 200 with a passive reply
@@ -39,26 +40,27 @@ const (
 	ResultUnproven  = "unproven"  // 403
 	ResultMalformed = "malformed" // 400
 	ResultTooLarge  = "too_large" // 413
-	ResultFailed    = "failed"    // 500, the sink refused
+	ResultFailed    = "failed"    // 500, the sink failed
 	ResultLate      = "late"      // 500, the budget passed
 	ResultBusy      = "busy"      // 500, too many bytes of bodies in hand
 	ResultMethod    = "method"    // 405
 )
 
-// ErrLate is told to OnError when the sink did not return within the budget.
+// ErrLate is what OnError gets when the sink did not return within the budget.
 var ErrLate = errors.New("callback: not taken within the budget")
 
-// Door is the HTTP door WeChat pushes to, for all apps. It is safe for concurrent use.
-type Door struct {
-	sink     Sink
-	o        DoorOptions
-	ears     atomic.Pointer[map[string]*Ear]
-	stranger atomic.Pointer[Ear] // stands in for apps there are none of: as much work, never a yes
-	bodies   bodyMemory
+// Handler serves the callback URLs of all apps: GET is WeChat's check of the URL, POST is a push. It is safe for
+// concurrent use.
+type Handler struct {
+	sink      Sink
+	o         HandlerOptions
+	verifiers atomic.Pointer[map[string]*Verifier]
+	unknown   atomic.Pointer[Verifier] // stands in for apps that do not exist: the same work, never proven
+	bodies    bodyMemory
 }
 
-// NewDoor opens the door for the apps.
-func NewDoor(apps []App, sink Sink, o DoorOptions) (*Door, error) {
+// NewHandler makes a handler for the apps. Errors name the app and the field and never a value.
+func NewHandler(apps []App, sink Sink, o HandlerOptions) (*Handler, error) {
 	if o.BodyLimit <= 0 {
 		o.BodyLimit = 256 << 10
 	}
@@ -71,34 +73,35 @@ func NewDoor(apps []App, sink Sink, o DoorOptions) (*Door, error) {
 	if o.OnError == nil {
 		o.OnError = func(string, error) {}
 	}
-	d := &Door{sink: sink, o: o, bodies: bodyMemory{anyLimit: anyBodies, signedLimit: signedBodies}}
+	d := &Handler{sink: sink, o: o, bodies: bodyMemory{anyLimit: anyBodies, signedLimit: signedBodies}}
 	return d, d.SetApps(apps)
 }
 
-// SetApps replaces all apps at once; with an error the old ones stay. Requests under way end with the app they began with.
-func (d *Door) SetApps(apps []App) error {
+// SetApps replaces all apps at once; after an error the old ones stay. Requests in hand end with the app they began
+// with.
+func (d *Handler) SetApps(apps []App) error {
 	var secret [48]byte
 	rand.Read(secret[:])
-	stranger, err := NewEar(App{Name: "stranger", AppID: "wx0000000000000000", Mode: Secure, Key: Key{
+	unknown, err := NewVerifier(App{Name: "unknown", AppID: "wx0000000000000000", Mode: Secure, Key: Key{
 		Token:          base64.RawStdEncoding.EncodeToString(secret[:16]),
 		EncodingAESKey: base64.RawStdEncoding.EncodeToString(secret[16:]),
 	}})
 	if err != nil {
 		return err
 	}
-	ears := make(map[string]*Ear, len(apps))
+	verifiers := make(map[string]*Verifier, len(apps))
 	var faults []error
 	anyAge := false // some app takes any age
-	rounds, oldest := stranger.rounds, time.Duration(1)
+	rounds, oldest := unknown.rounds, time.Duration(1)
 	for _, a := range apps {
-		e, err := NewEar(a)
+		e, err := NewVerifier(a)
 		switch {
 		case err != nil:
 			faults = append(faults, err)
-		case ears[a.Name] != nil || a.Name == "":
+		case verifiers[a.Name] != nil || a.Name == "":
 			faults = append(faults, fmt.Errorf("callback: app %q: name missing or twice", a.Name))
 		default:
-			ears[a.Name] = e
+			verifiers[a.Name] = e
 			rounds = max(rounds, e.rounds)
 			if oldest = max(oldest, a.MaxAge); a.MaxAge == 0 {
 				anyAge = true
@@ -108,24 +111,30 @@ func (d *Door) SetApps(apps []App) error {
 	if len(faults) > 0 {
 		return errors.Join(faults...)
 	}
-	if anyAge || len(ears) == 0 {
+	if anyAge || len(verifiers) == 0 {
 		oldest = 0
 	}
-	for _, e := range ears {
+	for _, e := range verifiers {
 		e.rounds, e.oldest = rounds, oldest
 	}
-	stranger.rounds, stranger.oldest = rounds, oldest
-	d.stranger.Store(stranger)
-	d.ears.Store(&ears)
+	unknown.rounds, unknown.oldest = rounds, oldest
+	d.unknown.Store(unknown)
+	d.verifiers.Store(&verifiers)
 	return nil
 }
 
-// Serve answers one request for the app named in its path: GET checks the URL, POST is a push.
-func (d *Door) Serve(w http.ResponseWriter, r *http.Request, app string) {
+// ServeHTTP is [Handler.ServeApp] with the app from the path value "app", as in the pattern "/callback/{app}" of
+// [http.ServeMux].
+func (d *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	d.ServeApp(w, r, r.PathValue("app"))
+}
+
+// ServeApp answers one request for the app, of the name that stands in the URL. Refusals have no body.
+func (d *Handler) ServeApp(w http.ResponseWriter, r *http.Request, app string) {
 	began := time.Now()
-	e := (*d.ears.Load())[app]
+	e := (*d.verifiers.Load())[app]
 	if e == nil {
-		e, app = d.stranger.Load(), ""
+		e, app = d.unknown.Load(), ""
 	}
 	switch r.Method {
 	case http.MethodPost:
@@ -140,17 +149,17 @@ func (d *Door) Serve(w http.ResponseWriter, r *http.Request, app string) {
 	}
 }
 
-func (d *Door) check(w http.ResponseWriter, r *http.Request, e *Ear, now time.Time) string {
-	echo, err := e.Echo(ParseQuery(r.URL.RawQuery), now)
+func (d *Handler) check(w http.ResponseWriter, r *http.Request, e *Verifier, now time.Time) string {
+	echo, err := e.VerifyURL(ParseQuery(r.URL.RawQuery), now)
 	if err != nil {
 		return refuse(w, err)
 	}
-	answer(w, textPlain, []byte(echo)) // verbatim, and never as a page
+	answer(w, textPlain, []byte(echo)) // verbatim, and never shown as a page
 	return ResultEchoed
 }
 
-func (d *Door) push(w http.ResponseWriter, r *http.Request, e *Ear, app string, began time.Time) (event, result string) {
-	p, err := d.hear(w, r, e, began)
+func (d *Handler) push(w http.ResponseWriter, r *http.Request, e *Verifier, app string, began time.Time) (event, result string) {
+	p, err := d.receive(w, r, e, began)
 	switch {
 	case errors.Is(err, errProbe):
 		answer(w, textPlain, success)
@@ -162,15 +171,15 @@ func (d *Door) push(w http.ResponseWriter, r *http.Request, e *Ear, app string, 
 		return "", refuse(w, err)
 	}
 	event = p.Event.kind()
-	reply, err := d.take(w, r, p, began)
+	reply, err := d.store(w, r, p, began)
 	if err == nil && len(reply) == 0 && e.app.Reply == "transfer_customer_service" {
 		reply = TransferCustomerService(p)
 	}
 	if err == nil && len(reply) > 0 {
-		reply, err = p.Seal(reply, time.Now())
+		reply, err = p.EncryptReply(reply, time.Now())
 	}
 	switch {
-	case errors.Is(err, ErrLate): // and told so
+	case errors.Is(err, ErrLate): // and answered
 		d.o.OnError(app, err)
 		return event, ResultLate
 	case err != nil:
@@ -190,40 +199,41 @@ func (d *Door) push(w http.ResponseWriter, r *http.Request, e *Ear, app string, 
 
 var errProbe = errors.New("callback: CheckContainerPath")
 
-// take hands the push to the sink. A connection that is gone does not stop it: what it stores, WeChat's next delivery finds
-// stored. WeChat is told 500 when the budget ends, whether the sink has come back or not: ErrLate, and nothing is left to say.
-func (d *Door) take(w http.ResponseWriter, r *http.Request, p *Push, began time.Time) (reply []byte, err error) {
+// store gives the push to the sink. A connection that is gone does not stop it: WeChat's next delivery finds the push
+// stored. When the budget ends the answer is 500, whether the sink has returned or not; then the error is ErrLate and
+// the answer is written.
+func (d *Handler) store(w http.ResponseWriter, r *http.Request, p *Push, began time.Time) (reply []byte, err error) {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(r.Context()), began.Add(d.o.Budget))
 	defer cancel()
-	told := make(chan struct{})
+	answered := make(chan struct{})
 	inTime := context.AfterFunc(ctx, func() {
-		defer close(told)
-		w.Header()["Content-Length"] = nothing // a whole answer: it need not wait for the handler to return
+		defer close(answered)
+		w.Header()["Content-Length"] = nothing // a complete answer, sent before the handler returns
 		w.WriteHeader(http.StatusInternalServerError)
 		_ = http.NewResponseController(w).Flush()
 	})
 	defer func() {
-		if broken := recover(); broken != nil {
-			reply, err = nil, fmt.Errorf("callback: the sink broke down: %v\n%s", broken, debug.Stack())
+		if p := recover(); p != nil {
+			reply, err = nil, fmt.Errorf("callback: the sink panicked: %v\n%s", p, debug.Stack())
 		}
 		if !inTime() {
-			<-told
+			<-answered
 			reply, err = nil, ErrLate
 		}
 	}()
 	return d.sink(ctx, p)
 }
 
-// isProbe says whether this is CheckContainerPath, with which WeChat's cloud hosting asks whether anybody is there. It proves
-// nothing and learns nothing (DECISIONS.md 7).
+// isProbe says whether this is CheckContainerPath, with which WeChat's cloud hosting checks the path. It is not
+// signed, and the answer depends on nothing (DECISIONS.md 7).
 // https://developers.weixin.qq.com/miniprogram/dev/wxcloudservice/wxcloudrun/src/guide/weixin/push
 func isProbe(q *Query, body []byte) bool {
 	if len(body) == 0 || len(body) > maxProbe || q.signed() || !bytes.Contains(body, []byte("CheckContainerPath")) {
 		return false
 	}
-	tight := strings.Join(strings.Fields(strings.TrimPrefix(string(body), "\ufeff")), "")
-	return tight == `{"action":"CheckContainerPath"}` || tight == "<xml><action>CheckContainerPath</action></xml>" ||
-		tight == "<xml><action><![CDATA[CheckContainerPath]]></action></xml>"
+	packed := strings.Join(strings.Fields(strings.TrimPrefix(string(body), "\ufeff")), "")
+	return packed == `{"action":"CheckContainerPath"}` || packed == "<xml><action>CheckContainerPath</action></xml>" ||
+		packed == "<xml><action><![CDATA[CheckContainerPath]]></action></xml>"
 }
 
 var (
@@ -239,10 +249,10 @@ func answer(w http.ResponseWriter, kind []string, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = kind
 	h["X-Content-Type-Options"] = noSniff
-	_, _ = w.Write(body) // a connection that is gone hears nothing; WeChat pushes again
+	_, _ = w.Write(body) // after a write error WeChat pushes again
 }
 
-// refuse answers with a status and nothing else.
+// refuse answers with a status only.
 func refuse(w http.ResponseWriter, err error) string {
 	status, result := http.StatusForbidden, ResultUnproven
 	switch {

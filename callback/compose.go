@@ -2,8 +2,6 @@ package callback
 
 import (
 	"crypto/rand"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -13,71 +11,11 @@ import (
 	"github.com/silenceper/wechat/v2/util"
 )
 
-// Seal makes a passive reply fit its push: encrypted with the key that opened the push and written in its format, or as it is
-// when the push came plain. "success" and nothing need no seal and are no replies.
-// https://developers.weixin.qq.com/miniprogram/dev/framework/server-ability/message-push.html
-func (p *Push) Seal(reply []byte, now time.Time) ([]byte, error) {
-	if !p.Sealed {
-		return reply, nil
-	}
-	if p.lock == nil {
-		return nil, errors.New("callback: this push was not opened by an ear")
-	}
-	var random [16]byte
-	rand.Read(random[:])
-	return sealReply(p.lock, p.AppID, p.outer, random, now.Unix(), p.nonce, reply), nil
-}
-
-// encrypt is the counterpart of unseal, in base64.
-func (l *lock) encrypt(appID string, random [16]byte, msg []byte) string {
-	return base64.StdEncoding.EncodeToString(util.AESEncryptMsg(random[:], msg, appID, l.key[:]))
-}
-
-func sealReply(l *lock, appID string, format Format, random [16]byte, at int64, nonce string, reply []byte) []byte {
-	encrypt := l.encrypt(appID, random, reply)
-	timestamp := strconv.FormatInt(at, 10)
-	sum := util.Signature(string(l.token), timestamp, nonce, encrypt)
-	var b []byte
-	if format == XML {
-		b = appendElement(append(b, "<xml>"...), "Encrypt", encrypt)
-		b = appendElement(b, "MsgSignature", sum)
-		b = append(append(append(b, "<TimeStamp>"...), timestamp...), "</TimeStamp>"...)
-		b = appendElement(b, "Nonce", nonce)
-		return append(b, "</xml>"...)
-	}
-	b = append(append(append(b, `{"Encrypt":"`...), encrypt...), `","MsgSignature":"`...)
-	b = append(append(append(b, sum...), `","TimeStamp":`...), timestamp...)
-	b = appendQuoted(append(b, `,"Nonce":`...), nonce)
-	return append(b, '}')
-}
-
-// TransferCustomerService is the reply that hands a user's message over to the customer service tool. It is nil for whatever
-// is not a message: WeChat takes it for messages only.
-// https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/customer-message/trans.html
-func TransferCustomerService(p *Push) []byte {
-	ev := &p.Event
-	if ev.MsgType == "" || ev.MsgType == "event" || ev.FromUserName == "" {
-		return nil
-	}
-	out := Event{ToUserName: ev.FromUserName, FromUserName: ev.ToUserName, CreateTime: time.Now().Unix(), MsgType: "transfer_customer_service"}
-	b, err := Compose(p.outer.or(p.Format), out)
-	if err != nil {
-		return nil
-	}
-	return b
-}
-
-func (f Format) or(other Format) Format {
-	if f == "" {
-		return other
-	}
-	return f
-}
-
-// SealPush wraps a message as WeChat would push it to the app: the URL's query and the body, in the app's mode and with its
-// current key. raw is the message, written in format, as the envelope will be.
-func SealPush(a App, format Format, raw []byte, nonce string, at time.Time) (query string, body []byte, err error) {
-	e, err := NewEar(a)
+// ComposeRequest makes the request with which WeChat would push the message: the URL's query and the body, in the
+// app's mode and with its current key. raw is the message, written in format, which is the envelope's too. It is for
+// tests and for trying a deployment.
+func ComposeRequest(a App, format Format, raw []byte, nonce string, at time.Time) (query string, body []byte, err error) {
+	e, err := NewVerifier(a)
 	if err != nil {
 		return "", nil, err
 	}
@@ -88,7 +26,7 @@ func SealPush(a App, format Format, raw []byte, nonce string, at time.Time) (que
 	case written != format:
 		return "", nil, fmt.Errorf("callback: the message is %s, not %s", written, format)
 	}
-	l, timestamp := e.locks[0], strconv.FormatInt(at.Unix(), 10)
+	l, timestamp := e.keys[0], strconv.FormatInt(at.Unix(), 10)
 	q := "signature=" + util.Signature(a.Key.Token, timestamp, nonce) + "&timestamp=" + timestamp + "&nonce=" + url.QueryEscape(nonce)
 	if ev.FromUserName != "" {
 		q += "&openid=" + url.QueryEscape(ev.FromUserName)
@@ -125,8 +63,8 @@ func wrap(format Format, mode Mode, to, encrypt string, raw []byte) []byte {
 }
 
 // Compose writes an event or message as WeChat does on the wire: in JSON the time a number, entries' fields texts in
-// alphabetical order, one entry an object and several an array; in XML the entries in the event's wrapper. It writes what
-// [Event] itself holds, Message.Content, and no other family.
+// alphabetical order, one entry an object and several an array; in XML the entries in the event's wrapper. It writes
+// what [Event] itself holds, Message.Content, and no other family.
 func Compose(format Format, ev Event) ([]byte, error) {
 	switch format {
 	case XML:
@@ -238,7 +176,8 @@ func appendElement(b []byte, name, value string) []byte {
 	return append(append(append(b, "</"...), name...), '>')
 }
 
-// appendQuoted writes a JSON string. WeChat refuses \u in place of plain characters (40033): only what must be is escaped.
+// appendQuoted writes a JSON string. WeChat refuses \u in place of plain characters (40033): only what must be is
+// escaped.
 func appendQuoted(b []byte, s string) []byte {
 	const hexDigits = "0123456789abcdef"
 	b = append(b, '"')

@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// jsonScan reads JSON in one pass. Numbers stay the text they are, so that ids past 2^53 stay exact. It is milder than the
-// standard where WeChat's documents are: a comma before a closing bracket and blanks inside a key's quotes are passed over.
-// Of an object's equal keys the first counts, on every level.
+// jsonScan reads JSON in one pass. Numbers stay the text they are, so that ids past 2^53 stay exact. It is milder
+// than the standard where WeChat's documents are: a comma before a closing bracket and blanks inside a key's quotes
+// are passed over. Of an object's equal keys the first counts, on every level.
 type jsonScan struct {
 	s     string
 	i     int

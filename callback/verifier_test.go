@@ -35,19 +35,19 @@ func TestModes(t *testing.T) {
 		for _, sent := range []Mode{Secure, Compat, Plain} {
 			for _, mode := range []Mode{Secure, Compat, Plain} {
 				as := App{Name: "a", AppID: "wx1", Mode: sent, Key: key1}
-				query, body, err := SealPush(as, format, []byte(raw), "42", now)
+				query, body, err := ComposeRequest(as, format, []byte(raw), "42", now)
 				if err != nil {
 					t.Fatal(err)
 				}
 				as.Mode = mode
-				p, err := ear(t, as).Open(ParseQuery(query), body, now)
+				p, err := verifier(t, as).Verify(ParseQuery(query), body, now)
 				if weaker := sent == Plain && mode != Plain; weaker {
 					if !errors.Is(err, ErrUnproven) {
 						t.Errorf("%s, a %s push in %s: %v", format, sent, mode, err)
 					}
 					continue
 				}
-				if err != nil || string(p.Raw) != raw || p.Sealed != (sent != Plain) || p.Event.MsgID != "1234567890123456789" {
+				if err != nil || string(p.Raw) != raw || p.Encrypted != (sent != Plain) || p.Event.MsgID != "1234567890123456789" {
 					t.Errorf("%s, a %s push in %s: %+v, %v", format, sent, mode, p, err)
 				}
 			}
@@ -58,7 +58,7 @@ func TestModes(t *testing.T) {
 // TestCompatSealedContentCounts: the plain fields beside Encrypt are nobody's word.
 func TestCompatSealedContentCounts(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Mode: Compat, Key: key1}
-	query, body, err := SealPush(a, JSON, []byte(textJSONPush), "42", now)
+	query, body, err := ComposeRequest(a, JSON, []byte(textJSONPush), "42", now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestCompatSealedContentCounts(t *testing.T) {
 	if forged == string(body) {
 		t.Fatal("nothing forged")
 	}
-	p, err := ear(t, a).Open(ParseQuery(query), []byte(forged), now)
+	p, err := verifier(t, a).Verify(ParseQuery(query), []byte(forged), now)
 	if err != nil || p.Event.Message.Content != "hi" || string(p.Raw) != textJSONPush {
 		t.Errorf("%+v, %v", p, err)
 	}
@@ -75,18 +75,18 @@ func TestCompatSealedContentCounts(t *testing.T) {
 // TestPlainAppWithoutKey cannot open a sealed push, whatever it is sealed with.
 func TestPlainAppWithoutKey(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Mode: Compat, Key: key1}
-	query, body, err := SealPush(a, JSON, []byte(textJSONPush), "42", now)
+	query, body, err := ComposeRequest(a, JSON, []byte(textJSONPush), "42", now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a.Mode, a.Key.EncodingAESKey = Plain, ""
-	if _, err := ear(t, a).Open(ParseQuery(query), body, now); !errors.Is(err, ErrUnproven) {
+	if _, err := verifier(t, a).Verify(ParseQuery(query), body, now); !errors.Is(err, ErrUnproven) {
 		t.Errorf("%v", err)
 	}
 }
 
-// TestRotation: previous keys still open, also when only half of the pair changed, and a reply is sealed with the key that
-// opened the push.
+// TestRotation: previous keys still open, also when only half of the pair changed, and a reply is sealed with the key
+// that opened the push.
 func TestRotation(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -104,11 +104,11 @@ func TestRotation(t *testing.T) {
 		{"token of one, key of the other", []Key{key2}, Key{key1.Token, key2.EncodingAESKey}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			query, body, err := SealPush(App{Name: "a", AppID: "wx1", Key: c.sent}, XML, []byte(textXMLPush), "42", now)
+			query, body, err := ComposeRequest(App{Name: "a", AppID: "wx1", Key: c.sent}, XML, []byte(textXMLPush), "42", now)
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := ear(t, App{Name: "a", AppID: "wx1", Key: key1, Previous: c.previous}).Open(ParseQuery(query), body, now)
+			p, err := verifier(t, App{Name: "a", AppID: "wx1", Key: key1, Previous: c.previous}).Verify(ParseQuery(query), body, now)
 			if !c.want {
 				if !errors.Is(err, ErrUnproven) {
 					t.Fatalf("%v", err)
@@ -118,7 +118,7 @@ func TestRotation(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			reply, err := p.Seal([]byte("<xml>reply</xml>"), now)
+			reply, err := p.EncryptReply([]byte("<xml>reply</xml>"), now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,18 +159,18 @@ func TestNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		query, body, err := SealPush(a, format, []byte(raw), nonce, at)
+		query, body, err := ComposeRequest(a, format, []byte(raw), nonce, at)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := ear(t, a).Open(ParseQuery(query), body, now)
+		p, err := verifier(t, a).Verify(ParseQuery(query), body, now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(p.Name) != 28 || strings.ContainsAny(p.Name, "./{}: ") {
-			t.Errorf("name %q", p.Name)
+		if len(p.ID) != 28 || strings.ContainsAny(p.ID, "./{}: ") {
+			t.Errorf("name %q", p.ID)
 		}
-		return p.Name
+		return p.ID
 	}
 	event := func(openid, event string, at int, more string) string {
 		return fmt.Sprintf(`{"ToUserName":"gh_1","FromUserName":%q,"CreateTime":%d,"MsgType":"event","Event":%q%s}`, openid, at, event, more)
@@ -206,23 +206,23 @@ func TestNames(t *testing.T) {
 func TestRawIsKept(t *testing.T) {
 	for _, mode := range []Mode{Secure, Plain} {
 		a := App{Name: "a", AppID: "wx1", Mode: mode, Key: key1}
-		query, body, err := SealPush(a, JSON, []byte(textJSONPush), "42", now)
+		query, body, err := ComposeRequest(a, JSON, []byte(textJSONPush), "42", now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := ear(t, a)
-		p, err := e.Open(ParseQuery(query), body, now)
+		e := verifier(t, a)
+		p, err := e.Verify(ParseQuery(query), body, now)
 		if err != nil {
 			t.Fatal(err)
 		}
 		other := strings.Replace(textJSONPush, "hi", "XX", 1)
-		query, next, err := SealPush(a, JSON, []byte(other), "43", now)
+		query, next, err := ComposeRequest(a, JSON, []byte(other), "43", now)
 		if err != nil {
 			t.Fatal(err)
 		}
 		clear(body)
 		for range 100 {
-			if _, err := e.Open(ParseQuery(query), next, now); err != nil {
+			if _, err := e.Verify(ParseQuery(query), next, now); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -247,7 +247,7 @@ func TestConfigFaults(t *testing.T) {
 	} {
 		a := good
 		spoil(&a)
-		_, err := NewEar(a)
+		_, err := NewVerifier(a)
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -258,7 +258,7 @@ func TestConfigFaults(t *testing.T) {
 			}
 		}
 	}
-	if _, err := NewDoor([]App{good, good}, nil, DoorOptions{}); err == nil {
+	if _, err := NewHandler([]App{good, good}, nil, HandlerOptions{}); err == nil {
 		t.Error("two apps of one name")
 	}
 }
@@ -267,12 +267,12 @@ func TestConfigFaults(t *testing.T) {
 func TestSecretsDoNotPrint(t *testing.T) {
 	a := App{Name: "a", AppID: "wx1", Key: key1, Previous: []Key{key2}, PayAppKey: "pay-key"}
 	query, body := sealedPush(t, a, JSON, []byte(textJSONPush))
-	p, err := ear(t, a).Open(query, body, benchTime)
+	p, err := verifier(t, a).Verify(query, body, benchTime)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
-		for _, v := range []any{key1, &key1, a, &a, []App{a}, ear(t, a), *p, p} {
+		for _, v := range []any{key1, &key1, a, &a, []App{a}, verifier(t, a), *p, p} {
 			got := fmt.Sprintf(verb, v)
 			for _, secret := range []string{key1.Token, key1.EncodingAESKey, key2.Token, key2.EncodingAESKey, "pay-key", fmt.Sprint([]byte(key1.Token))} {
 				if strings.Contains(got, secret) {
@@ -383,7 +383,7 @@ func TestCompose(t *testing.T) {
 	if _, err := Compose("yaml", Event{}); err == nil {
 		t.Error("another format")
 	}
-	if _, _, err := SealPush(App{Name: "a", AppID: "wx1", Key: key1}, XML, []byte(textJSONPush), "1", now); err == nil {
+	if _, _, err := ComposeRequest(App{Name: "a", AppID: "wx1", Key: key1}, XML, []byte(textJSONPush), "1", now); err == nil {
 		t.Error("sealed as the other format")
 	}
 }
