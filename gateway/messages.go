@@ -92,16 +92,12 @@ var messageStates = []string{relay.StateScheduled, relay.StateHeld, relay.StateQ
 	relay.StateFailed, relay.StateRefused, relay.StateExpired, relay.StateCancelled, relay.StateUnknown}
 
 func (g *Gate) listMessages(ctx context.Context, r *partnerRequest) (reply, error) {
-	q, err := filters(r.Request.URL.RawQuery, "app", "openid", "user", "state", "cursor", "limit")
+	q, limit, err := listQuery(r.Request.URL.RawQuery, "app", "openid", "user", "state")
 	if err != nil {
 		return reply{}, err
 	}
 	if s := q["state"]; s != "" && !slices.Contains(messageStates, s) {
 		return reply{}, invalid("state", "must be one of "+strings.Join(messageStates, ", "))
-	}
-	limit, err := count(q["limit"])
-	if err != nil {
-		return reply{}, err
 	}
 	page, err := g.relay.Messages(ctx, r.partner.Name, relay.MessageQuery{App: q["app"], OpenID: q["openid"], User: q["user"], State: q["state"], Cursor: q["cursor"], Limit: limit})
 	return reply{status: http.StatusOK, body: page}, err

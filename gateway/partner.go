@@ -159,21 +159,3 @@ func param(c *gin.Context, name string) string {
 	}
 	return s
 }
-
-// list is the answer of every list.
-type list[T any] struct {
-	Items []T     `json:"items"`
-	Next  *string `json:"next_cursor"`
-}
-
-// listOf makes a list answer; no items is [], no cursor null.
-func listOf[T any](items []T, next string) list[T] {
-	if items == nil {
-		items = []T{}
-	}
-	l := list[T]{Items: items}
-	if next != "" {
-		l.Next = &next
-	}
-	return l
-}

@@ -62,11 +62,15 @@ func (g *Gate) uploadMedia(ctx context.Context, r *partnerRequest) (reply, error
 }
 
 func (g *Gate) subscriptions(ctx context.Context, r *partnerRequest) (reply, error) {
-	q, err := filters(r.Request.URL.RawQuery, "app", "openid", "user")
+	q, limit, err := listQuery(r.Request.URL.RawQuery, "app", "openid", "user")
 	if err != nil {
 		return reply{}, err
 	}
-	page, err := g.relay.Subscriptions(ctx, r.partner.Name, q["app"], q["openid"], q["user"])
+	all, err := g.relay.Subscriptions(ctx, r.partner.Name, q["app"], q["openid"], q["user"])
+	if err != nil {
+		return reply{}, err
+	}
+	page, err := paged(all.Items, func(l relay.Line) string { return l.TemplateID }, q["cursor"], limit)
 	return reply{status: http.StatusOK, body: page}, err
 }
 
@@ -133,14 +137,14 @@ func (g *Gate) reportToken(ctx context.Context, r *partnerRequest) (reply, error
 var deliveryStates = []string{"pending", "held", "delivered", "buried"}
 
 func (g *Gate) deliveries(ctx context.Context, r *partnerRequest) (reply, error) {
-	q, err := filters(r.Request.URL.RawQuery, "endpoint", "state", "cursor")
+	q, limit, err := listQuery(r.Request.URL.RawQuery, "endpoint", "state")
 	if err != nil {
 		return reply{}, err
 	}
 	if s := q["state"]; s != "" && !slices.Contains(deliveryStates, s) {
 		return reply{}, invalid("state", "must be one of "+strings.Join(deliveryStates, ", "))
 	}
-	page, err := g.relay.Deliveries(ctx, r.partner.Name, q["endpoint"], q["state"], q["cursor"])
+	page, err := g.relay.Deliveries(ctx, r.partner.Name, relay.DeliveryQuery{Endpoint: q["endpoint"], State: q["state"], Cursor: q["cursor"], Limit: limit})
 	return reply{status: http.StatusOK, body: page}, err
 }
 

@@ -110,26 +110,32 @@ func viewDelivery(rec queue.Record) (Delivery, envelope, error) {
 	return d, env, nil
 }
 
-// Deliveries lists the deliveries to an endpoint, or with "" to each that the partner has, the newest first; state "" lists all.
-func (r *Relay) Deliveries(ctx context.Context, partner, endpoint, state, cursor string) (Page[Delivery], error) {
+// DeliveryQuery chooses deliveries of a partner; empty fields choose all.
+type DeliveryQuery struct {
+	Endpoint, State, Cursor string
+	Limit                   int // of a page; 0 = 50, at most 100
+}
+
+// Deliveries lists a partner's deliveries, the newest first. ErrNotFound: no such endpoint; an *Invalid: the cursor.
+func (r *Relay) Deliveries(ctx context.Context, partner string, q DeliveryQuery) (Page[Delivery], error) {
 	page := Page[Delivery]{Items: []Delivery{}}
 	var of []queue.Listed
 	for _, e := range r.rules.Load().Partners[partner].Endpoints {
-		if endpoint == "" || e.ID == endpoint {
+		if q.Endpoint == "" || e.ID == q.Endpoint {
 			of = append(of, queue.Listed{Tag: deliveryTag(partner, e.ID), Shard: -1})
 		}
 	}
-	if endpoint != "" && len(of) == 0 {
+	if q.Endpoint != "" && len(of) == 0 {
 		return page, ErrNotFound
 	}
-	const limit = 50
+	limit, cursor := pageSize(q.Limit), q.Cursor
 	for range 20 {
 		recs, next, err := r.q.ListAny(ctx, of, cursor, limit-len(page.Items))
 		if err != nil {
 			return page, badCursor(err)
 		}
 		for _, rec := range recs {
-			if d, _, err := viewDelivery(rec); err == nil && (state == "" || d.State == state) {
+			if d, _, err := viewDelivery(rec); err == nil && (q.State == "" || d.State == q.State) {
 				page.Items = append(page.Items, d)
 			}
 		}

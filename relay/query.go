@@ -48,7 +48,7 @@ func (r *Relay) record(ctx context.Context, partner, id string) (queue.Record, *
 // MessageQuery chooses messages of a partner; empty fields choose all.
 type MessageQuery struct {
 	App, OpenID, User, State, Cursor string
-	Limit                            int // of a page; 0 = 50, at most 200
+	Limit                            int // of a page; 0 = 50, at most 100
 }
 
 // Messages lists a partner's messages, the newest first. A filter by state or app looks through a bounded stretch, so a page
@@ -59,11 +59,7 @@ func (r *Relay) Messages(ctx context.Context, partner string, q MessageQuery) (P
 	if err != nil || len(of) == 0 {
 		return page, err
 	}
-	limit := min(q.Limit, 200)
-	if limit <= 0 {
-		limit = 50
-	}
-	cursor := q.Cursor
+	limit, cursor := pageSize(q.Limit), q.Cursor
 	for range 20 {
 		recs, next, err := r.q.ListAny(ctx, of, cursor, limit-len(page.Items))
 		if err != nil {
@@ -111,6 +107,14 @@ func (r *Relay) listed(ctx context.Context, partner string, q MessageQuery) ([]q
 }
 
 // badCursor says what is wrong when a list could not read its cursor.
+// pageSize is how many items a page of a list has.
+func pageSize(asked int) int {
+	if asked <= 0 {
+		return 50
+	}
+	return min(asked, 100)
+}
+
 func badCursor(err error) error {
 	if errors.Is(err, queue.ErrID) {
 		return invalid("cursor", "is not a next_cursor of this list: leave it out to begin")

@@ -172,7 +172,7 @@ func (c *Console) deliveries(r *http.Request) (page, error) {
 	}
 	for _, key := range of {
 		partner, id, _ := strings.Cut(key, "/")
-		list, err := c.o.Relay.Deliveries(r.Context(), partner, id, state, cursor)
+		list, err := c.o.Relay.Deliveries(r.Context(), partner, relay.DeliveryQuery{Endpoint: id, State: state, Cursor: cursor})
 		if err != nil {
 			return nil, err
 		}

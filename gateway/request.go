@@ -46,27 +46,6 @@ func parseQuery(raw string) (url.Values, error) {
 	return q, f.orNil()
 }
 
-// filters reads the query of a list. A name misspelt would widen the list unseen, so it is a fault.
-func filters(raw string, known ...string) (map[string]string, error) {
-	q, err := parseQuery(raw)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]string, len(q))
-	f := &fault{code: InvalidRequest}
-	for name, values := range q {
-		switch {
-		case !slices.Contains(known, name):
-			f.fields = append(f.fields, relay.Field{Field: name, Reason: "unknown, must be one of " + strings.Join(known, ", ")})
-		case len(values) > 1:
-			f.fields = append(f.fields, relay.Field{Field: name, Reason: "given twice"})
-		default:
-			out[name] = values[0]
-		}
-	}
-	return out, f.orNil()
-}
-
 // orNil is the fault with its fields in order, or nil when it has none.
 func (f *fault) orNil() error {
 	if len(f.fields) == 0 {
@@ -75,18 +54,6 @@ func (f *fault) orNil() error {
 	slices.SortFunc(f.fields, func(a, b relay.Field) int { return strings.Compare(a.Field, b.Field) })
 	f.fields = f.fields[:min(len(f.fields), relay.MaxFields)]
 	return f
-}
-
-// count reads a page's limit; "" is 0, the default.
-func count(s string) (int, error) {
-	if s == "" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > 200 {
-		return 0, invalid("limit", "must be a number from 1 to 200")
-	}
-	return n, nil
 }
 
 func invalid(field, reason string) error {
