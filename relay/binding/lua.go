@@ -28,15 +28,30 @@ var (
 	ticketUseLua string
 	//go:embed pool.lua
 	poolLua string
+	//go:embed audience_put.lua
+	audiencePutLua string
+	//go:embed audience_patch.lua
+	audiencePatchLua string
+	//go:embed audience_snapshot.lua
+	audienceSnapshotLua string
+	//go:embed audience_delete.lua
+	audienceDeleteLua string
+	//go:embed audience_forget.lua
+	audienceForgetLua string
 
-	replaceScript = redis.NewScript(replaceLua)
-	removeScript  = redis.NewScript(removeLua)
-	enterScript   = redis.NewScript(enterLua)
-	swapScript    = redis.NewScript(swapLua)
-	noteScript    = redis.NewScript(noteLua)
-	forgetScript  = redis.NewScript(forgetLua)
-	issueScript   = redis.NewScript(ticketIssueLua)
-	showScript    = redis.NewScript(ticketShowLua)
-	useScript     = redis.NewScript(ticketUseLua)
-	poolScript    = redis.NewScript(poolLua)
+	replaceScript          = redis.NewScript(replaceLua)
+	removeScript           = redis.NewScript(removeLua)
+	enterScript            = redis.NewScript(enterLua)
+	swapScript             = redis.NewScript(swapLua)
+	noteScript             = redis.NewScript(noteLua)
+	forgetScript           = redis.NewScript(forgetLua)
+	issueScript            = redis.NewScript(ticketIssueLua)
+	showScript             = redis.NewScript(ticketShowLua)
+	useScript              = redis.NewScript(ticketUseLua)
+	poolScript             = redis.NewScript(poolLua)
+	audiencePutScript      = redis.NewScript(audiencePutLua)
+	audiencePatchScript    = redis.NewScript(audiencePatchLua)
+	audienceSnapshotScript = redis.NewScript(audienceSnapshotLua)
+	audienceDeleteScript   = redis.NewScript(audienceDeleteLua)
+	audienceForgetScript   = redis.NewScript(audienceForgetLua)
 )
