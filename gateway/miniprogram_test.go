@@ -83,7 +83,7 @@ func TestSubscriptionsOfAMiniProgram(t *testing.T) {
 		if first != again {
 			t.Errorf("a repeated report moved the line: %s %s", first, again)
 		}
-		if body := tell("tap 2, odd id", `{"errMsg":"requestSubscribeMessage:ok","Tother":"accept"}`); !strings.Contains(body, `"template_id":"Tother","credits":1`) {
+		if body := tell("tap 2, odd id", `{"errMsg":"requestSubscribeMessage:ok","`+tOther+`":"accept"}`); !strings.Contains(body, `"template_id":"`+tOther+`","credits":1`) {
 			t.Errorf("another report under the same id: %s", body)
 		}
 		if body := tell("tap 3", `{"errMsg":"requestSubscribeMessage:fail main switch is off","errCode":20004,"`+tOrder+`":"accept"}`); !strings.Contains(body, `"credits":2`) {
@@ -95,7 +95,7 @@ func TestSubscriptionsOfAMiniProgram(t *testing.T) {
 				t.Errorf("%q: %s", q, body)
 			}
 		}
-		if body := w.mp("GET", "/shop/subscriptions", session, "").got(200, "").Body.String(); !strings.Contains(body, tOrder) || !strings.Contains(body, "Tother") {
+		if body := w.mp("GET", "/shop/subscriptions", session, "").got(200, "").Body.String(); !strings.Contains(body, tOrder) || !strings.Contains(body, tOther) {
 			t.Errorf("all lines: %s", body)
 		}
 		var other struct{ Items []struct{ Credits int } }
@@ -125,6 +125,25 @@ func TestSubscriptionsOfAMiniProgram(t *testing.T) {
 		}
 		w.ask("GET", "/subscriptions?app=shop", "").got(422, InvalidRequest)
 		w.ask("GET", "/subscriptions?app=shop&user=nobody", "").got(404, NotFound)
+	})
+}
+
+// What a client says makes subscriptions of the app's templates only: names of switches and of nobody's templates are passed over.
+func TestOnlyTemplatesOfTheAppCount(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w := newWorld(t, rdb)
+		_, session := w.login("ann")
+		stranger := strings.Repeat("X", 43)
+		body := w.mp("POST", "/shop/subscriptions", session, `{"errMsg":"accept","a":"accept","mainSwitch":"accept","SYS_MSG_TYPE_INTERACTIVE":"accept","`+
+			stranger+`":"accept","`+tOrder+`":"accept"}`).got(200, "").Body.String()
+		if !strings.Contains(body, tOrder) || strings.Count(body, "template_id") != 1 {
+			t.Errorf("%s", body)
+		}
+		w.mp("POST", "/shop/settings", session, `{"mainSwitch":true,"itemSettings":{"SYS_MSG_TYPE_INTERACTIVE":"accept","`+stranger+`":"reject"}}`).got(200, "")
+		w.mp("POST", "/shop/settings", session, `{"mainSwitch":true,"SYS_MSG_TYPE_RANK":"accept","`+tOrder+`":"accept"}`).got(200, "")
+		if body := w.mp("GET", "/shop/subscriptions", session, "").got(200, "").Body.String(); strings.Count(body, "template_id") != 1 {
+			t.Errorf("%s", body)
+		}
 	})
 }
 

@@ -62,6 +62,7 @@ func eachRedis(t *testing.T, f func(t *testing.T, rdb redis.UniversalClient)) {
 
 const (
 	tOrder  = "TorderTorderTorderTorderTorderTorderTorder0" // one-time: thing1, amount2
+	tOther  = "TotherTotherTotherTotherTotherTotherTother0" // one-time: thing1
 	secret1 = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
 	secret2 = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 	foreign = "whsec_BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="
@@ -94,7 +95,8 @@ func secret(t *testing.T, s string) webhook.Secret {
 func newWorld(t *testing.T, rdb redis.UniversalClient) *world {
 	t.Helper()
 	sim := wechatsim.New(wechatsim.Options{Seed: 3, Calm: true, Apps: []wechatsim.App{{Name: "shop", Pages: []string{"pages/order"},
-		Templates: []wechatsim.Template{{ID: tOrder, Title: "Order", Type: 2, Content: "item:{{thing1.DATA}}\nprice:{{amount2.DATA}}\n"}}}}})
+		Templates: []wechatsim.Template{{ID: tOrder, Title: "Order", Type: 2, Content: "item:{{thing1.DATA}}\nprice:{{amount2.DATA}}\n"},
+			{ID: tOther, Title: "Other", Type: 2, Content: "item:{{thing1.DATA}}\n"}}}}})
 	t.Cleanup(sim.Close)
 	wx := httptest.NewServer(sim)
 	t.Cleanup(wx.Close)

@@ -166,8 +166,8 @@ const (
 
 // choices reads an object of template id -> word, as wx.requestSubscribeMessage and itemSettings have it. Other members,
 // errMsg and errCode among them, are passed over; where errMsg says that the call failed, nothing was answered. The ids come
-// in their order.
-func choices(members map[string]json.RawMessage, most int) (ids []string, words map[string]string, err error) {
+// in their order. counts tells which of them are templates; nil = all.
+func choices(members map[string]json.RawMessage, most int, counts func(id string) bool) (ids []string, words map[string]string, err error) {
 	words = map[string]string{}
 	var errMsg string
 	if json.Unmarshal(members["errMsg"], &errMsg) == nil && strings.Contains(errMsg, ":fail") {
@@ -179,6 +179,7 @@ func choices(members map[string]json.RawMessage, most int) (ids []string, words 
 			continue
 		}
 		switch {
+		case counts != nil && !counts(k):
 		case strings.HasPrefix(word, "accept"), word == "reject", word == "ban", word == "filter":
 			ids, words[k] = append(ids, k), word
 		}
@@ -198,7 +199,7 @@ func (r *Relay) Report(ctx context.Context, app, openid string, body json.RawMes
 	if err := json.Unmarshal(body, &members); err != nil || members == nil {
 		return nil, &Malformed{Detail: "the body must be the object that wx.requestSubscribeMessage returned"}
 	}
-	ids, words, err := choices(members, maxTemplatesPerReport)
+	ids, words, err := choices(members, maxTemplatesPerReport, r.counts(ctx, app, openid))
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +229,7 @@ func (r *Relay) Settings(ctx context.Context, app, openid string, body json.RawM
 			return ledger.Setting(l, p, "main_off", cause)
 		}, func(string) string { return "" })
 	}
-	ids, words, err := choices(in.ItemSettings, maxTemplatesKept)
+	ids, words, err := choices(in.ItemSettings, maxTemplatesKept, r.counts(ctx, app, openid))
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +268,7 @@ func readSettings(body json.RawMessage) (settings, error) {
 	if json.Unmarshal(body, &in.ItemSettings) != nil {
 		return settings{}, malformed
 	}
-	if _, words, _ := choices(in.ItemSettings, maxTemplatesKept); in.MainSwitch == nil && len(words) == 0 {
+	if _, words, _ := choices(in.ItemSettings, maxTemplatesKept, nil); in.MainSwitch == nil && len(words) == 0 {
 		return settings{}, malformed
 	}
 	return in, nil

@@ -32,7 +32,7 @@ func TestReadSettings(t *testing.T) {
 			if in.MainSwitch == nil {
 				got = "?"
 			}
-			ids, words, err := choices(in.ItemSettings, maxTemplatesKept)
+			ids, words, err := choices(in.ItemSettings, maxTemplatesKept, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -73,16 +73,16 @@ func TestChoices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ids, _, err := choices(in.ItemSettings, maxTemplatesKept); err != nil || len(ids) != 50 || !slices.IsSorted(ids) {
+	if ids, _, err := choices(in.ItemSettings, maxTemplatesKept, nil); err != nil || len(ids) != 50 || !slices.IsSorted(ids) {
 		t.Errorf("%v %v", ids, err)
 	}
-	if _, _, err := choices(in.ItemSettings, maxTemplatesPerReport); err == nil {
+	if _, _, err := choices(in.ItemSettings, maxTemplatesPerReport, nil); err == nil {
 		t.Error("a report of 50 was taken")
 	}
 	if in, err = readSettings(body[false]); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := choices(in.ItemSettings, maxTemplatesKept); err == nil {
+	if _, _, err := choices(in.ItemSettings, maxTemplatesKept, nil); err == nil {
 		t.Error("51 were taken")
 	}
 }

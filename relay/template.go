@@ -2,6 +2,8 @@ package relay
 
 import (
 	"context"
+	"regexp"
+	"strings"
 
 	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/wechat"
@@ -26,6 +28,58 @@ func kindOf(known *wechat.TemplateCache, app, id string) ledger.Kind {
 		return ledger.LongTerm
 	}
 	return ""
+}
+
+// templateForm is WeChat's form of a template id. The names of the app's switches in wx.getSetting's answer have another.
+var templateForm = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
+
+// maxLines is how many subscriptions a user may have that rest on what clients said while the app's list was not known.
+const maxLines = 100
+
+// counts tells which names in a client's report are templates, and may make subscriptions: those of the app while its list is
+// known, else what looks like a template, of a user who has not too many.
+func (r *Relay) counts(ctx context.Context, app, openid string) func(id string) bool {
+	var have map[string]bool // once it is needed
+	return func(id string) bool {
+		a, _ := r.App(app)
+		if _, ok := a.Counts[id]; ok || a.names(id) {
+			return true
+		}
+		if _, ok := r.templates.Known(app, id); ok {
+			return true
+		}
+		if !templateForm.MatchString(id) || strings.HasPrefix(id, "SYS_MSG_TYPE_") {
+			return false
+		}
+		if _, ok, known := r.templates.Get(ctx, app, id); known {
+			return ok
+		}
+		if have == nil {
+			have = map[string]bool{}
+			lines, err := r.ledger.Lines(ctx, app, openid)
+			if err != nil {
+				return false // the report is answered by the same reading, and fails there
+			}
+			for _, st := range lines {
+				have[st.TemplateID] = true
+			}
+		}
+		if len(have) >= maxLines {
+			return have[id]
+		}
+		have[id] = true
+		return true
+	}
+}
+
+// names tells whether an alias of the config stands for a template.
+func (a App) names(templateID string) bool {
+	for _, t := range a.Templates {
+		if t.TemplateID == templateID {
+			return true
+		}
+	}
+	return false
 }
 
 // kind of a template: as the operator says, else as WeChat lists it; "" when unknown.
