@@ -83,8 +83,23 @@
       return mark, held, rate ~= '' and L.c[3] .. ':' .. rate
     end
 
-    local function unrate(P, A, o, rate)
-      if rate and select(2, used(P, A[o + 2], rate)) == A[o + 4] then call('HDEL', P .. 'lv:' .. A[o + 2], rate) end
+    local function unrate(P, user, rate, message)
+      if rate and select(2, used(P, user, rate)) == message then call('HDEL', P .. 'lv:' .. user, rate) end
+    end
+
+    -- revoke ends the reservations of the line's other messages: what they were made of is gone.
+    local function revoke(P, A, o, L)
+      local prefix = L.c[3] .. ':'
+      for _, field in ipairs(call('HKEYS', L.key)) do
+        if sub(field, 1, #prefix) == prefix then
+          local rate = sub(call('HGET', L.key, field), 14)
+          unrate(P, A[o + 2], rate ~= '' and prefix .. rate, sub(field, #prefix + 1))
+          call('HDEL', L.key, field)
+        end
+      end
+      local gone = L.reserved
+      L.reserved, L.doubted = 0, 0
+      return gone
     end
 
     local function spend(P, ms, now, A, o, L)
@@ -100,7 +115,7 @@
     local function giveback(P, now, A, o, L)
       local mark, held, rate = reservation(L)
       if not mark then return answer(L, 0, false, 0) end
-      unrate(P, A, o, rate)
+      unrate(P, A[o + 2], rate, A[o + 4])
       if mark == 'o' then return answer(L, 0, false, RETURNED) end
       local at, closed, grant = number4(held, 2), number4(held, 6), sub(held, 10, 13)
       local r, b
@@ -128,8 +143,8 @@
     local function void(P, now, A, o, L, cause)
       local mark, _, rate = reservation(L)
       if not mark then return answer(L, 0, false, 0) end
-      unrate(P, A, o, rate)
-      local gone = L.credits + (mark ~= 'o' and 1 or 0)
+      unrate(P, A[o + 2], rate, A[o + 4])
+      local gone = L.credits + (mark ~= 'o' and 1 or 0) + revoke(P, A, o, L)
       for r = 1, #L.ring, RECORD do
         local b = byte(L.ring, r + 4)
         if floor(b / FREE) % 2 == 1 then remark(L, r, b - FREE) end

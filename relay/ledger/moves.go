@@ -110,8 +110,9 @@ func Spend(l Line, messageID string) []string { return end('s', l, 0, messageID)
 // It never refuses; without an open reservation nothing moves.
 func Return(l Line, messageID string) []string { return end('b', l, 0, messageID) }
 
-// Void ends a reservation and takes the line's free credits: WeChat said 43101 (or 43107, as cause). It never refuses;
-// without an open reservation nothing moves, so that a repeat cannot take a credit granted since.
+// Void ends a reservation and takes all that the line had, free and reserved by other messages: WeChat said 43101 (or 43107,
+// as cause). The reservations of the other messages end; each must reserve again before it is sent. It never refuses; without
+// an open reservation nothing moves, so that a repeat cannot take a credit granted since.
 func Void(l Line, messageID, cause string) []string {
 	what := causeWeChat43101
 	if strings.HasSuffix(cause, "43107") {

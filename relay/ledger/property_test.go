@@ -285,10 +285,12 @@ func TestAccountAgreesWithPlainModel(t *testing.T) {
 					if m.held[id] != nil || m.tried[id] {
 						m.end(id, 'x')
 						for _, g := range m.grants {
-							if g.state == 'f' {
+							if g.state == 'f' || g.state == 'r' {
 								g.state = 'x'
 							}
 						}
+						clear(m.held)
+						clear(m.tried)
 						if m.status == "accepted" {
 							m.status = "unknown"
 						}

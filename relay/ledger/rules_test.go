@@ -175,6 +175,11 @@ func TestRules(t *testing.T) {
 		{"43101 takes all that is free", Policy{}, OneTime, []step{
 			{popup("accept", "e1", 1), "1 1 0 accepted"}, {popup("accept", "e2", 1), "1 2 0 accepted"}, {take("m1"), "0 1 1 accepted"}, {void("m1"), "-2 0 0 unknown"},
 			{popup("accept", "e3", 2), "1 1 0 accepted"}, {void("m1"), "0 1 0 accepted"}}},
+		{"43101 takes what other messages have reserved", Policy{}, OneTime, []step{
+			{popup("accept", "e1", 1), "1 1 0 accepted"}, {popup("accept", "e2", 1), "1 2 0 accepted"}, {popup("accept", "e3", 1), "1 3 0 accepted"},
+			{take("later"), "0 2 1 accepted"}, {take("m1"), "0 1 2 accepted"}, {void("m1"), "-3 0 0 unknown"},
+			{giveBack("later"), "0 0 0 unknown"}, {spend("later"), "0 0 0 unknown"}, {void("later"), "0 0 0 unknown"}, {take("later"), "!no_credit"},
+			{popup("accept", "e4", 2), "1 1 0 accepted"}, {take("later"), "0 0 1 accepted"}, {spend("later"), "-1 0 0 accepted"}}},
 		{"43101 leaves a refusal a refusal", Policy{}, OneTime, []step{
 			{popup("accept", "e1", 1), "1 1 0 accepted"}, {popup("reject", "e2", 2), "0 1 0 rejected"}, {take("m1"), "0 0 1 rejected"}, {void("m1"), "-1 0 0 rejected"}}},
 		{"unproven credits are spent last", Policy{}, OneTime, []step{
