@@ -116,10 +116,10 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 		}
 		return queue.Snooze(stay.wait, w.s.Pack())
 	}
-	if why, err := w.book(ctx); err != nil {
+	if why, wait, err := w.book(ctx); err != nil {
 		return queue.Snooze(time.Second, w.s.Pack())
 	} else if why != "" {
-		return w.refusedFor(StateRefused, why)
+		return w.lacks(why, wait)
 	}
 	body, err := w.body(ctx)
 	switch {
@@ -171,21 +171,72 @@ func (w *sending) notLeft(ctx context.Context, err error) queue.Verdict {
 }
 
 // book takes what the channel needs, unless it was taken before: when the message was accepted, or released. why is the
-// ledger's refusal. Should we die between this and the call, the next worker counts it as a call without an answer.
-func (w *sending) book(ctx context.Context) (why string, err error) {
+// ledger's refusal, wait how long it holds where time ends it. Should we die between this and the call, the next worker counts it as a call without an answer.
+func (w *sending) book(ctx context.Context) (why string, wait time.Duration, err error) {
 	if !needs(w.channel()) || w.s.Booked == w.s.Channel+1 {
-		return "", nil
+		return "", 0, nil
 	}
 	res := w.r.q.Commit(ctx, queue.Change{Shard: w.shard, Operations: w.o.reserve(w.s.Channel, w.c.ID)})
 	if res.Err != nil {
-		return "", res.Err
+		return "", 0, res.Err
 	}
 	if res.Refused {
-		why, _ = refusalOf(res)
-		return why, nil
+		why, wait = refusalOf(res)
+		return why, wait, nil
 	}
 	w.s.Booked = w.s.Channel + 1
-	return "", nil
+	return "", 0, nil
+}
+
+// lacks: the user gives nothing for this channel at the time of sending. The message waits where it asks for that.
+func (w *sending) lacks(why string, wait time.Duration) queue.Verdict {
+	switch {
+	case w.s.InDoubt() || w.o.waitsOn() != w.s.Channel:
+		return w.refusedFor(StateRefused, why)
+	case wait > 0: // no accept ends a period
+		w.s.Waits(why, w.c.Now, w.s.Errcode)
+		return queue.Snooze(wait, w.s.Pack())
+	}
+	again := queue.Job{ID: w.r.q.NewID("rel_", w.shard), Lane: laneRelease + ":" + w.o.App, // for a credit that came meanwhile
+		Body: encode(wordsOrder{Park: w.o.parkName(w.s.Channel)})}
+	return w.hold(why, w.s.Errcode, queue.Change{Jobs: []queue.Job{again}})
+}
+
+// hold parks the message until the user's next accept.
+func (w *sending) hold(cause string, errcode *int, ch queue.Change) queue.Verdict {
+	w.s.Booked = 0
+	w.s.To(StateHeld, cause, w.c.Now, errcode)
+	m := view(w.c.ID, w.o, w.s)
+	ch.Jobs = append(ch.Jobs, w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)...)
+	return queue.ParkAgain(w.o.parkName(w.s.Channel), w.o.heldUntil(w.r.rules.Load()), w.s.Pack()).With(ch)
+}
+
+// unbook has the other messages that hold a credit of this line reserve again when they are sent: what WeChat said of this one
+// takes theirs too. None of them is in hand, since messages to one user go one at a time. One that cannot be written to is told
+// by WeChat.
+func (w *sending) unbook(ctx context.Context) {
+	park := w.o.parkName(w.s.Channel)
+	for cursor := ""; ; {
+		recs, next, err := w.r.q.List(ctx, userTag(w.o.App, w.o.OpenID), w.shard, cursor, 100)
+		for _, rec := range recs {
+			if rec.ID == w.c.ID || rec.State != "ready" && rec.State != "later" {
+				continue
+			}
+			o, s, bad := read(rec.Body, rec.Note)
+			if bad != nil || s.Booked != s.Channel+1 || !needs(o.Channels[s.Channel]) || o.parkName(s.Channel) != park || openRecord(&rec, &s) {
+				continue
+			}
+			s.Booked = 0
+			err = errors.Join(err, w.r.q.Commit(ctx, queue.Change{Shard: w.shard,
+				Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.Pack(), To: queue.Stay}}).Err)
+		}
+		if err != nil {
+			w.r.log.Warn("messages keep a credit that WeChat took", zap.String("app", w.o.App), zap.String("openid", ShortID(w.o.OpenID)), zap.Error(err))
+		}
+		if cursor = next; next == "" || err != nil {
+			return
+		}
+	}
 }
 
 // sender is the app whose token is used.
@@ -269,9 +320,9 @@ func (w *sending) answered(ctx context.Context, api *wechat.APIError) queue.Verd
 	}
 	switch api.Reaction() {
 	case wechat.ReactionLedger:
-		return w.noCredit(api)
+		return w.noCredit(ctx, api)
 	case wechat.ReactionBanned:
-		return w.banned(api)
+		return w.banned(ctx, api)
 	case wechat.ReactionFormID:
 		return w.formIDRefused(api)
 	case wechat.ReactionRetired:
@@ -281,16 +332,14 @@ func (w *sending) answered(ctx context.Context, api *wechat.APIError) queue.Verd
 	return w.refusedFor(StateFailed, "wechat")
 }
 
-// noCredit: 43101. The line's free credits are worth nothing; a message that may wait goes back to waiting.
-func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
+// noCredit: 43101. The line's credits are worth nothing, those of other messages too; a message that may wait goes back to
+// waiting.
+func (w *sending) noCredit(ctx context.Context, api *wechat.APIError) queue.Verdict {
 	cause := strconv.Itoa(api.Code)
 	void := w.o.void(w.s, w.c.ID, cause)
+	w.unbook(ctx)
 	if w.o.waitsOn() == w.s.Channel && (w.o.Expires == 0 || w.c.Now.UnixMilli() < w.o.Expires) {
-		w.s.Booked = 0
-		w.s.To(StateHeld, "wechat "+cause, w.c.Now, &api.Code)
-		m := view(w.c.ID, w.o, w.s)
-		return queue.ParkAgain(w.o.parkName(w.s.Channel), w.o.heldUntil(w.r.rules.Load()), w.s.Pack()).
-			With(queue.Change{Operations: void, Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
+		return w.hold("wechat "+cause, &api.Code, queue.Change{Operations: void})
 	}
 	if w.next() {
 		return queue.Snooze(0, w.s.Pack()).With(queue.Change{Operations: void})
@@ -303,8 +352,9 @@ func (w *sending) noCredit(api *wechat.APIError) queue.Verdict {
 
 // banned: 43107. The template or the account may not send: nobody's next accept helps, so the message does not wait, and what
 // the line held is worth nothing. The app's other templates go on.
-func (w *sending) banned(api *wechat.APIError) queue.Verdict {
+func (w *sending) banned(ctx context.Context, api *wechat.APIError) queue.Verdict {
 	w.r.alert(w.sender(), api, w.c.Now)
+	w.unbook(ctx)
 	ch := queue.Change{Operations: w.o.void(w.s, w.c.ID, strconv.Itoa(api.Code))}
 	if w.next() {
 		return queue.Snooze(0, w.s.Pack()).With(ch)
