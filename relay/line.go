@@ -314,6 +314,8 @@ type wordsOrder struct {
 	IDs    []string `json:"t"`
 	Words  []string `json:"w"`
 	Park   string   `json:"p,omitempty"`
+
+	Report *keptReport `json:"r,omitempty"` // instead of all that: a report that waits for others (match.go)
 }
 
 // wordEvent names what a client's word means to partners: an answer of the popup as WeChat's event would, what the settings
@@ -338,6 +340,9 @@ func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict
 	shard, err := queue.ShardOf(c.ID)
 	if err != nil {
 		return queue.Bury("malformed", c.Note)
+	}
+	if o.Report != nil { // its time is over
+		return queue.Done(nil)
 	}
 	if o.Park != "" {
 		if _, err := r.release(ctx, shard, o.Park, c.Now); err != nil {

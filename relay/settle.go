@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,7 +67,16 @@ func (r *Relay) settle(ctx context.Context, shard int, app string, ev *callback.
 		id, err := r.q.Lookup(ctx, shard, msgidName(app, rc.msgid))
 		ours := true
 		if errors.Is(err, queue.ErrNotFound) {
-			id, ours, err = r.unnamed(ctx, shard, app, ev.OpenID, rc)
+			var sends []openCall
+			id, sends, ours, err = r.unnamed(ctx, shard, app, ev.OpenID, rc)
+			if err == nil && len(sends) > 1 {
+				one, err := r.settleAlike(ctx, shard, app, ev.OpenID, rc, sends, now)
+				if err != nil {
+					return false, nil, err
+				}
+				settled = settled && one
+				continue
+			}
 		}
 		switch {
 		case err != nil:
@@ -102,44 +112,57 @@ func (r *Relay) elsewhere(app string, ev *callback.Event, name string, foreign [
 
 func msgidName(app, msgid string) string { return "m/" + app + "/" + msgid }
 
-// unnamed finds the message of a receipt whose msgid is not known on the shard of the user it is about. ours: it is, or may
-// be, about a message of ours even when none was found.
-func (r *Relay) unnamed(ctx context.Context, shard int, app, openid string, rc receipt) (id string, ours bool, err error) {
+// unnamed finds the message of a receipt whose msgid is not known on the shard of the user it is about, or the several sends
+// that it may be about. ours: it is, or may be, about a message of ours even when none was found.
+func (r *Relay) unnamed(ctx context.Context, shard int, app, openid string, rc receipt) (id string, sends []openCall, ours bool, err error) {
 	name := msgidName(app, rc.msgid)
 	if rc.channel == ChannelOATemplate { // sent for a mini-program, it lives with that one's user
 		for n := range r.q.Shards() {
 			if id, err := r.q.Lookup(ctx, n, name); !errors.Is(err, queue.ErrNotFound) {
-				return id, true, err
+				return id, nil, true, err
 			}
 		}
 	}
-	id, ours, err = r.openSend(ctx, shard, app, openid, rc)
-	if id != "" { // unless its answer came meanwhile
+	sends, ours, err = r.openSends(ctx, shard, app, openid, rc)
+	if len(sends) > 0 { // unless its answer came meanwhile
 		if named, err := r.q.Lookup(ctx, shard, name); err == nil {
-			return named, true, nil
+			return named, nil, true, nil
 		}
 	}
-	return id, ours, err
+	var left []openCall // before the receipt came
+	for _, s := range sends {
+		if s.since <= rc.came.UnixMilli() {
+			left = append(left, s)
+		}
+	}
+	switch {
+	case len(left) == 1:
+		return left[0].id, nil, true, err
+	case len(left) == 0:
+		return "", nil, ours, err
+	case rc.channel == ChannelOATemplate: // of which each has its own message's name for itself
+		return "", nil, ours, err
+	}
+	return "", sends, ours, err
 }
 
 // openPark is where the messages of a user wait whose send has no answer: for a receipt, or their deadline.
 func openPark(app, openid string) string { return "u/" + app + "/" + openid }
 
-// openSend finds the message of a receipt whose msgid we never learned: the only open send of that line, parked as unknown or
-// about to be repeated. Where it may be another one's, none is chosen: one that is in a worker's hand, since a receipt may come
-// before its answer; one that was repeated, since a receipt of its first call names nothing we know; one whose deadline was
-// not long ago. ours: as unnamed has it.
-func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc receipt) (id string, ours bool, err error) {
+// openSends finds the sends that a receipt may be about whose msgid we never learned: the open ones of that line, parked as
+// unknown or about to be repeated. Where it may be another one's, there are none: one
+// that is in a worker's hand, since a receipt may come before its answer; one that was repeated, since a receipt of its first
+// call names nothing we know; one whose deadline was not long ago. ours: as unnamed has it.
+func (r *Relay) openSends(ctx context.Context, shard int, app, openid string, rc receipt) (sends []openCall, ours bool, err error) {
 	all, more, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)
 	if err != nil {
-		return "", true, err
+		return nil, true, err
 	}
 	ours = more != ""
 	parked, err := r.waiting(ctx, shard, openPark(app, openid))
 	if err != nil {
-		return "", true, err
+		return nil, true, err
 	}
-	found := ""
 	for _, rec := range append(all, parked...) {
 		o, s, err := read(rec.Body, rec.Note)
 		if err != nil || o.sender(s.Channel) != app || o.Channels[s.Channel] != rc.channel || rc.template != "" && o.TemplateID != rc.template {
@@ -147,22 +170,21 @@ func (r *Relay) openSend(ctx context.Context, shard int, app, openid string, rc 
 		}
 		// one that WeChat took without telling a msgid, that closed before its report, or that was sent twice
 		ours = ours || s.Resent != 0 || s.MsgID == "" && (s.State == StateSent || s.State == StateUnknown)
+		same := func(c openCall) bool { return c.id == rec.ID }
 		switch {
 		case rec.State == "leased":
-			return "", true, nil
-		case rec.ID == found || s.MsgID == rc.msgid && rc.msgid != "" || s.Open > rc.came.UnixMilli(): // its call left after the receipt came
+			return nil, true, nil
+		case slices.ContainsFunc(sends, same) || s.MsgID == rc.msgid && rc.msgid != "":
 		case rec.State == "ended":
-			if r.doubtful(&s, rc.came) {
-				return "", true, nil
+			if s.Open <= rc.came.UnixMilli() && r.doubtful(&s, rc.came) {
+				return nil, true, nil
 			}
 		case !openRecord(&rec, &s) || s.MsgID != "":
-		case found != "":
-			return "", true, nil // two of them: which one it was cannot be known
 		default:
-			found = rec.ID
+			sends = append(sends, openCall{rec.ID, s.Open, s.Resent != 0})
 		}
 	}
-	return found, ours || found != "", nil
+	return sends, ours || len(sends) > 0, nil
 }
 
 // doubtful tells whether a receipt without a known msgid may be about a message that has ended: a call of it was never heard of.
