@@ -220,7 +220,7 @@ func TestSecretFiles(t *testing.T) {
 	write("pair", "whsec_"+strings.Repeat("A", 32)+"\nwhsec_"+strings.Repeat("B", 32)+"\n")
 	write("header", "X-Key: hunter2\nAuthorization: Bearer hunter3\n")
 	raw := strings.NewReplacer(
-		"secret: 0123456789abcdef0123456789abcdef", "secret_file: secret",
+		"secret: ReplaceThisAppSecretByYourOwnOne", "secret_file: secret",
 		"secrets: [whsec_cmVwbGFjZSB0aGlzIHBhcnRuZXIgc2VjcmV0IG5vdyE=]", "secrets_file: "+filepath.Join(dir, "pair"),
 		"source: stable", "source: external\n      url: https://t.example/x?key=hunter2\n      header_file: header",
 	).Replace(string(Example()))
@@ -241,6 +241,74 @@ func TestSecretFiles(t *testing.T) {
 	if strings.Contains(shown, "hunter") || !strings.Contains(shown, "secret: '***' # from file "+filepath.Join(dir, "secret")) ||
 		!strings.Contains(shown, "url: https://t.example/x?key=***") {
 		t.Error(shown)
+	}
+}
+
+// TestSecretFilesFromWindows: a byte order mark and line ends of any kind are not part of a secret, and a whole config may
+// have them too.
+func TestSecretFilesFromWindows(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := "whsec_"+strings.Repeat("A", 32), "whsec_"+strings.Repeat("B", 32)
+	write("secret", "\ufeffhunter2\r\n")
+	write("pair", "\ufeff"+a+"\r\n"+b+"\r\n")
+	write("url", "\ufeffredis://:hunter2@h/0\r\n")
+	raw := strings.NewReplacer(
+		"secret: ReplaceThisAppSecretByYourOwnOne", "secret_file: secret",
+		"secrets: [whsec_cmVwbGFjZSB0aGlzIHBhcnRuZXIgc2VjcmV0IG5vdyE=]", "secrets_file: pair",
+		"url: redis://127.0.0.1:6379/0", "url_file: url", "\n", "\r\n",
+	).Replace(string(Example()))
+	write("c.yml", "\ufeff"+raw)
+	c, err := Load(filepath.Join(dir, "c.yml"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var secrets []string
+	for _, s := range c.Partners[0].Secrets {
+		secrets = append(secrets, s.Reveal())
+	}
+	if diff := cmp.Diff([]string{a, b}, secrets); diff != "" || c.Apps[0].Secret.Reveal() != "hunter2" || c.Redis.URL.Reveal() != "redis://:hunter2@h/0" {
+		t.Errorf("%q %q %s", c.Apps[0].Secret.Reveal(), c.Redis.URL.Reveal(), diff)
+	}
+	for content, want := range map[string]string{
+		"hunter\x142":             "contains a control character",
+		"\xff\xfeh\x00u\x00n\x00": "is not UTF-8", // UTF-16, as old editors save it
+		"hunter2\r\nhunter3":      "contains a control character",
+	} {
+		write("secret", content)
+		if _, err := Load(filepath.Join(dir, "c.yml"), nil); err == nil || !strings.HasPrefix(err.Error(), "apps[0].secret: "+want) {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
+}
+
+// TestRulesSpeakWithTheOthers: what other packages have to say comes at once with unknown keys, and only once a value.
+func TestRulesSpeakWithTheOthers(t *testing.T) {
+	rule := func(c *Config, refuse func(string, string, ...any)) {
+		refuse("partners[0].endpoints[0].url", "%s is private", c.Partners[0].Endpoints[0].URL)
+		refuse("log.level", "and again")
+	}
+	raw := strings.NewReplacer("level: info", "level: loud", "orders.example.com", "10.0.0.1", "shutdown_grace", "shutdown_grave").Replace(string(Example()))
+	_, err := Parse([]byte(raw), ".", nil, rule)
+	want := `shutdown_grave: unknown key, did you mean "shutdown_grace"?
+log.level: "loud" is unknown, wants one of debug, info, warn, error
+partners[0].endpoints[0].url: https://10.0.0.1/hook is private`
+	if err == nil || cmp.Diff(want, err.Error()) != "" {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestNotTheExample: what everybody can read is refused, each by its path.
+func TestNotTheExample(t *testing.T) {
+	_, err := Parse(Example(), ".", []string{"WXRELAY_APPS_SHOP_SECRET=fresh"}, NotTheExample)
+	var faults Faults
+	if !errors.As(err, &faults) || len(faults) != 10 || faults[0].Path != "admin.password" || strings.Contains(err.Error(), "apps[0].secret") {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -339,7 +407,11 @@ func TestMaskURL(t *testing.T) {
 		"https://h/x?":                       "https://h/x?",
 		"hunter2":                            "***",
 		"":                                   "",
-		"redis://user@h":                     "redis://user@h",
+		"redis://mysecretpassword@h":         "redis://***@h",
+		"redis+cluster://hunter2@a,b":        "redis+cluster://***@a,b",
+		"redis://:pa?hunter2@h":              "redis://***",
+		"redis://h?password=hunter2@h":       "redis://***",
+		"unix://hunter2@/run/r.sock":         "unix://***@/run/r.sock",
 		"rediss://h?username=u&sslcert=file": "rediss://h?username=u&sslcert=file",
 	} {
 		if got := maskURL(raw); got != want {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -25,7 +26,7 @@ type filling struct {
 	origin   map[string]string // path -> "file X" or "env X", for values that do not stand in the YAML
 	faults   Faults
 
-	whileReading int // so many faults came before validation
+	settled int // of so many faults one is enough for a value: those of reading, and for rules those of validation too
 }
 
 func (f *filling) fault(path, format string, a ...any) {
@@ -349,7 +350,7 @@ func (f *filling) secretFile(v reflect.Value, name, path string) {
 		f.fault(path+"_file", "%s: %s", name, reason(err))
 		return
 	}
-	text := strings.TrimSpace(string(content))
+	text := strings.TrimSpace(strings.TrimPrefix(string(content), byteOrderMark))
 	if text == "" {
 		f.fault(path+"_file", "%s is empty", name)
 		return
@@ -363,7 +364,7 @@ func (f *filling) setSecret(v reflect.Value, text, sep, path string) {
 	case reflect.Slice:
 		var list []Secret
 		for _, item := range splitList(text, sep) {
-			list = append(list, newSecret(item))
+			list = append(list, f.secretText(fmt.Sprintf("%s[%d]", path, len(list)), item))
 		}
 		v.Set(reflect.ValueOf(list))
 	case reflect.Map:
@@ -374,20 +375,34 @@ func (f *filling) setSecret(v reflect.Value, text, sep, path string) {
 				f.fault(path, "wants one \"Name: value\" per item")
 				return
 			}
-			m[strings.TrimSpace(name)] = newSecret(strings.TrimSpace(value))
+			name = strings.TrimSpace(name)
+			m[name] = f.secretText(under(path, name), strings.TrimSpace(value))
 		}
 		v.Set(reflect.ValueOf(m))
 	default:
-		assignSecret(v, text)
+		f.assignSecret(v, text, path)
 	}
 }
 
-func assignSecret(v reflect.Value, text string) {
+func (f *filling) assignSecret(v reflect.Value, text, path string) {
+	s := f.secretText(path, text)
 	if v.Type() == urlType {
-		v.Set(reflect.ValueOf(newURL(text)))
+		v.Set(reflect.ValueOf(URL{s}))
 		return
 	}
-	v.Set(reflect.ValueOf(newSecret(text)))
+	v.Set(reflect.ValueOf(s))
+}
+
+const byteOrderMark = "\ufeff"
+
+// secretText refuses what nobody types: control characters and invisible ones, which editors and shells leave behind.
+func (f *filling) secretText(path, text string) Secret {
+	if !utf8.ValidString(text) {
+		f.fault(path, "is not UTF-8; save the file as UTF-8")
+	} else if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }) {
+		f.fault(path, "contains a control character or an invisible one (a line break, a byte order mark, ...)")
+	}
+	return newSecret(text)
 }
 
 func (f *filling) secretNode(v reflect.Value, node *yaml.Node, path string) {
@@ -400,7 +415,7 @@ func (f *filling) secretNode(v reflect.Value, node *yaml.Node, path string) {
 		list := make([]Secret, 0, len(items))
 		for i, item := range items {
 			if text, ok := f.scalar(item, fmt.Sprintf("%s[%d]", path, i)); ok {
-				list = append(list, newSecret(text))
+				list = append(list, f.secretText(fmt.Sprintf("%s[%d]", path, i), text))
 			}
 		}
 		v.Set(reflect.ValueOf(list))
@@ -408,13 +423,13 @@ func (f *filling) secretNode(v reflect.Value, node *yaml.Node, path string) {
 		keys, m := f.mapping(node, path), map[string]Secret{}
 		for _, name := range keys.order {
 			if text, ok := f.scalar(keys.node[name], under(path, name)); ok {
-				m[name] = newSecret(text)
+				m[name] = f.secretText(under(path, name), text)
 			}
 		}
 		v.Set(reflect.ValueOf(m))
 	default:
 		if text, ok := f.scalar(node, path); ok {
-			assignSecret(v, text)
+			f.assignSecret(v, text, path)
 		}
 	}
 }

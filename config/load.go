@@ -24,16 +24,21 @@ const EnvPrefix = "WXRELAY"
 type provenance struct {
 	path    string
 	env     []string
+	rules   []Rule
 	files   []string          // the config itself first, then every secret file
 	print   [sha256.Size]byte // of all their contents
 	origin  map[string]string
 	unknown []string
 }
 
+// Rule is what other packages have to say about a config. It is asked whatever else is wrong, so that all faults come at
+// once: c may have faulty values, and a refusal of one that is faulty already is dropped. Paths are as in apps[0].secret.
+type Rule func(c *Config, refuse func(path, format string, a ...any))
+
 // Load reads the file at path with its secret files and the environment (os.Environ form; nil = none).
-// Its error is a Faults: everything that is wrong at once.
-func Load(path string, env []string) (*Config, error) {
-	c, from, err := load(path, env)
+// Its error is a Faults: everything that is wrong at once, by the rules too.
+func Load(path string, env []string, rules ...Rule) (*Config, error) {
+	c, from, err := load(path, env, rules)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +47,7 @@ func Load(path string, env []string) (*Config, error) {
 }
 
 // load also says what was read when it was wrong, so that Watch knows where to look for the cure.
-func load(path string, env []string) (*Config, provenance, error) {
+func load(path string, env []string, rules []Rule) (*Config, provenance, error) {
 	contents := map[string][]byte{}
 	raw, err := readSmall(path)
 	var c *Config
@@ -51,9 +56,9 @@ func load(path string, env []string) (*Config, provenance, error) {
 		err = Faults{{path, reason(err)}}
 	} else {
 		contents[path] = raw
-		c, from, err = parse(raw, filepath.Dir(path), env, contents)
+		c, from, err = parse(raw, filepath.Dir(path), env, contents, rules)
 	}
-	from.path, from.env, from.files = path, env, []string{path}
+	from.path, from.env, from.rules, from.files = path, env, rules, []string{path}
 	for name := range contents {
 		if name != path {
 			from.files = append(from.files, name)
@@ -66,8 +71,8 @@ func load(path string, env []string) (*Config, provenance, error) {
 }
 
 // Parse is Load for a config already in memory; secret files with a relative name are found from dir.
-func Parse(raw []byte, dir string, env []string) (*Config, error) {
-	c, from, err := parse(raw, dir, env, map[string][]byte{})
+func Parse(raw []byte, dir string, env []string, rules ...Rule) (*Config, error) {
+	c, from, err := parse(raw, dir, env, map[string][]byte{}, rules)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +81,7 @@ func Parse(raw []byte, dir string, env []string) (*Config, error) {
 }
 
 // parse notes the content of every secret file it asks for, nil when there is none.
-func parse(raw []byte, dir string, env []string, contents map[string][]byte) (*Config, provenance, error) {
+func parse(raw []byte, dir string, env []string, contents map[string][]byte, rules []Rule) (*Config, provenance, error) {
 	root, err := tree(raw)
 	if err != nil {
 		return nil, provenance{}, err
@@ -85,6 +90,10 @@ func parse(raw []byte, dir string, env []string, contents map[string][]byte) (*C
 	c := &Config{}
 	f.part(reflect.ValueOf(c).Elem(), root, "", EnvPrefix)
 	c.validate(f)
+	f.settled = len(f.faults)
+	for _, rule := range rules {
+		rule(c, f.refuse)
+	}
 	if len(f.faults) > 0 {
 		return nil, provenance{}, f.faults
 	}
@@ -195,6 +204,13 @@ func contentNow(name string) []byte {
 		return nil
 	}
 	return raw
+}
+
+// NotTheExample is the Rule that refuses the example's secrets, which everybody can read.
+func NotTheExample(c *Config, refuse func(path, format string, a ...any)) {
+	for _, path := range c.ExampleSecrets() {
+		refuse(path, "still the example's, which everybody can read; wxrelay keygen makes new ones")
+	}
 }
 
 // ExampleSecrets lists the paths of secrets that still are what the example has in their place.

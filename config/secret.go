@@ -90,8 +90,9 @@ func (u URL) MarshalYAML() (any, error) { return u.String(), nil }
 
 var secretParameter = regexp.MustCompile(`(?i)pass|secret|key|token|sign|auth`)
 
-// maskURL masks by position, not by parsing: an address that does not parse must not show its password either. Of a web
-// address every query value is masked, since whoever made it names a token as he likes; Redis' options have known names.
+// maskURL masks by position, not by parsing: an address that does not parse must not show its password either. A user
+// without a password may be a password whose colon was forgotten. Of a web address every query value is masked, since
+// whoever made it names a token as he likes; Redis' options have known names.
 func maskURL(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
@@ -101,13 +102,17 @@ func maskURL(raw string) string {
 		return masked
 	}
 	rest, query, asked := strings.Cut(rest, "?")
+	if strings.Contains(query, "@") { // of a password with a ? in it, or of anything else: nothing can be told apart
+		return scheme + "://" + masked
+	}
 	// The last @ ends the credentials: a password with a raw @ or / in it is wrong, and still not shown.
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
 		user, _, hasPassword := strings.Cut(rest[:at], ":")
 		if hasPassword {
-			user += ":" + masked
+			rest = user + ":" + masked + rest[at:]
+		} else {
+			rest = masked + rest[at:]
 		}
-		rest = user + rest[at:]
 	}
 	out := scheme + "://" + rest
 	if asked {

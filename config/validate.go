@@ -14,9 +14,9 @@ import (
 	"unicode/utf8"
 )
 
-// refuse adds a fault unless the value was already faulted while it was read: one mistake, one line.
+// refuse adds a fault unless the value was already faulted by an earlier stage: one mistake, one line.
 func (f *filling) refuse(path, format string, a ...any) {
-	for _, known := range f.faults[:f.whileReading] {
+	for _, known := range f.faults[:f.settled] {
 		p := strings.TrimSuffix(known.Path, "_file")
 		if p == path || below(path, p) || below(p, path) {
 			return
@@ -50,7 +50,7 @@ const (
 )
 
 func (c *Config) validate(f *filling) {
-	f.whileReading = len(f.faults)
+	f.settled = len(f.faults)
 	f.listenAddr("listen", c.Listen)
 	f.listenAddr("admin.listen", c.Admin.Listen)
 	if c.Listen == c.Admin.Listen && !strings.HasSuffix(c.Listen, ":0") {
@@ -244,8 +244,15 @@ func (f *filling) redisURL(path, raw string) {
 		f.refuse(path, "wants one of %s://", strings.Join(redisSchemes, "://, "))
 		return
 	}
-	rest, _, _ = strings.Cut(rest, "?")
+	rest, query, _ := strings.Cut(rest, "?")
+	if strings.Contains(query, "@") {
+		f.refuse(path, "an @ stands behind a ?; special characters of a password are written as %%XX")
+		return
+	}
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		if !strings.Contains(rest[:at], ":") {
+			f.refuse(path, "no colon before the @: a password alone is written %[1]s://:password@host, a user and password %[1]s://user:password@host", scheme)
+		}
 		rest = rest[at+1:]
 	}
 	hosts, name, _ := strings.Cut(rest, "/")

@@ -29,7 +29,7 @@ func Watch(ctx context.Context, current *Config, o WatchOptions, apply func(*Con
 	from := current.from
 	last := from.print // what the last look saw; from.print is what was taken over or refused
 	reload := func() {
-		c, read, err := load(from.path, from.env)
+		c, read, err := load(from.path, from.env, from.rules)
 		if from, last = read, read.print; err != nil {
 			o.Refused(err)
 			return

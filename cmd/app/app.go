@@ -226,7 +226,8 @@ func (a *App) enter(ctx context.Context) error {
 		return err
 	}
 	a.openErr.Store(&err)
-	a.log.Error("Redis is not there yet: until it is, WeChat is answered 500 and pushes again, everybody else 503", zap.Stringer("redis", a.config.Load().Redis.URL), zap.Error(err))
+	a.log.Error("Redis is not there yet: until it is, WeChat is answered 500 and pushes again, everybody else 503", zap.Stringer("redis", a.config.Load().Redis.URL),
+		zap.String("reason", Refusal(err)))
 	a.work.Add(1)
 	go func() {
 		defer a.work.Done()
@@ -257,7 +258,7 @@ func (a *App) await() error {
 			return err
 		}
 		if last := a.openErr.Swap(&err); last == nil || (*last).Error() != err.Error() {
-			a.log.Error("Redis is still not there", zap.Error(err))
+			a.log.Error("Redis is still not there", zap.String("reason", Refusal(err)))
 		}
 	}
 }

@@ -130,7 +130,7 @@ func (a *App) checks(ctx context.Context) []gateway.Check {
 	defer cancel()
 	began := time.Now()
 	if err := probe(ctx, a.rdb, a.config.Load().Redis.Shards); err != nil {
-		out = append(out, gateway.Check{Name: "redis", Detail: refusal(err)})
+		out = append(out, gateway.Check{Name: "redis", Detail: Refusal(err)})
 	} else {
 		out = append(out, gateway.Check{Name: "redis", OK: true, Detail: "answers in " + time.Since(began).Round(10*time.Microsecond).String()})
 	}
@@ -142,7 +142,7 @@ func (a *App) turning() gateway.Check {
 	if r == nil {
 		detail := "not open yet"
 		if err := a.openErr.Load(); err != nil {
-			detail += ": " + (*err).Error()
+			detail += ": Redis " + Refusal(*err)
 		}
 		return gateway.Check{Name: "queue", Detail: detail}
 	}

@@ -63,7 +63,10 @@ func (n *line) mend() {
 }
 
 func (n *line) carry(c net.Conn) {
-	back, err := net.Dial("tcp", n.to)
+	n.mu.Lock()
+	to := n.to
+	n.mu.Unlock()
+	back, err := net.Dial("tcp", to)
 	if err != nil {
 		c.Close()
 		return
@@ -88,6 +91,13 @@ func (n *line) carry(c net.Conn) {
 	defer n.mu.Unlock()
 	delete(n.conns, c)
 	delete(n.conns, back)
+}
+
+// leadTo another server from the next connection on; those that are open stay where they are.
+func (n *line) leadTo(addr string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.to = addr
 }
 
 func (n *line) cut() {

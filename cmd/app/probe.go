@@ -37,14 +37,24 @@ var cures = []struct{ prefix, cure string }{
 	{"MISCONF", "it cannot save: look at its disk and its log"},
 	{"READONLY", "it is a replica: point redis.url at the master, or use redis+sentinel://"},
 	{"NOREPLICAS", "too few replicas follow it: see min-replicas-to-write"},
+	{"NOAUTH", "it wants a password: write redis.url as redis://:password@host, or redis://user:password@host"},
+	{"WRONGPASS", "the user or password of redis.url is wrong"},
+	{"invalid password", "the password of redis.url is wrong"},
+	{"NOPERM", "the user of redis.url may not do this: see its ACL"},
 }
 
-// refusal says why a probe failed, and the cure where there is one to name.
-func refusal(err error) string {
-	if _, reply := errors.AsType[redis.Error](err); !reply {
+// Refusal says why Redis did not do what it was asked, and the cure where there is one to name.
+func Refusal(err error) string {
+	reply, ok := errors.AsType[redis.Error](err)
+	if !ok {
 		return "does not answer: " + err.Error()
 	}
-	out := "takes no writes: " + strings.TrimSuffix(err.Error(), ".")
+	out := "takes no writes: " + strings.TrimSuffix(reply.Error(), ".")
+	for _, prefix := range []string{"NOAUTH", "WRONGPASS", "invalid password"} {
+		if redis.HasErrorPrefix(err, prefix) {
+			out = "lets us not in: " + strings.TrimSuffix(reply.Error(), ".")
+		}
+	}
 	for _, c := range cures {
 		if redis.HasErrorPrefix(err, c.prefix) {
 			out += "; " + c.cure

@@ -44,6 +44,37 @@ func TestReadyNeedsWrites(t *testing.T) {
 	eventually(t, "/readyz is green", func() bool { status, _ := get(t, a.AdminAddr(), "/readyz"); return status == http.StatusOK })
 }
 
+// TestReadyNamesThePassword: a missing and a wrong password of redis.url are named as such, in /readyz and in the log, and
+// are not shown.
+func TestReadyNamesThePassword(t *testing.T) {
+	servers := map[string]func(*testing.T) string{
+		"in-process": func(t *testing.T) string {
+			m := miniredis.RunT(t)
+			m.RequireAuth("rightpassword")
+			return "redis://AUTH" + m.Addr()
+		},
+		"redis-server": func(t *testing.T) string {
+			return "unix://AUTH" + serverOfOurOwn(t, "--requirepass", "rightpassword")
+		},
+	}
+	for kind, server := range servers {
+		for auth, want := range map[string]string{"": "write redis.url as redis://:password@host", ":hunter2@": "the user or password of redis.url is wrong"} {
+			t.Run(kind+auth, func(t *testing.T) {
+				w := newWorld(t, strings.Replace(server(t), "AUTH", auth, 1))
+				a := w.start()
+				status, body := get(t, a.AdminAddr(), "/readyz")
+				if status != http.StatusServiceUnavailable || !strings.Contains(body, "lets us not in: ") || !strings.Contains(body, want) {
+					t.Errorf("%d %s", status, body)
+				}
+				eventually(t, "the log", func() bool { return w.log.has(want) })
+				if strings.Contains(body, "hunter2") || w.log.has("hunter2") {
+					t.Error("the password is shown")
+				}
+			})
+		}
+	}
+}
+
 // TestReadyWithARealRedis that is full, or somebody's replica: it goes on answering PING.
 func TestReadyWithARealRedis(t *testing.T) {
 	socket := serverOfOurOwn(t)
@@ -103,7 +134,10 @@ func serverOfOurOwn(t *testing.T, args ...string) string {
 	})
 	rdb := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, MaxRetries: -1})
 	defer rdb.Close()
-	eventually(t, "redis-server answers", func() bool { return rdb.Ping(t.Context()).Err() == nil })
+	eventually(t, "redis-server answers", func() bool {
+		err := rdb.Ping(t.Context()).Err()
+		return err == nil || redis.HasErrorPrefix(err, "NOAUTH")
+	})
 	return socket
 }
 
@@ -124,7 +158,7 @@ func TestProbeAsksEveryShard(t *testing.T) {
 		}
 	}
 	m.SetError("OOM command not allowed when used memory > 'maxmemory'.")
-	if err := probe(t.Context(), rdb, 3); err == nil || !strings.HasPrefix(refusal(err), "takes no writes: OOM") {
+	if err := probe(t.Context(), rdb, 3); err == nil || !strings.HasPrefix(Refusal(err), "takes no writes: OOM") {
 		t.Errorf("%v", err)
 	}
 }
@@ -162,7 +196,7 @@ func TestProbeOfACluster(t *testing.T) {
 		if err := node.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
 			t.Fatal(err)
 		}
-		if err := probe(t.Context(), rdb, 16); err == nil || !strings.HasPrefix(refusal(err), "takes no writes: OOM") {
+		if err := probe(t.Context(), rdb, 16); err == nil || !strings.HasPrefix(Refusal(err), "takes no writes: OOM") {
 			t.Errorf("node %d is full: %v", i, err)
 		}
 		if err := node.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {

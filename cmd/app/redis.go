@@ -37,7 +37,11 @@ func OpenRedis(u config.URL) (rdb redis.UniversalClient, closing func() error, e
 			return nil, nil, quiet(err)
 		}
 		tuneCluster(o)
-		c := redis.NewClusterClient(o)
+		var c *redis.ClusterClient
+		r := &reconnect{refused: func() { c.ReloadState(context.Background()) }} // one at a time, at most five a second
+		o.Dialer = r.dialer(o.DialTimeout, o.TLSConfig)
+		c = redis.NewClusterClient(o)
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(r) })
 		return c, c.Close, nil
 	case "redis+sentinel":
 		o, err := sentinel(rest)
@@ -45,7 +49,10 @@ func OpenRedis(u config.URL) (rdb redis.UniversalClient, closing func() error, e
 			return nil, nil, quiet(err)
 		}
 		tuneSentinel(o)
+		r := &reconnect{}
+		o.Dialer = r.dialer(o.DialTimeout, o.TLSConfig)
 		c := redis.NewFailoverClient(o)
+		c.AddHook(r)
 		return c, c.Close, nil
 	}
 	o, err := redis.ParseURL(raw)
@@ -53,7 +60,10 @@ func OpenRedis(u config.URL) (rdb redis.UniversalClient, closing func() error, e
 		return nil, nil, quiet(err)
 	}
 	tune(o)
+	r := &reconnect{}
+	o.Dialer = r.dialer(o.DialTimeout, o.TLSConfig)
 	c := redis.NewClient(o)
+	c.AddHook(r)
 	return c, c.Close, nil
 }
 
@@ -129,6 +139,9 @@ const (
 	ioTimeout   = 3 * time.Second
 	noRetries   = -1
 	idleFor     = 5 * time.Minute
+	oldest      = 10 * time.Minute // of a connection, so that a name that leads elsewhere is noticed; spread by the jitter
+	jitter      = 2 * time.Minute
+	reloadEvery = time.Second // of a cluster's map: one small question a second to one of its nodes
 )
 
 func poolSize() int { return max(32, 16*runtime.GOMAXPROCS(0)) }
@@ -146,6 +159,7 @@ func tune(o *redis.Options) {
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = or(o.DialTimeout, dialTimeout), or(o.ReadTimeout, ioTimeout), or(o.WriteTimeout, ioTimeout)
 	o.MaxRetries, o.PoolSize, o.ConnMaxIdleTime = or(o.MaxRetries, noRetries), or(o.PoolSize, poolSize()), or(o.ConnMaxIdleTime, idleFor)
 	o.MinIdleConns, o.DialerRetries = or(o.MinIdleConns, 4), or(o.DialerRetries, 1)
+	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = or(o.ConnMaxLifetime, oldest), or(o.ConnMaxLifetimeJitter, jitter)
 }
 
 func tuneSentinel(o *redis.FailoverOptions) {
@@ -153,6 +167,7 @@ func tuneSentinel(o *redis.FailoverOptions) {
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = or(o.DialTimeout, dialTimeout), or(o.ReadTimeout, ioTimeout), or(o.WriteTimeout, ioTimeout)
 	o.MaxRetries, o.PoolSize, o.ConnMaxIdleTime = or(o.MaxRetries, noRetries), or(o.PoolSize, poolSize()), or(o.ConnMaxIdleTime, idleFor)
 	o.MinIdleConns, o.DialerRetries = or(o.MinIdleConns, 4), or(o.DialerRetries, 1)
+	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = or(o.ConnMaxLifetime, oldest), or(o.ConnMaxLifetimeJitter, jitter)
 }
 
 func tuneCluster(o *redis.ClusterOptions) {
@@ -160,6 +175,8 @@ func tuneCluster(o *redis.ClusterOptions) {
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = or(o.DialTimeout, dialTimeout), or(o.ReadTimeout, ioTimeout), or(o.WriteTimeout, ioTimeout)
 	o.MaxRetries, o.PoolSize, o.ConnMaxIdleTime = or(o.MaxRetries, noRetries), or(o.PoolSize, poolSize()), or(o.ConnMaxIdleTime, idleFor)
 	o.MinIdleConns, o.DialerRetries, o.MaxRedirects = or(o.MinIdleConns, 2), or(o.DialerRetries, 1), or(o.MaxRedirects, 8)
+	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = or(o.ConnMaxLifetime, oldest), or(o.ConnMaxLifetimeJitter, jitter)
+	o.ClusterStateReloadInterval = reloadEvery
 }
 
 // embedded starts a Redis inside this process, behind a random password on a loopback port (decision 4). Its keys expire in real

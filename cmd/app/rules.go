@@ -12,7 +12,7 @@ import (
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
-// plan is a config in the rooms' own words, checked by their own rules.
+// plan is a config in the terms of the packages it configures.
 type plan struct {
 	callback []callback.App
 	wechat   []wechat.App
@@ -21,10 +21,49 @@ type plan struct {
 	keys     *keyring
 }
 
-// planOf translates a valid config. What only a room can judge (an endpoint's address, a pattern) is judged here, and
-// comes as config.Faults.
+// Load reads a config like config.Load, and has the packages judge it too: every fault of either comes at once.
+func Load(path string, env []string, rules ...config.Rule) (*config.Config, error) {
+	return config.Load(path, env, append([]config.Rule{endpointRule}, rules...)...)
+}
+
+// endpointRule has webhook judge what only it can: an endpoint's address, a pattern, a secret.
+func endpointRule(c *config.Config, refuse func(path, format string, a ...any)) {
+	checker := webhook.NewSender(webhook.SenderOptions{AllowPrivate: c.AllowPrivateEndpoints})
+	secrets := func(at string, given []config.Secret) {
+		for i, s := range given {
+			if _, err := webhook.ParseSecret(s.Reveal()); err != nil {
+				refuse(fmt.Sprintf("%s.secrets[%d]", at, i), "%v", err)
+			}
+		}
+	}
+	for i, partner := range c.Partners {
+		path := fmt.Sprintf("partners[%d]", i)
+		secrets(path, partner.Secrets)
+		for j, e := range partner.Endpoints {
+			at := fmt.Sprintf("%s.endpoints[%d]", path, j)
+			if err := checker.CheckURL(string(e.URL)); err != nil {
+				refuse(at+".url", "%v", err)
+			}
+			for k, pattern := range e.Events {
+				if err := webhook.CheckPattern(pattern); err != nil {
+					refuse(fmt.Sprintf("%s.events[%d]", at, k), "%v", err)
+				}
+			}
+			secrets(at, e.Secrets)
+		}
+	}
+}
+
+// planOf translates a valid config. One that was not read by Load is judged here, and what is wrong comes as
+// config.Faults.
 func planOf(c *config.Config) (*plan, error) {
 	var faults config.Faults
+	endpointRule(c, func(path, format string, a ...any) {
+		faults = append(faults, config.Fault{Path: path, Reason: fmt.Sprintf(format, a...)})
+	})
+	if len(faults) > 0 {
+		return nil, faults
+	}
 	keys, err := newKeyring(c.MasterKey, c.MasterKeyPrevious)
 	if err != nil {
 		return nil, err
@@ -44,59 +83,33 @@ func planOf(c *config.Config) (*plan, error) {
 		p.wechat = append(p.wechat, WeChatApp(a))
 		p.rules.Apps[a.ID] = relayApp(a)
 	}
-	checker := webhook.NewSender(webhook.SenderOptions{AllowPrivate: c.AllowPrivateEndpoints})
-	for i, partner := range c.Partners {
+	for _, partner := range c.Partners {
 		out := relay.Partner{Name: partner.ID, Apps: partner.Apps, Allow: map[string]bool{},
 			PerSecond: partner.Rate.PerSecond, Burst: partner.Rate.Burst}
 		for _, name := range partner.Allow {
 			out.Allow[name] = true
 		}
-		path := fmt.Sprintf("partners[%d]", i)
-		out.Secrets = secretsOf(&faults, path, partner.Secrets)
-		for j, e := range partner.Endpoints {
-			at := fmt.Sprintf("%s.endpoints[%d]", path, j)
-			if err := checker.CheckURL(string(e.URL)); err != nil {
-				faults = append(faults, config.Fault{Path: at + ".url", Reason: err.Error()})
-			}
-			for k, pattern := range e.Events {
-				if err := webhook.CheckPattern(pattern); err != nil {
-					faults = append(faults, config.Fault{Path: fmt.Sprintf("%s.events[%d]", at, k), Reason: err.Error()})
-				}
-			}
+		out.Secrets = secretsOf(partner.Secrets)
+		for _, e := range partner.Endpoints {
 			out.Endpoints = append(out.Endpoints, webhook.Endpoint{Partner: partner.ID, ID: e.ID, URL: string(e.URL), Events: e.Events,
-				Secrets: secretsOf(&faults, at, e.Secrets)})
+				Secrets: secretsOf(e.Secrets)})
 		}
 		p.rules.Partners[partner.ID] = out
-	}
-	if len(faults) > 0 {
-		return nil, faults
 	}
 	return p, nil
 }
 
-// CheckRooms says what the rooms themselves find wrong with a config that loads: config.Faults, or nil.
-func CheckRooms(c *config.Config) error {
-	p, err := planOf(c)
-	if err != nil {
-		return err
-	}
-	_, err = callback.NewHandler(p.callback, nil, callback.HandlerOptions{})
-	return err
-}
-
-func secretsOf(faults *config.Faults, path string, given []config.Secret) (out []webhook.Secret) {
-	for i, s := range given {
-		parsed, err := webhook.ParseSecret(s.Reveal())
-		if err != nil {
-			*faults = append(*faults, config.Fault{Path: fmt.Sprintf("%s.secrets[%d]", path, i), Reason: err.Error()})
-			continue
+// secretsOf parses what endpointRule has judged.
+func secretsOf(given []config.Secret) (out []webhook.Secret) {
+	for _, s := range given {
+		if parsed, err := webhook.ParseSecret(s.Reveal()); err == nil {
+			out = append(out, parsed)
 		}
-		out = append(out, parsed)
 	}
 	return out
 }
 
-// CallbackApp is an app as the ear knows it.
+// CallbackApp is an app as callback knows it.
 func CallbackApp(a config.App) callback.App {
 	out := callback.App{Name: a.ID, AppID: a.AppID, OriginalID: a.OriginalID, Mode: callback.Mode(a.Push.Mode),
 		Key:    callback.Key{Token: a.Push.Token.Reveal(), EncodingAESKey: a.Push.EncodingAESKey.Reveal()},

@@ -49,8 +49,12 @@ apps:
 			t.Errorf("%s: %s", want.Name, diff)
 		}
 	}
-	if err := CheckRooms(c); err != nil {
-		t.Errorf("the ear refuses it: %v", err)
+	p, err := planOf(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := callback.NewHandler(p.callback, nil, callback.HandlerOptions{}); err != nil {
+		t.Errorf("callback refuses it: %v", err)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	keyOne = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	keyOne = "cmVwbGFjZSB0aGlzIG1hc3RlciBrZXkgcGxlYXNlISE="
 	keyTwo = "HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 )
 

@@ -75,9 +75,6 @@ func check(p *program, fs *flag.FlagSet, args []string) error {
 		return err
 	}
 	c, err := p.load(*path)
-	if err == nil {
-		err = app.CheckRooms(c)
-	}
 	if err != nil {
 		var faults config.Faults
 		if *asJSON && errors.As(err, &faults) {

@@ -132,7 +132,7 @@ func TestCheckTakesAnExampleSecretWeChatTakes(t *testing.T) {
 		fmt.Fprint(w, `{"errcode":40125,"errmsg":"invalid appsecret"}`)
 	}))
 	defer bad.Close()
-	const secret, master = "secret: 0123456789abcdef0123456789abcdef", "master_key: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	const secret, master = "secret: ReplaceThisAppSecretByYourOwnOne", "master_key: cmVwbGFjZSB0aGlzIG1hc3RlciBrZXkgcGxlYXNlISE="
 	appSecret := func(yaml string) string { return strings.Replace(yaml, "secret: appsecret", secret, 1) }
 	masterKey := func(yaml string) string {
 		return strings.Replace(yaml, "master_key: HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", master, 1)

@@ -3,7 +3,6 @@ package main
 import (
 	"flag"
 
-	"github.com/wxrelay/wxrelay/cmd/app"
 	"github.com/wxrelay/wxrelay/config"
 )
 
@@ -25,9 +24,6 @@ show prints what a config amounts to, with defaults, secret files and the enviro
 		case "show":
 			c, err := p.load(*path)
 			if err != nil {
-				return err
-			}
-			if err := app.CheckRooms(c); err != nil {
 				return err
 			}
 			_, err = p.stdout.Write(c.Show())

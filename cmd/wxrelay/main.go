@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/wxrelay/wxrelay/cmd/app"
 	"github.com/wxrelay/wxrelay/config"
 )
 
@@ -195,7 +196,9 @@ func configFlag(fs *flag.FlagSet) *string {
 }
 
 // load reads the config; its error is config.Faults.
-func (p *program) load(path string) (*config.Config, error) { return config.Load(path, p.env) }
+func (p *program) load(path string, rules ...config.Rule) (*config.Config, error) {
+	return app.Load(path, p.env, rules...)
+}
 
 // list is a flag that may be given several times.
 type list []string

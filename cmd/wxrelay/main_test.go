@@ -138,6 +138,18 @@ func TestKeygenFits(t *testing.T) {
 	}
 }
 
+// TestServeRefusesTheExample: its secrets are public. They are named together with whatever else is wrong.
+func TestServeRefusesTheExample(t *testing.T) {
+	yaml := strings.NewReplacer("https://orders.example.com/hook", "https://10.0.0.1/hook", "shutdown_grace", "shutdown_grave").Replace(string(config.Example()))
+	got := wxrelay(t, nil, "serve", "-c", file(t, "c.yml", yaml))
+	for _, want := range []string{"shutdown_grave: unknown key", "partners[0].endpoints[0].url: ", "admin.password: still the example's",
+		"apps[0].secret: still the example's", "partners[0].endpoints[0].secrets[0]: still the example's", "master_key: still the example's"} {
+		if got.code != 2 || !strings.Contains(got.errors, want) {
+			t.Errorf("exit %d, no %q in\n%s", got.code, want, got.errors)
+		}
+	}
+}
+
 // TestConfigShow: what stands in files and in the environment counts and is not shown; what is shown has no other keys.
 func TestConfigShow(t *testing.T) {
 	path := file(t, "wxrelay.yml", string(config.Example()))

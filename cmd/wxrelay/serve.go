@@ -26,7 +26,7 @@ func serve(p *program, fs *flag.FlagSet, args []string) error {
 	if _, err := parse(fs, args); err != nil {
 		return err
 	}
-	c, err := p.load(*path)
+	c, err := p.load(*path, config.NotTheExample)
 	if err != nil {
 		return err
 	}
