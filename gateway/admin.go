@@ -18,19 +18,20 @@ type AdminOptions struct {
 	Ready   func(context.Context) []Check
 	Metrics http.Handler // nil = no /metrics
 	Console http.Handler // the pages, and /api/ behind them; nil = none
-	// Users may come in, each with a password of its own, by basic authentication, everywhere but at /healthz and /readyz.
-	// None = nobody is asked, which is for a listener on loopback only; requests by a foreign host name are then refused
-	// (DNS rebinding).
+	// Users may come in, each with a password of its own, by basic authentication, everywhere but at /healthz and
+	// /readyz. None = nobody is asked, which is for a listener on loopback only; requests by a foreign host name are
+	// then refused (DNS rebinding).
 	Users          []AdminUser
 	TrustedProxies Proxies  // see Limits
 	Guesses        *Guesses // the wrong passwords of before, kept while the rest is replaced; nil = none yet
-	// Guessed is told of a wrong password: of the first of an address, and of every tenth. nil = nobody listens.
+	// Guessed is called with the first wrong password of an address, and with every tenth. nil = not called.
 	Guessed func(client string, wrong int)
-	// Audit is told of every request that may change something, after its answer. nil = nobody listens.
+	// Audit is called after the answer to every request that may change something. nil = not called.
 	Audit func(Change)
 }
 
-// Admin is the operators' handler: / console, /api, /metrics, /healthz, /readyz, /debug/pprof. Nothing of it may be cached.
+// Admin is the operators' handler: / console, /api, /metrics, /healthz, /readyz, /debug/pprof. Nothing of it may be
+// cached.
 func Admin(o AdminOptions) http.Handler {
 	mux := http.NewServeMux()
 	if o.Metrics != nil {

@@ -37,7 +37,7 @@ type adminAccess struct {
 	next  http.Handler
 }
 
-// adminDigest is a user with digests of equal length, so that the time of comparing tells nothing of name or password.
+// adminDigest is a user with digests of equal length, so that comparing them takes the same time whatever is given.
 type adminDigest struct {
 	AdminUser
 	name, password [sha256.Size]byte

@@ -13,7 +13,7 @@ import (
 // TestAPIWhereNothingIs: a list without items is an empty list, and every row has its names in lower case.
 func TestAPIWhereNothingIs(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		d := newDesk(t, rdb)
+		d := newConsoleWorld(t, rdb)
 		for target, wants := range map[string][]string{
 			"/api/messages":                     {`"items":[]`},
 			"/api/messages?app=shop&state=held": {`"items":[]`},
@@ -36,7 +36,7 @@ func TestAPIWhereNothingIs(t *testing.T) {
 
 // TestConsoleHidesWhatAQueryCarries: an endpoint's address often has a token of the receiver's in it.
 func TestConsoleHidesWhatAQueryCarries(t *testing.T) {
-	d := newDesk(t, redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()}))
+	d := newConsoleWorld(t, redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()}))
 	orders := d.rules.Partners["orders"]
 	orders.Endpoints = []webhook.Endpoint{{Partner: "orders", ID: "main", URL: "https://orders.example.com/hook?tok=hunter2", Events: []string{"*"}, Secrets: orders.Secrets}}
 	d.rules.Partners["orders"] = orders

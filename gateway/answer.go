@@ -80,7 +80,7 @@ func writeBytes(w http.ResponseWriter, status int, mime string, body []byte) {
 	h["Content-Type"] = mimes[mime]
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the caller is gone: there is nobody to tell
+	_, _ = w.Write(body) // an error means that the caller is gone
 }
 
 var noStore = []string{"no-store"}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A body is read into buffers that grow with what has arrived, never with what Content-Length promises. The first one is
-// free: connections are limited, and most bodies need no other. The others count against budgets (decision 9).
+// A body is read into buffers that grow with what has arrived, never with what Content-Length promises. The first one
+// is free: connections are limited, and most bodies need no other. The others count against budgets (decision 9).
 var bufferSizes = [...]int{4 << 10, 16 << 10, 64 << 10}
 
 // buffers are reused, one pool a size.

@@ -21,8 +21,8 @@ import (
 	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
-// desk is the operators' door over a world whose workers run.
-type desk struct {
+// consoleWorld is the operators' door over a world whose workers run.
+type consoleWorld struct {
 	*world
 	door   http.Handler
 	status atomic.Int32 // what the partner's endpoint answers
@@ -30,8 +30,8 @@ type desk struct {
 	jar    []*http.Cookie
 }
 
-func newDesk(t *testing.T, rdb redis.UniversalClient) *desk {
-	d := &desk{world: newWorld(t, rdb), heard: make(chan string, 64)}
+func newConsoleWorld(t *testing.T, rdb redis.UniversalClient) *consoleWorld {
+	d := &consoleWorld{world: newWorld(t, rdb), heard: make(chan string, 64)}
 	d.status.Store(http.StatusGone)
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.heard <- r.Header.Get("webhook-id")
@@ -58,7 +58,7 @@ func newDesk(t *testing.T, rdb redis.UniversalClient) *desk {
 }
 
 // open asks the operators' door as a browser that keeps cookies.
-func (d *desk) open(method, target, body, kind string) *httptest.ResponseRecorder {
+func (d *consoleWorld) open(method, target, body, kind string) *httptest.ResponseRecorder {
 	d.t.Helper()
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.Host = "127.0.0.1:8081"
@@ -76,7 +76,7 @@ func (d *desk) open(method, target, body, kind string) *httptest.ResponseRecorde
 	return w
 }
 
-func (d *desk) page(target string, status int) string {
+func (d *consoleWorld) page(target string, status int) string {
 	d.t.Helper()
 	w := d.open("GET", target, "", "")
 	if w.Code != status || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") {
@@ -88,7 +88,7 @@ func (d *desk) page(target string, status int) string {
 	return w.Body.String()
 }
 
-func (d *desk) json(target string, v any) {
+func (d *consoleWorld) json(target string, v any) {
 	d.t.Helper()
 	w := d.open("GET", target, "", "")
 	if w.Code != 200 || w.Header().Get("Content-Type") != "application/json" {
@@ -100,7 +100,7 @@ func (d *desk) json(target string, v any) {
 }
 
 // until looks again and again, as an operator would, for at most 20 s.
-func (d *desk) until(what string, look func() bool) {
+func (d *consoleWorld) until(what string, look func() bool) {
 	d.t.Helper()
 	tick, over := time.NewTicker(5*time.Millisecond), time.After(20*time.Second)
 	defer tick.Stop()
@@ -115,7 +115,7 @@ func (d *desk) until(what string, look func() bool) {
 
 func TestTheConsoleShowsWhatHappens(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		d := newDesk(t, rdb)
+		d := newConsoleWorld(t, rdb)
 		openid, session := d.login("ann")
 		d.accept(session)
 		d.accept(session)
@@ -182,7 +182,7 @@ var replayForm = regexp.MustCompile(`<form method="post" action="(/deliveries/(d
 
 func TestABuriedDeliveryIsReplayed(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		d := newDesk(t, rdb)
+		d := newConsoleWorld(t, rdb)
 		openid := d.sim.User("shop", "ann")
 		d.ask("PUT", "/bindings/shop/u1", `{"openid":"`+openid+`"}`).got(200, "")
 		id := <-d.heard
@@ -278,7 +278,7 @@ func TestABuriedDeliveryIsReplayed(t *testing.T) {
 	})
 }
 
-func (d *desk) crossSite(target, body string) *httptest.ResponseRecorder {
+func (d *consoleWorld) crossSite(target, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("POST", target, strings.NewReader(body))
 	r.Host = "127.0.0.1:8081"
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

@@ -11,7 +11,7 @@ import (
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
-// openAPI describes the public door: the one place where routes, fields, states, codes and event types are written down
+// openAPI describes the public face: the one place where routes, fields, states, codes and event types are written down
 // for the outside.
 //
 //go:embed openapi.yaml
@@ -46,8 +46,8 @@ func newDocs(version string) *docs.Docs {
 	return docs.New(docs.Options{OpenAPI: openAPI, Errcodes: book, Version: version})
 }
 
-// docsPage serves a document; what is not there is a problem like everywhere on this door.
-func (g *Gate) docsPage(c *gin.Context) {
+// docsPage serves a document; what is not there is a problem as everywhere here.
+func (g *Handler) docsPage(c *gin.Context) {
 	w := &missed{ResponseWriter: c.Writer}
 	g.docs.ServeHTTP(w, c.Request)
 	if w.status == http.StatusNotFound {

@@ -13,8 +13,7 @@ const (
 	maxGuessers    = 4096
 )
 
-// Guesses counts wrong passwords by address. The zero value is ready. Its memory is bounded: an address is forgotten a
-// window after its first wrong password, and when there are too many, the one whose window began first is.
+// Guesses counts wrong passwords by address. The zero value is ready. Its memory is bounded (maxGuessers).
 type Guesses struct {
 	mu   sync.Mutex
 	from map[string]*guesser
@@ -26,8 +25,8 @@ type guesser struct {
 	total int       // since the address is remembered
 }
 
-// try looks at a password by right, unless the address has to wait first; wrong is how many were wrong so far, 0 when this
-// one was not. One address is tried one password at a time: many at once do not pass before the first is counted.
+// try looks at a password by right, unless the address has to wait first; wrong is how many were wrong so far, 0 when
+// this one was not. One address is tried one password at a time: many at once do not pass before the first is counted.
 func (g *Guesses) try(address string, now time.Time, right func() bool) (wait time.Duration, wrong int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -61,19 +60,18 @@ func (g *Guesses) remember(address string, now time.Time) *guesser {
 	return g.from[address]
 }
 
-// forget drops the addresses whose window is over, and when there are none the one whose window began first.
+// forget drops the addresses whose window is over; in a flood of addresses then any, down to three quarters, so that
+// each newcomer costs little time.
 func (g *Guesses) forget(now time.Time) {
-	oldest, found := "", false
 	for address, have := range g.from {
-		switch {
-		case now.Sub(have.began) >= guessesWindow:
+		if now.Sub(have.began) >= guessesWindow {
 			delete(g.from, address)
-			found = true
-		case oldest == "" || have.began.Before(g.from[oldest].began):
-			oldest = address
 		}
 	}
-	if !found {
-		delete(g.from, oldest)
+	for address := range g.from {
+		if len(g.from) <= maxGuessers*3/4 {
+			return
+		}
+		delete(g.from, address)
 	}
 }

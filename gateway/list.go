@@ -64,7 +64,8 @@ func listQuery(raw string, known ...string) (q map[string]string, limit int, err
 	return q, limit, f.orNil()
 }
 
-// paged cuts one page out of a list that is known as a whole, in the order of the keys; the cursor is the last key shown.
+// paged cuts one page out of a list that is known as a whole, in the order of the keys; the cursor is the last key
+// shown.
 func paged[T any](all []T, key func(T) string, cursor string, limit int) (list[T], error) {
 	after, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
 	if err != nil {

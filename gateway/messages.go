@@ -9,9 +9,9 @@ import (
 	"github.com/wxrelay/wxrelay/relay"
 )
 
-// sendMessage accepts a message. The journey remembers the webhook-id in the very change that accepts; a request that is
-// refused is looked up, because it may be one that was accepted before, when things stood otherwise.
-func (g *Gate) sendMessage(ctx context.Context, r *partnerRequest) (reply, error) {
+// sendMessage accepts a message. The journey remembers the webhook-id in the very change that accepts; a request that
+// is refused is looked up, because it may be one that was accepted before, when things stood otherwise.
+func (g *Handler) sendMessage(ctx context.Context, r *partnerRequest) (reply, error) {
 	var m relay.Message
 	again := false
 	req, err := relay.ParseMessage(r.body)
@@ -41,7 +41,7 @@ type batchAnswer struct {
 	Results []batchItem `json:"results"`
 }
 
-func (g *Gate) sendBatch(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) sendBatch(ctx context.Context, r *partnerRequest) (reply, error) {
 	var req struct {
 		Messages relay.Batch `json:"messages"` // what is wrong with one is its own result
 	}
@@ -72,18 +72,18 @@ func (g *Gate) sendBatch(ctx context.Context, r *partnerRequest) (reply, error) 
 			g.fault(p.RequestID, r.FullPath(), p.cause)
 		}
 		items[i] = batchItem{Status: p.Status, Problem: &p}
-		out.open = out.open || p.passes()
+		out.open = out.open || p.transient()
 	}
 	out.body = batchAnswer{items}
 	return out, nil
 }
 
-func (g *Gate) getMessage(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) getMessage(ctx context.Context, r *partnerRequest) (reply, error) {
 	m, err := g.relay.Message(ctx, r.partner.Name, param(r.Context, "id"))
 	return reply{status: http.StatusOK, body: &m}, err
 }
 
-func (g *Gate) cancelMessage(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) cancelMessage(ctx context.Context, r *partnerRequest) (reply, error) {
 	m, err := g.relay.Cancel(ctx, r.partner.Name, param(r.Context, "id"))
 	return reply{status: http.StatusOK, body: &m}, err
 }
@@ -91,7 +91,7 @@ func (g *Gate) cancelMessage(ctx context.Context, r *partnerRequest) (reply, err
 var messageStates = []string{relay.StateScheduled, relay.StateHeld, relay.StateQueued, relay.StateSending, relay.StateSent, relay.StateDelivered,
 	relay.StateFailed, relay.StateRefused, relay.StateExpired, relay.StateCancelled, relay.StateUnknown}
 
-func (g *Gate) listMessages(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) listMessages(ctx context.Context, r *partnerRequest) (reply, error) {
 	q, limit, err := listQuery(r.Request.URL.RawQuery, "app", "openid", "user", "state")
 	if err != nil {
 		return reply{}, err

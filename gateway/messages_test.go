@@ -205,7 +205,8 @@ func TestBatchItemsAnswerForThemselves(t *testing.T) {
 	})
 }
 
-// A partner's name for a user is shown in lists and logs: a new one has no control characters. An old one can be taken back.
+// A partner's name for a user is shown in lists and logs: a new one has no control characters. An old one can be taken
+// back.
 func TestNamesOfUsersCanBeShown(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		w := newWorld(t, rdb)

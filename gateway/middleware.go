@@ -13,7 +13,7 @@ import (
 )
 
 // outer names the request, turns a panic into a 500 that says nothing of it, and answers 503 while the gateway stops.
-func (g *Gate) outer(c *gin.Context) {
+func (g *Handler) outer(c *gin.Context) {
 	c.Writer.Header()[requestIDHeader] = []string{requestID(c.Request.Header.Get(requestIDHeader))}
 	defer func() {
 		p := recover()
@@ -35,7 +35,7 @@ func (g *Gate) outer(c *gin.Context) {
 }
 
 // quiet is outer for WeChat: its answers carry no body and no request id, and a push that is not thanked comes again.
-func (g *Gate) quiet(c *gin.Context) {
+func (g *Handler) quiet(c *gin.Context) {
 	defer func() {
 		p := recover()
 		if p == nil {
@@ -56,8 +56,8 @@ func panicked(p any) error { return fmt.Errorf("panic: %v\n%s", p, debug.Stack()
 
 func requestIDOf(c *gin.Context) string { return c.Writer.Header().Get(requestIDHeader) }
 
-// refuse answers with the error's problem, and tells the operator what the outside does not hear.
-func (g *Gate) refuse(c *gin.Context, err error) {
+// refuse answers with the error's problem, and reports to the operator what the answer leaves out.
+func (g *Handler) refuse(c *gin.Context, err error) {
 	p := problemOf(err, requestIDOf(c))
 	if p.cause != nil && c.Request.Context().Err() == nil {
 		g.fault(p.RequestID, c.FullPath(), p.cause)
@@ -80,8 +80,8 @@ func leaveUnread(w http.ResponseWriter) {
 
 const requestIDHeader = "X-Request-Id"
 
-// requestID is the name of a request in answers and logs: the caller's own when it is short and plain, else one made from
-// it (so that the same stays the same), else a fresh one.
+// requestID is the name of a request in answers and logs: the caller's own when it is short and plain, else one made
+// from it (so that the same stays the same), else a fresh one.
 func requestID(given string) string {
 	switch {
 	case given == "":

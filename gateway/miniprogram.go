@@ -27,7 +27,7 @@ type mpRoute struct {
 	run          func(ctx context.Context, r *mpRequest) (any, error)
 }
 
-func (g *Gate) mpRoutes() []mpRoute {
+func (g *Handler) mpRoutes() []mpRoute {
 	return []mpRoute{
 		{http.MethodPost, "/login", false, g.mpLogin},
 		{http.MethodPost, "/subscriptions", true, g.mpReport},
@@ -40,7 +40,7 @@ func (g *Gate) mpRoutes() []mpRoute {
 }
 
 // perClient limits what one address may ask, before anything else is done for it.
-func (g *Gate) perClient(c *gin.Context) {
+func (g *Handler) perClient(c *gin.Context) {
 	limits := g.limits.Load()
 	if wait := g.clients.take(limits.TrustedProxies.limitKey(c.Request), limits.MPPerIP, time.Now()); wait > 0 {
 		g.refuse(c, &fault{code: RateLimited, detail: "more requests than one client may make", after: wait})
@@ -50,7 +50,7 @@ func (g *Gate) perClient(c *gin.Context) {
 
 // serveMP is the way of every mini-program request: session, rate of the user, body, journey. No CORS headers are ever
 // given: a mini-program needs none, a web page must not.
-func (g *Gate) serveMP(route mpRoute) gin.HandlerFunc {
+func (g *Handler) serveMP(route mpRoute) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		r := &mpRequest{Context: c, app: param(c, "app")}
 		ctx := c.Request.Context()
@@ -104,7 +104,7 @@ func verbatim(body []byte) (json.RawMessage, error) {
 	return whole, decode(body, &whole)
 }
 
-func (g *Gate) mpLogin(ctx context.Context, r *mpRequest) (any, error) {
+func (g *Handler) mpLogin(ctx context.Context, r *mpRequest) (any, error) {
 	var in struct {
 		Code string `json:"code"`
 	}
@@ -117,8 +117,9 @@ func (g *Gate) mpLogin(ctx context.Context, r *mpRequest) (any, error) {
 	return g.relay.Login(ctx, r.app, in.Code)
 }
 
-// mpReport takes the object wx.requestSubscribeMessage returned. X-Request-Id, when the client gave one, names the report.
-func (g *Gate) mpReport(ctx context.Context, r *mpRequest) (any, error) {
+// mpReport takes the object wx.requestSubscribeMessage returned. X-Request-Id, when the client gave one, names the
+// report.
+func (g *Handler) mpReport(ctx context.Context, r *mpRequest) (any, error) {
 	body, err := verbatim(r.body)
 	if err != nil {
 		return nil, err
@@ -131,7 +132,7 @@ func (g *Gate) mpReport(ctx context.Context, r *mpRequest) (any, error) {
 	return listOf(asks, ""), err
 }
 
-func (g *Gate) mpSettings(ctx context.Context, r *mpRequest) (any, error) {
+func (g *Handler) mpSettings(ctx context.Context, r *mpRequest) (any, error) {
 	body, err := verbatim(r.body)
 	if err != nil {
 		return nil, err
@@ -143,7 +144,7 @@ func (g *Gate) mpSettings(ctx context.Context, r *mpRequest) (any, error) {
 // maxTemplates is how many templates one question may name: an account has at most 50.
 const maxTemplates = 50
 
-func (g *Gate) mpSubscriptions(ctx context.Context, r *mpRequest) (any, error) {
+func (g *Handler) mpSubscriptions(ctx context.Context, r *mpRequest) (any, error) {
 	var ids []string
 	for _, given := range r.Request.URL.Query()["template_id"] {
 		for id := range strings.SplitSeq(given, ",") {
@@ -159,7 +160,7 @@ func (g *Gate) mpSubscriptions(ctx context.Context, r *mpRequest) (any, error) {
 	return listOf(asks, ""), err
 }
 
-func (g *Gate) mpBind(ctx context.Context, r *mpRequest) (any, error) {
+func (g *Handler) mpBind(ctx context.Context, r *mpRequest) (any, error) {
 	var in struct {
 		Ticket string `json:"ticket"`
 	}
@@ -177,7 +178,7 @@ type taken struct {
 	OK bool `json:"ok"`
 }
 
-func (g *Gate) mpFormID(ctx context.Context, r *mpRequest) (any, error) {
+func (g *Handler) mpFormID(ctx context.Context, r *mpRequest) (any, error) {
 	var in struct {
 		FormID string `json:"form_id"`
 	}
@@ -190,7 +191,7 @@ func (g *Gate) mpFormID(ctx context.Context, r *mpRequest) (any, error) {
 	return taken{true}, g.relay.AddFormID(ctx, r.app, r.openid, in.FormID)
 }
 
-func (g *Gate) mpPhone(ctx context.Context, r *mpRequest) (any, error) {
+func (g *Handler) mpPhone(ctx context.Context, r *mpRequest) (any, error) {
 	var in struct {
 		Code string `json:"code"`
 	}

@@ -37,10 +37,10 @@ func quoted(s string) []piece {
 	return out
 }
 
-func (g *Gate) problemPages(c *gin.Context) { g.showProblems(c, problemView{All: table}) }
+func (g *Handler) problemPages(c *gin.Context) { g.showProblems(c, problemView{All: table}) }
 
 // problemPage is where a problem's `type` leads: what the code means and what to do, in English and 中文.
-func (g *Gate) problemPage(c *gin.Context) {
+func (g *Handler) problemPage(c *gin.Context) {
 	e, ok := entries[Code(c.Param("code"))]
 	if !ok {
 		g.refuse(c, errNoRoute)
@@ -49,7 +49,7 @@ func (g *Gate) problemPage(c *gin.Context) {
 	g.showProblems(c, problemView{One: e})
 }
 
-func (g *Gate) showProblems(c *gin.Context, v problemView) {
+func (g *Handler) showProblems(c *gin.Context, v problemView) {
 	v.Version = g.version
 	var b bytes.Buffer
 	if err := problemsPage.Execute(&b, v); err != nil {

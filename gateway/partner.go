@@ -56,7 +56,7 @@ type partnerRoute struct {
 
 // serve is the way of every partner request: the claim of its headers, its body, its proof, its rate, its rights, and,
 // unless it only reads, its place in the idempotency store. Nothing of it is parsed before it is proven.
-func (g *Gate) serve(route partnerRoute) gin.HandlerFunc {
+func (g *Handler) serve(route partnerRoute) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		r := partnerRequests.Get().(*partnerRequest)
 		r.Context = c
@@ -87,7 +87,7 @@ func (g *Gate) serve(route partnerRoute) gin.HandlerFunc {
 }
 
 // admit checks what a proven partner may do, and how often.
-func (g *Gate) admit(r *partnerRequest, route partnerRoute) error {
+func (g *Handler) admit(r *partnerRequest, route partnerRoute) error {
 	p := &r.partner
 	if wait := g.partners.take(p.Name, Rate{p.PerSecond, p.Burst}, time.Now()); wait > 0 {
 		return &fault{code: RateLimited, detail: "more requests than this partner's rate allows", after: wait}
@@ -102,8 +102,9 @@ func (g *Gate) admit(r *partnerRequest, route partnerRoute) error {
 }
 
 // once answers a request that changes something: the first time by doing it, again by repeating the answer. Only 2xx is
-// remembered. What is remembered fails open: the journeys know the id too, so an answer that could not be kept is given.
-func (g *Gate) once(r *partnerRequest, route partnerRoute) {
+// remembered. What is remembered fails open: the journeys know the id too, so an answer that could not be kept is
+// given.
+func (g *Handler) once(r *partnerRequest, route partnerRoute) {
 	ctx := r.Request.Context()
 	attempt, err := g.answers.Begin(ctx, r.partner.Name, r.id, r.digest)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // partnerRoutes is the whole map below /v1/partners/{partner}. Rights are partners[].allow of the config.
-func (g *Gate) partnerRoutes() []partnerRoute {
+func (g *Handler) partnerRoutes() []partnerRoute {
 	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	return []partnerRoute{
 		{method: post, path: "/messages", right: "messages", raw: true, keeps: true, run: g.sendMessage},
@@ -44,7 +44,7 @@ func (g *Gate) partnerRoutes() []partnerRoute {
 var images = map[string]string{"image/jpeg": "image.jpg", "image/png": "image.png", "image/gif": "image.gif", "image/bmp": "image.bmp"}
 
 // uploadMedia takes the file itself as the body; its Content-Type says what it is.
-func (g *Gate) uploadMedia(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) uploadMedia(ctx context.Context, r *partnerRequest) (reply, error) {
 	kind, _, err := mime.ParseMediaType(r.Request.Header.Get("Content-Type"))
 	name, ok := images[kind]
 	f := &fault{code: InvalidRequest}
@@ -61,7 +61,7 @@ func (g *Gate) uploadMedia(ctx context.Context, r *partnerRequest) (reply, error
 	return reply{status: http.StatusOK, body: m}, err
 }
 
-func (g *Gate) subscriptions(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) subscriptions(ctx context.Context, r *partnerRequest) (reply, error) {
 	q, limit, err := listQuery(r.Request.URL.RawQuery, "app", "openid", "user")
 	if err != nil {
 		return reply{}, err
@@ -74,7 +74,7 @@ func (g *Gate) subscriptions(ctx context.Context, r *partnerRequest) (reply, err
 	return reply{status: http.StatusOK, body: page}, err
 }
 
-func (g *Gate) addCredential(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) addCredential(ctx context.Context, r *partnerRequest) (reply, error) {
 	var in relay.CredentialRequest
 	if err := decode(r.body, &in); err != nil {
 		return reply{}, err
@@ -82,7 +82,7 @@ func (g *Gate) addCredential(ctx context.Context, r *partnerRequest) (reply, err
 	return reply{status: http.StatusOK, body: taken{true}}, g.relay.AddCredential(ctx, r.partner.Name, in)
 }
 
-func (g *Gate) newTicket(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) newTicket(ctx context.Context, r *partnerRequest) (reply, error) {
 	var in struct {
 		App  string `json:"app"`
 		User string `json:"user"`
@@ -94,7 +94,7 @@ func (g *Gate) newTicket(ctx context.Context, r *partnerRequest) (reply, error) 
 	return reply{status: http.StatusOK, body: t}, err
 }
 
-func (g *Gate) putBinding(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) putBinding(ctx context.Context, r *partnerRequest) (reply, error) {
 	var in struct {
 		OpenID string `json:"openid"`
 	}
@@ -105,22 +105,22 @@ func (g *Gate) putBinding(ctx context.Context, r *partnerRequest) (reply, error)
 	return reply{status: http.StatusOK, body: b}, err
 }
 
-func (g *Gate) getBinding(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) getBinding(ctx context.Context, r *partnerRequest) (reply, error) {
 	b, err := g.relay.Binding(ctx, r.partner.Name, param(r.Context, "app"), param(r.Context, "user"))
 	return reply{status: http.StatusOK, body: b}, err
 }
 
-func (g *Gate) deleteBinding(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) deleteBinding(ctx context.Context, r *partnerRequest) (reply, error) {
 	b, err := g.relay.DeleteBinding(ctx, r.partner.Name, param(r.Context, "app"), param(r.Context, "user"))
 	return reply{status: http.StatusOK, body: b}, err
 }
 
-func (g *Gate) accessToken(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) accessToken(ctx context.Context, r *partnerRequest) (reply, error) {
 	t, err := g.relay.AccessToken(ctx, r.partner.Name, param(r.Context, "app"))
 	return reply{status: http.StatusOK, body: t}, err
 }
 
-func (g *Gate) reportToken(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) reportToken(ctx context.Context, r *partnerRequest) (reply, error) {
 	var in struct {
 		AccessToken string `json:"access_token"`
 		Errcode     int    `json:"errcode"`
@@ -136,7 +136,7 @@ func (g *Gate) reportToken(ctx context.Context, r *partnerRequest) (reply, error
 
 var deliveryStates = []string{"pending", "held", "delivered", "buried"}
 
-func (g *Gate) deliveries(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) deliveries(ctx context.Context, r *partnerRequest) (reply, error) {
 	q, limit, err := listQuery(r.Request.URL.RawQuery, "endpoint", "state")
 	if err != nil {
 		return reply{}, err
@@ -148,7 +148,7 @@ func (g *Gate) deliveries(ctx context.Context, r *partnerRequest) (reply, error)
 	return reply{status: http.StatusOK, body: page}, err
 }
 
-func (g *Gate) replayDelivery(ctx context.Context, r *partnerRequest) (reply, error) {
+func (g *Handler) replayDelivery(ctx context.Context, r *partnerRequest) (reply, error) {
 	d, err := g.relay.ReplayDelivery(ctx, r.partner.Name, param(r.Context, "id"))
 	return reply{status: http.StatusOK, body: d}, err
 }

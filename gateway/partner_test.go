@@ -222,7 +222,8 @@ func TestTheFirstAnswerStands(t *testing.T) {
 	})
 }
 
-// A batch whose own answer was lost is asked again: what was accepted stays so, also when it would not be accepted today.
+// A batch whose own answer was lost is asked again: what was accepted stays so, also when it would not be accepted
+// today.
 func TestABatchAgainKeepsWhatWasAccepted(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		w := newWorld(t, rdb)

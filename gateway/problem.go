@@ -46,11 +46,12 @@ type fault struct {
 
 func (f *fault) Error() string { return string(f.code) + ": " + f.detail }
 
-// errUnauthorized is the one answer to every fault of a partner's signature: it does not tell an unknown partner, a wrong
-// signature, a stale timestamp and a missing header apart.
+// errUnauthorized is the one answer to every fault of a partner's signature: it does not tell an unknown partner, a
+// wrong signature, a stale timestamp and a missing header apart.
 var errUnauthorized = &fault{code: Unauthorized, scope: "Standard-Webhooks"}
 
-// errNoRoute is the answer to paths that do not exist, errNoMethod to methods a path does not take: Allow lists those it does.
+// errNoRoute is the answer to paths that do not exist, errNoMethod to methods a path does not take: Allow lists those
+// it does.
 var (
 	errNoRoute  = &fault{code: NotFound, detail: "there is no such route"}
 	errNoMethod = &fault{code: MethodNotAllowed}
@@ -133,13 +134,13 @@ func translate(err error) Problem {
 				p.scope = "Bearer"
 			}
 			if fromWeChat {
-				p = p.says(api)
+				p = p.withWeChat(api)
 			}
 			return p
 		}
 	}
 	if fromWeChat {
-		return ofWeChat(api)
+		return fromWeChatCode(api)
 	}
 	if w, ok := errors.AsType[*webhook.InProgressError](err); ok {
 		p := problem(InProgress, "")
@@ -154,7 +155,7 @@ func translate(err error) Problem {
 		}
 		return p
 	}
-	if away(err) {
+	if unavailable(err) {
 		p := problem(Unavailable, "")
 		p.after, p.cause = unavailableFor, err
 		return p
@@ -167,9 +168,9 @@ func translate(err error) Problem {
 // unavailableFor is the Retry-After of 503: a Redis failover takes a few seconds.
 const unavailableFor = 2 * time.Second
 
-// away tells whether Redis, or the time to ask it, was missing. Rooms that only read hand on what their Redis client says:
-// a network error, an end of stream, or an error reply, which marks itself by this method.
-func away(err error) bool {
+// unavailable tells whether Redis, or the time to ask it, was missing. Packages that only read return what their Redis
+// client says: a network error, an end of stream, or an error reply, which marks itself by this method.
+func unavailable(err error) bool {
 	if errors.Is(err, queue.ErrUnavailable) || errors.Is(err, webhook.ErrUnavailable) || errors.Is(err, binding.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
 		return true
@@ -184,8 +185,8 @@ func away(err error) bool {
 	return ok
 }
 
-// ofWeChat turns WeChat's refusal into ours, by what the operator or the caller can do about it.
-func ofWeChat(e *wechat.APIError) Problem {
+// fromWeChatCode turns WeChat's refusal into ours, by what the operator or the caller can do about it.
+func fromWeChatCode(e *wechat.APIError) Problem {
 	known := wechat.Lookup(e.Code)
 	code := WeChatError
 	switch known.Reaction {
@@ -200,7 +201,7 @@ func ofWeChat(e *wechat.APIError) Problem {
 	if known.Cure != "" {
 		detail = strings.TrimPrefix(detail+"; "+known.Cure, "; ")
 	}
-	p := problem(code, detail).says(e)
+	p := problem(code, detail).withWeChat(e)
 	switch known.Reaction {
 	case wechat.ReactionQuotaMinute:
 		p.after = time.Minute
@@ -210,13 +211,13 @@ func ofWeChat(e *wechat.APIError) Problem {
 	return p
 }
 
-// passes tells whether the same request may do better a moment later.
-func (p Problem) passes() bool {
+// transient tells whether the same request may do better a moment later.
+func (p Problem) transient() bool {
 	return p.Status >= 500 || p.Code == RateLimited || p.Code == InProgress
 }
 
-// says adds WeChat's own words, scrubbed of secrets where they came in.
-func (p Problem) says(e *wechat.APIError) Problem {
+// withWeChat adds WeChat's own words, scrubbed of secrets where they came in.
+func (p Problem) withWeChat(e *wechat.APIError) Problem {
 	code := e.Code
 	p.Errcode, p.Errmsg, p.RID = &code, &e.Msg, &e.RID
 	if e.RID == "" {

@@ -25,8 +25,8 @@ import (
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
-// contract is section 5 of the outside face: status and codes.
-var contract = map[int][]Code{
+// outside is every status with its codes, as callers rely on them.
+var outside = map[int][]Code{
 	400: {"malformed"},
 	401: {"unauthorized", "session_invalid", "code_invalid"},
 	403: {"not_allowed", "user_blocked"},
@@ -42,7 +42,7 @@ var contract = map[int][]Code{
 	503: {"unavailable"},
 }
 
-func TestCodesAreThoseOfTheContract(t *testing.T) {
+func TestCodesOfEveryStatus(t *testing.T) {
 	got := map[int][]Code{}
 	for _, e := range Entries() {
 		got[e.Status] = append(got[e.Status], e.Code)
@@ -55,7 +55,7 @@ func TestCodesAreThoseOfTheContract(t *testing.T) {
 			t.Errorf("%s is not told in Chinese", e.Code)
 		}
 	}
-	if diff := cmp.Diff(contract, got); diff != "" {
+	if diff := cmp.Diff(outside, got); diff != "" {
 		t.Error(diff)
 	}
 	if !slices.IsSortedFunc(Entries(), func(a, b Entry) int { return a.Status - b.Status }) {
@@ -132,7 +132,7 @@ func TestEveryErrorBecomesItsProblem(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := problemOf(wrap(c.err), "req_1")
-			if p.Code != c.code || !slices.Contains(contract[p.Status], p.Code) || p.after != c.after || (p.cause != nil) != c.told || (p.Errcode != nil) != c.words {
+			if p.Code != c.code || !slices.Contains(outside[p.Status], p.Code) || p.after != c.after || (p.cause != nil) != c.told || (p.Errcode != nil) != c.words {
 				t.Fatalf("%+v", p)
 			}
 			w := httptest.NewRecorder()

@@ -9,7 +9,7 @@ import (
 	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
-// Refusal is a partner request whose signature proves nothing, for the operator: the caller is told one and the same 401.
+// Refusal is a partner request whose signature proves nothing, for the operator: the caller gets one and the same 401.
 type Refusal struct {
 	RequestID string
 	Partner   string        // as the path has it, at most 64 bytes
@@ -25,9 +25,10 @@ const causePartner = "partner"
 // digests are reused.
 var digests = sync.Pool{New: func() any { return sha256.New() }}
 
-// prove reads the request's body while it checks the signature over it. What its headers already show to be worth nothing
-// is refused before a byte of the body is read, an unknown partner too; the length it announces is not looked at before.
-func (g *Gate) prove(r *partnerRequest, route partnerRoute) error {
+// prove reads the request's body while it checks the signature over it. What its headers already show to be worth
+// nothing is refused before a byte of the body is read, an unknown partner too; the length it announces is not looked
+// at before.
+func (g *Handler) prove(r *partnerRequest, route partnerRoute) error {
 	name := param(r.Context, "partner")
 	var skew time.Duration
 	refuse := func(known bool, cause string) error {
@@ -91,7 +92,7 @@ func (p *proof) target(method, prefix, target string) []byte {
 
 // why tells a wrong payload from a wrong secret, by what else the caller may have signed: the other routes' payload, or
 // the target as it is behind the proxy.
-func (g *Gate) why(r *partnerRequest, secrets []webhook.Secret, route partnerRoute, prefix string) webhook.Cause {
+func (g *Handler) why(r *partnerRequest, secrets []webhook.Secret, route partnerRoute, prefix string) webhook.Cause {
 	if r.held.length > maxExplained {
 		return webhook.CauseSecret
 	}
@@ -115,7 +116,7 @@ func (g *Gate) why(r *partnerRequest, secrets []webhook.Secret, route partnerRou
 const maxExplained = 64 << 10
 
 // budgetsOf is the shares of a known partner.
-func (g *Gate) budgetsOf(partner string) *partnerBudgets {
+func (g *Handler) budgetsOf(partner string) *partnerBudgets {
 	if have, ok := g.partnerBytes.Load(partner); ok {
 		return have.(*partnerBudgets)
 	}

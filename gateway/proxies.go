@@ -9,8 +9,8 @@ import (
 // Proxies are the networks of the reverse proxies whose X-Forwarded-For and X-Forwarded-Prefix count (decision 1).
 type Proxies []netip.Prefix
 
-// DefaultProxies are this machine and the networks nobody reaches from the internet: loopback, RFC 1918, RFC 6598 (where
-// the load balancers of large clouds live) and unique local IPv6.
+// DefaultProxies are this machine and the networks nobody reaches from the internet: loopback, RFC 1918, RFC 6598
+// (where the load balancers of large clouds live) and unique local IPv6.
 func DefaultProxies() Proxies {
 	var out Proxies
 	for _, p := range []string{"127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"} {
@@ -75,8 +75,8 @@ func address(s string) (netip.Addr, bool) {
 	return ip.Unmap().WithZone(""), true
 }
 
-// limitKey is the name a client's limits are counted under: its address, or the /64 of an IPv6 address, which is what one
-// customer of a provider has.
+// limitKey is the name a client's limits are counted under: its address, or the /64 of an IPv6 address, which is what
+// one customer of a provider has.
 func (p Proxies) limitKey(r *http.Request) string {
 	ip, ok := p.client(r)
 	if !ok {
@@ -98,8 +98,8 @@ func (p Proxies) Client(r *http.Request) string {
 	return r.RemoteAddr
 }
 
-// prefix is the path prefix a trusted proxy took off the target, "" when none did. A header that stands there twice, or is
-// no path, is nobody's word.
+// prefix is the path prefix a trusted proxy took off the target, "" when none did. A header that stands there twice, or
+// is no path, is nobody's word.
 func (p Proxies) prefix(r *http.Request) string {
 	given := r.Header["X-Forwarded-Prefix"]
 	if len(given) != 1 {

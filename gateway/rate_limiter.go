@@ -13,7 +13,8 @@ type Rate struct {
 }
 
 // rateLimiter limits how often something named may happen (GCRA). Of each name it keeps only the time at which its
-// allowance is whole again; a name whose time has come is as good as unknown, so the map stays below maxNames (decision 2).
+// allowance is whole again; a name whose time has come is as good as unknown, so the map stays below maxNames (decision
+// 2).
 type rateLimiter struct {
 	seed  maphash.Seed
 	parts [16]struct {
@@ -55,8 +56,8 @@ func (l *rateLimiter) take(name string, r Rate, now time.Time) (wait time.Durati
 	return 0
 }
 
-// shrink drops the names whose allowance is whole; in a flood of names then any, down to three quarters, so that a flood
-// costs memory once and each name little time.
+// shrink drops the names whose allowance is whole; in a flood of names then any, down to three quarters, so that a
+// flood costs memory once and each name little time.
 func shrink(full map[uint64]int64, now int64) {
 	for k, at := range full {
 		if at <= now {

@@ -13,8 +13,8 @@ import (
 // decode reads a partner's body into v, a pointer to a struct, and leaves nothing to chance: see [relay.Decode].
 func decode(body []byte, v any) error { return named(relay.Decode(body, v)) }
 
-// loose reads a mini-program's body. Unknown fields are passed over: mini-programs of many versions are in users' hands,
-// and nobody can mend the old ones.
+// loose reads a mini-program's body. Unknown fields are passed over: mini-programs of many versions are in users'
+// hands, and nobody can mend the old ones.
 func loose(body []byte, v any) error { return named(relay.DecodeLoose(body, v)) }
 
 // named keeps the fields of a body that is malformed.

@@ -1,10 +1,9 @@
-// Package gateway owns how the product looks from outside: every route, every error, every limit at the doors. It says
-// nothing about what happens behind them; that is relay's. It is the only home of Gin, and it keeps no state but the
-// short memory of its rate limits.
+// Package gateway owns how the product looks from outside: every route, every error, every limit of requests. What
+// happens behind them is relay's. It is the only user of Gin, and keeps no state but the memory of its limits.
 //
 //	WeChat        /callback/{app}               -> callback.Handler
-//	mini-program  /mp/{app}/...                 -> rate -> session -> relay
-//	partner       /v1/partners/{partner}/...    -> bytes -> proof -> rate -> right -> inbox -> relay
+//	mini-program  /mp/{app}/...                 -> rate -> session -> body -> relay
+//	partner       /v1/partners/{partner}/...    -> headers -> body, proven as it arrives -> rate -> right -> idempotency -> relay
 //	operator      Admin, on another listener    -> console, metrics, health
 package gateway
 
@@ -30,26 +29,26 @@ type Limits struct {
 	TrustedProxies Proxies // whose X-Forwarded-* headers count; DefaultProxies
 }
 
-// Options is what the public door is made of.
+// Options is what the public handler is made of.
 type Options struct {
 	Relay    *relay.Relay
 	Callback *callback.Handler
-	Inbox    *webhook.IdempotencyStore
+	Answers  *webhook.IdempotencyStore
 	Limits   Limits
 	Version  string
-	// Fault is told of every error the outside hears less about than it means: 500, 503 and the cause of a 502. It is
-	// called with the answer's request_id and must not block. nil = nobody listens.
+	// Fault is called with every error whose answer says less than what happened: 500, 503 and the cause of a 502, and
+	// with the answer's request_id. It must not block. nil = not called.
 	Fault func(requestID, route string, err error)
-	// Refused is told of every partner request whose signature proves nothing. It must not block. nil = nobody listens.
+	// Refused is called with every partner request whose signature proves nothing. It must not block. nil = not called.
 	Refused func(Refusal)
 	// Stopping, when it answers true, has every new request answered 503. nil = never.
 	Stopping func() bool
 }
 
-// Gate is the public door.
-type Gate struct {
+// Handler answers at the public address.
+type Handler struct {
 	relay    *relay.Relay
-	door     *callback.Handler
+	callback *callback.Handler
 	answers  *webhook.IdempotencyStore
 	limits   atomic.Pointer[Limits]
 	fault    func(requestID, route string, err error)
@@ -73,8 +72,8 @@ type partnerBudgets struct {
 	proven   budget
 }
 
-// How many bytes unfinished requests may hold past their first 4 KiB (decision 9). What is counted in bodies is counted in
-// the largest that is taken, limits.proxy_body.
+// How many bytes unfinished requests may hold past their first 4 KiB (decision 9). What is counted in bodies is counted
+// in the largest that is taken, limits.proxy_body.
 const (
 	maxClientBytes        = 16 << 20
 	unprovenBodies        = 4
@@ -85,9 +84,9 @@ const (
 
 func init() { gin.SetMode(gin.ReleaseMode) }
 
-// Public builds the door WeChat, mini-programs and partners come to.
-func Public(o Options) *Gate {
-	g := &Gate{relay: o.Relay, door: o.Callback, answers: o.Inbox, fault: o.Fault, refused: o.Refused, stopping: o.Stopping,
+// Public makes the handler of WeChat, mini-programs and partners.
+func Public(o Options) *Handler {
+	g := &Handler{relay: o.Relay, callback: o.Callback, answers: o.Answers, fault: o.Fault, refused: o.Refused, stopping: o.Stopping,
 		version: o.Version, docs: newDocs(o.Version), partners: newRateLimiter(), clients: newRateLimiter(), users: newRateLimiter()}
 	if g.fault == nil {
 		g.fault = func(string, string, error) {}
@@ -112,7 +111,7 @@ func Public(o Options) *Gate {
 }
 
 // SetLimits replaces the limits from the next request on.
-func (g *Gate) SetLimits(l Limits) {
+func (g *Handler) SetLimits(l Limits) {
 	if l.Body <= 0 {
 		l.Body = 256 << 10
 	}
@@ -131,14 +130,14 @@ func (g *Gate) SetLimits(l Limits) {
 	g.limits.Store(&l)
 }
 
-func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.engine.ServeHTTP(w, r) }
+func (g *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.engine.ServeHTTP(w, r) }
 
 // routes is the whole public map.
-func (g *Gate) routes(e *gin.Engine) {
-	hear := func(c *gin.Context) { g.door.ServeApp(c.Writer, c.Request, param(c, "app")) }
+func (g *Handler) routes(e *gin.Engine) {
+	push := func(c *gin.Context) { g.callback.ServeApp(c.Writer, c.Request, param(c, "app")) }
 	for _, path := range []string{"/callback/:app", "/callback/:app/"} { // one slash at the end is the same URL
-		e.GET(path, g.quiet, hear)
-		e.POST(path, g.quiet, hear)
+		e.GET(path, g.quiet, push)
+		e.POST(path, g.quiet, push)
 	}
 
 	e.GET("/healthz", healthy)

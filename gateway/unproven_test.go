@@ -69,8 +69,8 @@ func answered(t *testing.T, c net.Conn) (status int) {
 	return r.StatusCode
 }
 
-// What the headers show to be worth nothing is answered before a byte of the body comes, and the connection is closed. The
-// length a request announces is looked at only where the headers could be right: a stranger learns no limits.
+// What the headers show to be worth nothing is answered before a byte of the body comes, and the connection is closed.
+// The length a request announces is looked at only where the headers could be right: a stranger learns no limits.
 func TestRefusedBeforeTheBody(t *testing.T) {
 	w, addr := tcp(t, nil)
 	stale := strings.Replace(claims(), "webhook-timestamp: ", "webhook-timestamp: 1", 1)

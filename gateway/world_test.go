@@ -74,7 +74,7 @@ type world struct {
 	rdb   redis.UniversalClient
 	sim   *wechatsim.Sim
 	relay *relay.Relay
-	gate  *Gate
+	gate  *Handler
 	rooms relay.Rooms
 	rules relay.Rules
 	ids   atomic.Int64
@@ -127,7 +127,7 @@ func newWorld(t *testing.T, rdb redis.UniversalClient) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.gate = Public(Options{Relay: w.relay, Callback: door, Inbox: webhook.NewIdempotencyStore(rdb), Version: "test",
+	w.gate = Public(Options{Relay: w.relay, Callback: door, Answers: webhook.NewIdempotencyStore(rdb), Version: "test",
 		Limits: Limits{Body: 8 << 10, ProxyBody: 64 << 10, MPPerIP: Rate{1000, 1000}, MPPerOpenID: Rate{1000, 1000}},
 		Fault: func(_, route string, err error) {
 			w.mu.Lock()

@@ -128,7 +128,7 @@ func Start(ctx context.Context, c *config.Config, o Options) (_ *App, err error)
 	if err = a.edges(c, p); err != nil {
 		return nil, err
 	}
-	if err = a.openDoors(ctx, c, p); err != nil {
+	if err = a.listen(ctx, c, p); err != nil {
 		return nil, err
 	}
 	a.remarks(c)

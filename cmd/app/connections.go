@@ -9,9 +9,9 @@ import (
 )
 
 // connections bounds how many connections a server has, each of which costs some 20 KB: when a new one comes to a full
-// server, the one that has been idle for longest is closed, else the one that has asked nothing for longest, else the new
-// one. It also closes those that asked nothing yet when the server stops: http.Server.Shutdown would wait 5 s for each
-// (https://pkg.go.dev/net/http#ConnState), and clients open some ahead of need.
+// server, the one that has been idle for longest is closed, else the one that has asked nothing for longest, else the
+// new one. It also closes those that asked nothing yet when the server stops: http.Server.Shutdown would wait 5 s for
+// each (https://pkg.go.dev/net/http#ConnState), and clients open some ahead of need.
 type connections struct {
 	most    int    // 0 = no bound
 	dropped func() // called for each connection that is closed for another's sake; nil = nobody listens

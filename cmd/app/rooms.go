@@ -25,7 +25,7 @@ type rooms struct {
 	queue   *queue.Queue
 	wechat  *wechat.Client
 	relay   *relay.Relay
-	gate    *gateway.Gate
+	gate    *gateway.Handler
 	console *console.Console
 	rules   atomic.Pointer[relay.Rules]
 	opened  time.Time
@@ -58,7 +58,7 @@ func (a *App) join(ctx context.Context) error {
 	}, p.rules)
 	r.rules.Store(&p.rules)
 	r.relay.Register()
-	r.gate = gateway.Public(gateway.Options{Relay: r.relay, Callback: a.door, Inbox: webhook.NewIdempotencyStore(a.rdb), Limits: p.limits,
+	r.gate = gateway.Public(gateway.Options{Relay: r.relay, Callback: a.door, Answers: webhook.NewIdempotencyStore(a.rdb), Limits: p.limits,
 		Version: a.version, Fault: a.fault, Refused: a.refusedSignature, Stopping: a.stopping.Load})
 	r.console = console.New(console.Options{Relay: r.relay, Queue: q, WeChat: a.wechat, Health: health, Rules: func() relay.Rules { return *r.rules.Load() },
 		Ready: a.consoleChecks, Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})

@@ -49,7 +49,7 @@ func (c *Console) answer(w http.ResponseWriter, r *http.Request, v any, err erro
 		writeJSON(w, http.StatusOK, v)
 		return
 	}
-	status, reason := refused(err)
+	status, reason := statusOf(err)
 	if status == http.StatusServiceUnavailable {
 		c.o.Fault(r.URL.Path, err)
 	}

@@ -1,5 +1,5 @@
-// Package console owns what operators see in a browser: server-rendered pages in English and 中文 that need no script, and
-// the same facts as JSON below /api/. It only reads, but for one button (replay), and keeps nothing.
+// Package console owns what operators see in a browser: server-rendered pages in English and 中文 that need no script,
+// and the same facts as JSON below /api/. It only reads, but for one button (replay), and keeps nothing.
 package console
 
 import (
@@ -47,7 +47,8 @@ type Console struct {
 //go:embed pages/style.css
 var assets embed.FS
 
-// New checks every template against every page in both languages; a broken one panics at start, not in front of an operator.
+// New checks every template against every page in both languages; a broken one panics at start, not in front of an
+// operator.
 func New(o Options) *Console {
 	if o.Ready == nil {
 		o.Ready = func(context.Context) []Check { return nil }
@@ -55,7 +56,7 @@ func New(o Options) *Console {
 	if o.Fault == nil {
 		o.Fault = func(string, error) {}
 	}
-	if err := legible(); err != nil {
+	if err := checkOnce(); err != nil {
 		panic("console: " + err.Error())
 	}
 	c := &Console{o: o, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection()}
@@ -102,12 +103,12 @@ func (c *Console) page(pattern string, read func(*http.Request) (page, error)) {
 	})
 }
 
-// trouble is the page of an error. What the rooms did not answer is for the log.
+// trouble is the page of an error. What Redis or WeChat did not answer is for the log.
 func (c *Console) trouble(r *http.Request, err error) (page, int) {
-	if errors.Is(err, errStale) {
+	if errors.Is(err, errForm) {
 		return &Trouble{Stale: true}, http.StatusForbidden
 	}
-	switch status, reason := refused(err); status {
+	switch status, reason := statusOf(err); status {
 	case http.StatusNotFound:
 		return &Trouble{Missing: true}, status
 	case http.StatusServiceUnavailable:
@@ -121,10 +122,10 @@ func (c *Console) trouble(r *http.Request, err error) (page, int) {
 // show fills the frame and renders.
 func (c *Console) show(w http.ResponseWriter, r *http.Request, p page, status int) {
 	f := p.frame()
-	f.Words = speak(w, r)
+	f.Words = language(w, r)
 	f.Path, f.Here = r.URL.Path, r.URL
 	f.Version, f.Now = c.o.Version, time.Now()
-	f.Token = seal(w, r)
+	f.Token = formToken(w, r)
 	body, err := render(p)
 	if err != nil {
 		c.o.Fault(r.URL.Path, err)
@@ -141,8 +142,8 @@ const (
 	tokenCookie = "wxrelay_form"
 )
 
-// speak chooses the language: asked for in the address (and then kept), kept, or what the browser prefers.
-func speak(w http.ResponseWriter, r *http.Request) *Words {
+// language chooses the language: asked for in the address (and then kept), kept, or what the browser prefers.
+func language(w http.ResponseWriter, r *http.Request) *Words {
 	switch asked := r.URL.Query().Get("lang"); asked {
 	case "en", "zh":
 		http.SetCookie(w, &http.Cookie{Name: langCookie, Value: asked, Path: "/", MaxAge: 365 * 24 * 3600, HttpOnly: true, SameSite: http.SameSiteStrictMode})
@@ -165,12 +166,12 @@ func wordsOf(lang string) *Words {
 	return &English
 }
 
-// errStale says that a form was not made for the browser that posts it.
-var errStale = errors.New("console: form and cookie differ")
+// errForm says that a form was not made for the browser that posts it.
+var errForm = errors.New("console: form and cookie differ")
 
-// seal gives a page the token its forms post back: the same as in a cookie no other site can read or set for us
+// formToken gives a page the token its forms post back: the same as in a cookie no other site can read or set for us
 // (SameSite=Strict). Nothing is kept here, so any replica takes the form of any other.
-func seal(w http.ResponseWriter, r *http.Request) string {
+func formToken(w http.ResponseWriter, r *http.Request) string {
 	if c, err := r.Cookie(tokenCookie); err == nil && len(c.Value) >= 26 {
 		return c.Value
 	}
@@ -179,11 +180,11 @@ func seal(w http.ResponseWriter, r *http.Request) string {
 	return token
 }
 
-// sealed proves a posted form.
-func sealed(r *http.Request) error {
+// checkToken proves a posted form.
+func checkToken(r *http.Request) error {
 	c, err := r.Cookie(tokenCookie)
 	if err != nil || len(c.Value) < 26 || subtle.ConstantTimeCompare([]byte(c.Value), []byte(r.PostFormValue("token"))) != 1 {
-		return errStale
+		return errForm
 	}
 	return nil
 }
@@ -191,7 +192,7 @@ func sealed(r *http.Request) error {
 // replay is the one thing an operator can do here: send a delivery again, under the same webhook-id.
 func (c *Console) replay(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
-	err := sealed(r)
+	err := checkToken(r)
 	if err == nil {
 		_, err = c.o.Relay.ReplayDelivery(r.Context(), "", r.PathValue("id"))
 	}

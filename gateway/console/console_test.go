@@ -15,7 +15,7 @@ import (
 )
 
 func TestEveryTemplateIsProofread(t *testing.T) {
-	if err := proofread(); err != nil {
+	if err := checkTemplates(); err != nil {
 		t.Fatal(err)
 	}
 	if len(templates) != len(samples()) || len(samples()) != len(blanks()) {
@@ -25,7 +25,7 @@ func TestEveryTemplateIsProofread(t *testing.T) {
 	good := templates["trouble"]
 	templates["trouble"] = bad
 	defer func() { templates["trouble"] = good }()
-	if err := proofread(); err == nil {
+	if err := checkTemplates(); err == nil {
 		t.Error("a template that names a field its page does not have passed")
 	}
 }
@@ -172,7 +172,7 @@ func TestLanguage(t *testing.T) {
 			if c.cookie != "" {
 				r.AddCookie(&http.Cookie{Name: langCookie, Value: c.cookie})
 			}
-			if got := speak(w, r); got != c.want {
+			if got := language(w, r); got != c.want {
 				t.Errorf("speaks %s", got.Name)
 			}
 			if kept := w.Header().Get("Set-Cookie") != ""; kept != c.kept {

@@ -81,7 +81,8 @@ func (c *Console) lanes(ctx context.Context) ([]Lane, error) {
 	return out, nil
 }
 
-// latest merges every partner's messages, the newest first. A partner that may not use the app asked for has none of it.
+// latest merges every partner's messages, the newest first. A partner that may not use the app asked for has none of
+// it.
 func (c *Console) latest(ctx context.Context, q relay.MessageQuery) ([]relay.Message, error) {
 	all := []relay.Message{}
 	rules := c.o.Rules()
@@ -230,8 +231,8 @@ func names[T any](m map[string]T) []string {
 	return out
 }
 
-// refused is an error of the JSON face in the console's own words.
-func refused(err error) (int, string) {
+// statusOf is the status and the reason an error is answered with.
+func statusOf(err error) (int, string) {
 	var inv *relay.Invalid
 	switch {
 	case errors.Is(err, relay.ErrNotFound), errors.Is(err, relay.ErrNotAllowed):

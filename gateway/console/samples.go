@@ -12,7 +12,7 @@ import (
 // sampleTime is when the sample pages were read.
 var sampleTime = time.Date(2026, 3, 1, 9, 30, 0, 0, time.UTC)
 
-// samples is every page filled to the last field: what New proofreads the templates with, and what the tests look at.
+// samples is every page filled to the last field: what New checks the templates with, and what the tests look at.
 func samples() []page {
 	ago := func(d time.Duration) time.Time { return sampleTime.Add(-d) }
 	fetched, expires := ago(20*time.Minute), sampleTime.Add(100*time.Minute)

@@ -317,7 +317,7 @@ type Errcode struct {
 type Trouble struct {
 	Frame
 	Missing, Stale bool
-	Reason         string // in the words of a room; "" = the rooms did not answer
+	Reason         string // why not, for the operator; "" = Redis or WeChat did not answer
 }
 
 func (*Overview) template() string   { return "overview" }
@@ -346,11 +346,11 @@ func render(p page) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// legible is proofread once: the templates are part of the program.
-var legible = sync.OnceValue(proofread)
+// checkOnce is checkTemplates once: the templates are part of the program.
+var checkOnce = sync.OnceValue(checkTemplates)
 
-// proofread renders every page, empty and full, in both languages, and finds template files no page uses.
-func proofread() error {
+// checkTemplates renders every page, empty and full, in both languages, and finds template files no page uses.
+func checkTemplates() error {
 	for _, p := range append(samples(), blanks()...) {
 		for _, w := range []*Words{&English, &Chinese} {
 			f := p.frame()

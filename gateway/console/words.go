@@ -1,7 +1,7 @@
 package console
 
-// Words is every label of the pages in one language. A page uses them by field, so a missing one does not compile into a
-// template, and a test finds an empty one.
+// Words is every label of the pages in one language. A page uses them by field, so a missing one does not compile into
+// a template, and a test finds an empty one.
 type Words struct {
 	Code, Name, Other, OtherName string // zh-CN, 中文, and the language to switch to
 

@@ -86,5 +86,5 @@ func runGateway(redisURL, wechatURL string, work bool) error {
 		go wx.Run(ctx)
 		go func() { _ = q.Run(ctx) }()
 	}
-	return serve(gateway.Public(gateway.Options{Relay: r, Callback: door, Inbox: webhook.NewIdempotencyStore(rdb), Version: "bench"}))
+	return serve(gateway.Public(gateway.Options{Relay: r, Callback: door, Answers: webhook.NewIdempotencyStore(rdb), Version: "bench"}))
 }

@@ -27,9 +27,9 @@ const (
 	maxAdminConnections = 256
 )
 
-// openDoors listens on both addresses and answers at both: the operators' door fully, the public one with 503 until the
+// listen listens on both addresses and answers at both: the admin address fully, the public one with 503 until the
 // rooms are joined.
-func (a *App) openDoors(ctx context.Context, c *config.Config, p *plan) error {
+func (a *App) listen(ctx context.Context, c *config.Config, p *plan) error {
 	var lc net.ListenConfig
 	admin, err := lc.Listen(ctx, "tcp", c.Admin.Listen)
 	if err != nil {
@@ -68,7 +68,7 @@ func (a *App) serve(s *http.Server, l net.Listener) {
 	}()
 }
 
-// setAdmin shows the operators' door as it now is: another password, or the console once there is something to see.
+// setAdmin replaces the admin handler: with other users, or with the console once Redis is there.
 func (a *App) setAdmin(c *config.Config) {
 	var pages http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "Redis has not been there yet; /readyz says why.", http.StatusServiceUnavailable)
@@ -104,7 +104,8 @@ func (a *App) guessed(client string, wrong int) {
 	}
 }
 
-// refusedSignature counts and logs what a partner is not told. The partner of the counter is one of the config, or "unknown".
+// refusedSignature counts and logs what a partner is not told. The partner of the counter is one of the config, or
+// "unknown".
 func (a *App) refusedSignature(r gateway.Refusal) {
 	partner := r.Partner
 	if !r.Known {
@@ -117,8 +118,8 @@ func (a *App) refusedSignature(r gateway.Refusal) {
 	}
 }
 
-// turnLimit is how long the queue may stand still before /readyz is red.
-const turnLimit = 30 * time.Second
+// maxPollAge is how long the queue may stand still before /readyz is red.
+const maxPollAge = 30 * time.Second
 
 // checks is what /readyz says. A gateway that stops is not ready, so that no new requests are sent its way.
 func (a *App) checks(ctx context.Context) []gateway.Check {
@@ -134,10 +135,10 @@ func (a *App) checks(ctx context.Context) []gateway.Check {
 	} else {
 		out = append(out, gateway.Check{Name: "redis", OK: true, Detail: "answers in " + time.Since(began).Round(10*time.Microsecond).String()})
 	}
-	return append(out, a.turning())
+	return append(out, a.queueCheck())
 }
 
-func (a *App) turning() gateway.Check {
+func (a *App) queueCheck() gateway.Check {
 	r := a.rooms.Load()
 	if r == nil {
 		detail := "not open yet"
@@ -151,7 +152,7 @@ func (a *App) turning() gateway.Check {
 		last, never = r.opened, " (never yet)"
 	}
 	since := time.Since(last)
-	return gateway.Check{Name: "queue", OK: since < turnLimit, Detail: "last turned " + since.Round(time.Millisecond).String() + " ago" + never}
+	return gateway.Check{Name: "queue", OK: since < maxPollAge, Detail: "last turned " + since.Round(time.Millisecond).String() + " ago" + never}
 }
 
 func (a *App) consoleChecks(ctx context.Context) []console.Check {
@@ -162,7 +163,7 @@ func (a *App) consoleChecks(ctx context.Context) []console.Check {
 	return out
 }
 
-// fault logs what a door did not tell the outside.
+// fault logs an error whose answer says less than what happened.
 func (a *App) fault(requestID, route string, err error) {
 	a.metrics.faults.WithLabelValues(a.metrics.routes.or(route)).Inc()
 	held, ok := a.faultLines.open(time.Now())
