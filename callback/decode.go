@@ -14,7 +14,7 @@ import (
 // broken before it says what it is.
 func Decode(raw []byte) (Format, Event, error) {
 	var ev Event
-	format, err := ev.read(string(raw))
+	format, err := ev.read(string(raw), nil)
 	return format, ev, err
 }
 
@@ -25,10 +25,11 @@ const maxDepth = 32
 // https://developers.weixin.qq.com/miniprogram/dev/api/open-api/subscribe-message/wx.requestSubscribeMessage.html
 const maxSubscribes = 200
 
-// read fills the event from text, of which the event keeps parts.
-func (ev *Event) read(text string) (Format, error) {
+// read fills the event from text, of which the event keeps parts. t, when it is not nil, gets all fields.
+func (ev *Event) read(text string, t *tree) (Format, error) {
 	text = trimLeft(strings.TrimPrefix(text, "\ufeff"))
 	r := newReader(ev)
+	r.tree = t
 	defer r.free()
 	var format Format
 	var err error
@@ -94,6 +95,8 @@ type reader struct {
 	seen    [24]string // of XML, the names directly below the root; WeChat's pushes have fewer
 	known   int        // how many of seen there are
 	rest    []leaf
+	tree    *tree // gets all fields, unless it is nil
+	item    bool  // the next value stands in an array of JSON
 }
 
 var readers = sync.Pool{New: func() any { return &reader{rest: make([]leaf, 0, 24)} }}
@@ -124,6 +127,10 @@ func (r *reader) parent() string {
 }
 
 func (r *reader) enter(name string) {
+	if r.tree != nil {
+		r.tree.enter(name, r.item)
+		r.item = false
+	}
 	if r.depth == 0 {
 		r.meet(name)
 	}
@@ -158,6 +165,9 @@ func (r *reader) meet(name string) {
 }
 
 func (r *reader) leave() {
+	if r.tree != nil {
+		r.tree.leave()
+	}
 	if r.entry == r.depth {
 		r.entry = 0
 	}
@@ -175,6 +185,10 @@ func (r *reader) addSubscribe() {
 }
 
 func (r *reader) leaf(key, value string) {
+	if r.tree != nil {
+		r.tree.leaf(key, value, r.item)
+		r.item = false
+	}
 	switch {
 	case r.depth == 0:
 		r.top(key, value)

@@ -1,8 +1,8 @@
 package callback
 
-// Event is what a push says, whatever the format and shape it came in. Texts are WeChat's own; ids are kept as texts,
-// because they outgrow 2^53 and are not always numbers. A field WeChat did not send is empty, a family that does not
-// fit is nil.
+// Event is what a push says, whatever the format and shape it came in, as far as the gateway acts on it; [Fields] has all of it.
+// Texts are WeChat's own; ids are kept as texts, because they outgrow 2^53 and are not always numbers. A field that WeChat did
+// not send is empty, a family that does not fit is nil.
 type Event struct {
 	ToUserName   string `json:",omitempty"` // the account's original id (gh_...)
 	FromUserName string `json:",omitempty"` // usually the openid; for platform notices an account of WeChat's own
@@ -39,10 +39,6 @@ type Event struct {
 
 	Message       *Message       `json:",omitempty"`
 	Authorization *Authorization `json:",omitempty"`
-	Card          *Card          `json:",omitempty"`
-	Punish        *Punish        `json:",omitempty"`
-	MediaCheck    *MediaCheck    `json:",omitempty"`
-	Trade         *Trade         `json:",omitempty"`
 	Payment       *Payment       `json:",omitempty"`
 	Component     *Component     `json:",omitempty"`
 }
@@ -85,100 +81,17 @@ type Message struct {
 // https://developers.weixin.qq.com/doc/service/en/guide/h5/authorization_change.html
 type Authorization struct {
 	OpenID     string `json:",omitempty"`
-	AppID      string `json:",omitempty"`
 	RevokeInfo string `json:",omitempty"` // "1".."20" mini-program, "201".. official account: what was taken back
-	PluginID   string `json:",omitempty"`
-	OpenPID    string `json:",omitempty"`
 }
 
-// Card is notify_service_msg_send_result: a service card's message that could not be sent. FailRet: -10001 system,
-// -10002 content check, -1003 template not added, -1004 user rejects, -1005 too frequent.
-// https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/subscribe-message-2.html
-type Card struct {
-	OpenID     string `json:",omitempty"`
-	NotifyCode string `json:",omitempty"`
-	NotifyType string `json:",omitempty"`
-	CardStatus string `json:",omitempty"`
-	FailRet    string `json:",omitempty"`
-	FailMsg    string `json:",omitempty"`
-}
-
-// Punish is wxa_punish_event. EventType: 1 warned, 2 function banned, 3 delisted, 4 account banned, 5 (by another
-// page 10) page banned. Detail is JSON in a text, of another shape per type.
-// https://developers.weixin.qq.com/miniprogram/dev/framework/security.html (事件通知/平台通知/小程序违规处罚信息通知)
-type Punish struct {
-	EventType      string   `json:",omitempty"`
-	PunishID       string   `json:",omitempty"`
-	AppID          string   `json:",omitempty"`
-	PunishTime     int64    `json:",omitempty"` // Unix seconds
-	IllegalReason  string   `json:",omitempty"`
-	IllegalContent []string `json:",omitempty"` // documented as a text, shown as an array: both come as a list here
-	Detail         string   `json:",omitempty"`
-	RuleURL        string   `json:",omitempty"`
-	RuleName       string   `json:",omitempty"`
-	AdjustGuideURL string   `json:",omitempty"`
-}
-
-// MediaCheck is wxa_media_check: the late verdict on a picture or sound.
-// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/sec-center/sec-check/mediaCheckAsync.html
-type MediaCheck struct {
-	AppID   string       `json:",omitempty"`
-	TraceID string       `json:",omitempty"`
-	Version string       `json:",omitempty"`
-	Suggest string       `json:",omitempty"` // result.suggest: risky, pass, review
-	Label   string       `json:",omitempty"` // result.label
-	Errcode string       `json:",omitempty"`
-	Errmsg  string       `json:",omitempty"`
-	Detail  []MediaGrade `json:",omitempty"`
-}
-
-// MediaGrade is one strategy's opinion within a [MediaCheck].
-type MediaGrade struct {
-	Strategy string `json:",omitempty"`
-	Errcode  string `json:",omitempty"`
-	Suggest  string `json:",omitempty"`
-	Label    string `json:",omitempty"`
-	Prob     string `json:",omitempty"`
-}
-
-// Trade is trade_manage_order_settlement, trade_manage_remind_shipping and trade_manage_remind_access_api. Times are
-// Unix seconds.
-// https://developers.weixin.qq.com/miniprogram/dev/platform-capabilities/business-capabilities/order-shipping/order-shipping.html
-type Trade struct {
-	TransactionID           string `json:",omitempty"`
-	MerchantID              string `json:",omitempty"`
-	SubMerchantID           string `json:",omitempty"`
-	MerchantTradeNo         string `json:",omitempty"`
-	PayTime                 int64  `json:",omitempty"`
-	ShippedTime             int64  `json:",omitempty"`
-	EstimatedSettlementTime int64  `json:",omitempty"`
-	ConfirmReceiveMethod    string `json:",omitempty"` // 1 automatic, 2 by hand
-	ConfirmReceiveTime      int64  `json:",omitempty"`
-	SettlementTime          int64  `json:",omitempty"`
-	Msg                     string `json:",omitempty"`
-}
-
-// Payment is a virtual payment's event: xpay_* (flat) and minigame_* (wrapped in MiniGame, with the content as JSON
-// text in Payload). What stands in Payload is read into the same fields. Prices are in fen.
+// Payment is what proves a virtual payment's event: xpay_* (flat) and minigame_* (wrapped in MiniGame, with the content as JSON
+// text in Payload). What it says is in [Fields].
 // https://developers.weixin.qq.com/miniprogram/dev/platform-capabilities/business-capabilities/virtual-payment.html
 // https://developers.weixin.qq.com/minigame/dev/guide/open-ability/virtual-payment/event.html
 type Payment struct {
-	OpenID        string `json:",omitempty"`
-	OutTradeNo    string `json:",omitempty"`
-	Env           string `json:",omitempty"` // 0 live, 1 sandbox
-	ProductID     string `json:",omitempty"` // GoodsInfo
-	ZoneID        string `json:",omitempty"` // GoodsInfo
-	Quantity      int64  `json:",omitempty"` // GoodsInfo or CoinInfo
-	OrigPrice     int64  `json:",omitempty"` // GoodsInfo or CoinInfo
-	ActualPrice   int64  `json:",omitempty"` // GoodsInfo or CoinInfo
-	Attach        string `json:",omitempty"` // GoodsInfo or CoinInfo
-	OrderSource   string `json:",omitempty"` // GoodsInfo
-	MchOrderNo    string `json:",omitempty"` // WeChatPayInfo
-	TransactionID string `json:",omitempty"` // WeChatPayInfo
-	PaidTime      int64  `json:",omitempty"` // WeChatPayInfo, Unix seconds
-	IsMock        bool   `json:",omitempty"` // a push from the console's test button: check the fields, do nothing
-	Payload       string `json:",omitempty"` // the text PayEventSig signs
-	PayEventSig   string `json:",omitempty"`
+	OpenID      string `json:",omitempty"` // of the event or of its Payload
+	Payload     string `json:",omitempty"` // the text that PayEventSig signs
+	PayEventSig string `json:",omitempty"`
 }
 
 // Component is what WeChat tells a third-party platform; the push has InfoType in place of MsgType and Event.

@@ -33,17 +33,23 @@ func (ev *Event) place(rest []leaf) {
 	case isAuthorization(ev.Event):
 		ev.placeAuthorization(rest)
 	case ev.Event == "notify_service_msg_send_result":
-		ev.placeCard(rest)
-	case ev.Event == "wxa_punish_event":
-		ev.placePunish(rest)
-	case ev.Event == "wxa_media_check":
-		ev.placeMediaCheck(rest)
-	case strings.HasPrefix(ev.Event, "trade_manage_"):
-		ev.placeTrade(rest)
+		ev.placeOpenID(rest)
 	case isPayment(ev.Event):
 		ev.placePayment(rest)
 	}
 }
+
+// placeOpenID takes the user from the body of an event that comes from an account of WeChat's own.
+func (ev *Event) placeOpenID(rest []leaf) {
+	for i := range rest {
+		if l := &rest[i]; l.in == "" && isOpenID(l.key) && l.value != "" {
+			ev.OpenID = l.value
+			return
+		}
+	}
+}
+
+func isOpenID(key string) bool { return key == "OpenID" || key == "OpenId" || key == "openid" }
 
 func isAuthorization(event string) bool {
 	return strings.HasPrefix(event, "user_authorization_") || event == "user_info_modified"
@@ -98,161 +104,17 @@ func (ev *Event) placeAuthorization(rest []leaf) {
 	a := &Authorization{}
 	for i := range rest {
 		l := &rest[i]
-		if l.in != "" {
-			continue
-		}
-		switch l.key {
-		case "OpenID", "OpenId", "openid":
+		switch {
+		case l.in != "":
+		case isOpenID(l.key):
 			first(&a.OpenID, l.value)
-		case "AppID", "AppId", "appid":
-			first(&a.AppID, l.value)
-		case "RevokeInfo":
+		case l.key == "RevokeInfo":
 			first(&a.RevokeInfo, l.value)
-		case "PluginID":
-			first(&a.PluginID, l.value)
-		case "OpenPID":
-			first(&a.OpenPID, l.value)
 		}
 	}
 	if ev.Authorization = a; a.OpenID != "" {
 		ev.OpenID = a.OpenID
 	}
-}
-
-func (ev *Event) placeCard(rest []leaf) {
-	c := &Card{}
-	for i := range rest {
-		l := &rest[i]
-		if l.in != "" {
-			continue
-		}
-		switch l.key {
-		case "openid", "OpenID", "OpenId":
-			first(&c.OpenID, l.value)
-		case "notify_code":
-			first(&c.NotifyCode, l.value)
-		case "notify_type":
-			first(&c.NotifyType, l.value)
-		case "card_status":
-			first(&c.CardStatus, l.value)
-		case "fail_ret":
-			first(&c.FailRet, l.value)
-		case "fail_msg":
-			first(&c.FailMsg, l.value)
-		}
-	}
-	if ev.Card = c; c.OpenID != "" {
-		ev.OpenID = c.OpenID
-	}
-}
-
-func (ev *Event) placePunish(rest []leaf) {
-	p := &Punish{}
-	for i := range rest {
-		switch l := &rest[i]; l.key {
-		case "event_type":
-			first(&p.EventType, l.value)
-		case "punish_id":
-			first(&p.PunishID, l.value)
-		case "appid":
-			first(&p.AppID, l.value)
-		case "punish_time":
-			firstWhole(&p.PunishTime, l.value)
-		case "illegal_reason":
-			first(&p.IllegalReason, l.value)
-		case "illegal_content":
-			if l.value != "" {
-				p.IllegalContent = append(p.IllegalContent, l.value)
-			}
-		case "detail":
-			first(&p.Detail, l.value)
-		case "rule_url":
-			first(&p.RuleURL, l.value)
-		case "rule_name":
-			first(&p.RuleName, l.value)
-		case "adjust_guide_url":
-			first(&p.AdjustGuideURL, l.value)
-		}
-	}
-	ev.Punish = p
-}
-
-func (ev *Event) placeMediaCheck(rest []leaf) {
-	m := &MediaCheck{}
-	var none MediaGrade
-	grade := &none
-	for i := range rest {
-		l := &rest[i]
-		switch {
-		case l.in == "detail" && l.key == "":
-			m.Detail = append(m.Detail, MediaGrade{})
-			grade = &m.Detail[len(m.Detail)-1]
-		case l.in == "detail":
-			grade.set(l.key, l.value)
-		case l.in == "result" && l.key == "suggest":
-			first(&m.Suggest, l.value)
-		case l.in == "result" && l.key == "label":
-			first(&m.Label, l.value)
-		case l.in != "":
-		case l.key == "appid":
-			first(&m.AppID, l.value)
-		case l.key == "trace_id":
-			first(&m.TraceID, l.value)
-		case l.key == "version":
-			first(&m.Version, l.value)
-		case l.key == "errcode":
-			first(&m.Errcode, l.value)
-		case l.key == "errmsg":
-			first(&m.Errmsg, l.value)
-		}
-	}
-	ev.MediaCheck = m
-}
-
-func (g *MediaGrade) set(key, value string) {
-	switch key {
-	case "strategy":
-		first(&g.Strategy, value)
-	case "errcode":
-		first(&g.Errcode, value)
-	case "suggest":
-		first(&g.Suggest, value)
-	case "label":
-		first(&g.Label, value)
-	case "prob":
-		first(&g.Prob, value)
-	}
-}
-
-func (ev *Event) placeTrade(rest []leaf) {
-	t := &Trade{}
-	for i := range rest {
-		switch l := &rest[i]; l.key {
-		case "transaction_id":
-			first(&t.TransactionID, l.value)
-		case "merchant_id":
-			first(&t.MerchantID, l.value)
-		case "sub_merchant_id":
-			first(&t.SubMerchantID, l.value)
-		case "merchant_trade_no":
-			first(&t.MerchantTradeNo, l.value)
-		case "pay_time":
-			firstWhole(&t.PayTime, l.value)
-		case "shipped_time":
-			firstWhole(&t.ShippedTime, l.value)
-		case "estimated_settlement_time":
-			firstWhole(&t.EstimatedSettlementTime, l.value)
-		case "confirm_receive_method":
-			first(&t.ConfirmReceiveMethod, l.value)
-		case "confirm_receive_time":
-			firstWhole(&t.ConfirmReceiveTime, l.value)
-		case "settlement_time":
-			firstWhole(&t.SettlementTime, l.value)
-		case "msg":
-			first(&t.Msg, l.value)
-		}
-	}
-	ev.Trade = t
 }
 
 func isPayment(event string) bool {
@@ -277,38 +139,12 @@ func (ev *Event) placePayment(rest []leaf) {
 
 func (p *Payment) set(rest []leaf) {
 	for i := range rest {
-		switch l := &rest[i]; l.key {
-		case "OpenId", "OpenID", "openid":
+		switch l := &rest[i]; {
+		case isOpenID(l.key):
 			first(&p.OpenID, l.value)
-		case "OutTradeNo":
-			first(&p.OutTradeNo, l.value)
-		case "Env":
-			first(&p.Env, l.value)
-		case "ProductId":
-			first(&p.ProductID, l.value)
-		case "ZoneId":
-			first(&p.ZoneID, l.value)
-		case "Quantity":
-			firstWhole(&p.Quantity, l.value)
-		case "OrigPrice":
-			firstWhole(&p.OrigPrice, l.value)
-		case "ActualPrice":
-			firstWhole(&p.ActualPrice, l.value)
-		case "Attach":
-			first(&p.Attach, l.value)
-		case "OrderSource":
-			first(&p.OrderSource, l.value)
-		case "MchOrderNo":
-			first(&p.MchOrderNo, l.value)
-		case "TransactionId":
-			first(&p.TransactionID, l.value)
-		case "PaidTime":
-			firstWhole(&p.PaidTime, l.value)
-		case "IsMock":
-			p.IsMock = l.value == "true" || l.value == "True" || l.value == "1"
-		case "Payload":
+		case l.key == "Payload":
 			first(&p.Payload, l.value)
-		case "PayEventSig":
+		case l.key == "PayEventSig":
 			first(&p.PayEventSig, l.value)
 		}
 	}

@@ -29,6 +29,9 @@ func FuzzDecodeJSON(f *testing.F) {
 		if err != nil && !errors.Is(err, ErrMalformed) {
 			t.Fatal(err)
 		}
+		if fields := Fields(raw); (fields == nil) != (err != nil || ev.Doubtful || ev.Component != nil) && len(raw) < maxFields {
+			t.Fatalf("fields: %v", fields)
+		}
 		want, ok := oracleJSON(raw)
 		if !ok || !utf8.Valid(raw) {
 			return
@@ -53,6 +56,9 @@ func FuzzDecodeXML(f *testing.F) {
 		format, ev, err := Decode(raw)
 		if err != nil && !errors.Is(err, ErrMalformed) {
 			t.Fatal(err)
+		}
+		if fields := Fields(raw); (fields == nil) != (err != nil || ev.Doubtful || ev.Component != nil) && len(raw) < maxFields {
+			t.Fatalf("fields: %v", fields)
 		}
 		want, ok := oracleXML(raw)
 		if !ok || blankCDATA.Match(raw) {

@@ -35,7 +35,8 @@ func payloads(tb testing.TB) map[string][]byte {
 	return all
 }
 
-// TestGolden reads every payload of testdata/push and compares with the .golden file beside it.
+// TestGolden reads every payload of testdata/push and compares with the .golden file beside it: the event, then its fields as
+// partners get them.
 func TestGolden(t *testing.T) {
 	for name, raw := range payloads(t) {
 		t.Run(name, func(t *testing.T) {
@@ -51,6 +52,9 @@ func TestGolden(t *testing.T) {
 			enc.SetEscapeHTML(false)
 			enc.SetIndent("", "  ")
 			if err := enc.Encode(ev); err != nil {
+				t.Fatal(err)
+			}
+			if err := enc.Encode(Fields(raw)); err != nil {
 				t.Fatal(err)
 			}
 			file := filepath.Join("testdata", "push", name+".golden")

@@ -173,9 +173,11 @@ func (j *jsonScan) array(key string, depth int) error {
 			j.i++
 			continue
 		}
+		j.r.item = j.muted == 0
 		if err := j.value(key, depth+1); err != nil {
 			return err
 		}
+		j.r.item = false
 		if c := j.peek(); c != ',' && c != ']' {
 			return malformed("no comma", j.i)
 		}

@@ -141,8 +141,8 @@ func TestPayEventSig(t *testing.T) {
 		{"another sum", Event{Event: "xpay_goods_deliver_notify", Payment: &Payment{Payload: payload, PayEventSig: hex.EncodeToString(flipped)}}, true, false},
 		{"no sum", Event{Event: "xpay_goods_deliver_notify", Payment: &Payment{Payload: payload}}, true, false},
 		{"sum without payload", Event{Event: "xpay_goods_deliver_notify", Payment: &Payment{PayEventSig: sum}}, true, false},
-		{"flat and sealed", Event{Event: "xpay_goods_deliver_notify", Payment: &Payment{OutTradeNo: "1"}}, true, true},
-		{"flat and plain", Event{Event: "xpay_goods_deliver_notify", Payment: &Payment{OutTradeNo: "1"}}, false, false},
+		{"flat and sealed", Event{Event: "xpay_goods_deliver_notify", Payment: &Payment{OpenID: "oX"}}, true, true},
+		{"flat and plain", Event{Event: "xpay_goods_deliver_notify", Payment: &Payment{OpenID: "oX"}}, false, false},
 		{"empty and plain", Event{Event: "xpay_goods_deliver_notify"}, false, false},
 		{"not a payment", Event{Event: "subscribe_msg_popup_event"}, false, true},
 	} {

@@ -101,7 +101,7 @@ func (e *Verifier) open(s *scratch, q *Query, body []byte, now time.Time) (*Push
 	p.Raw = append(p.Raw, msg...)
 	var err error
 	// The event's texts are parts of Raw itself, which is never written to (DECISIONS.md 4).
-	if p.Format, err = p.Event.read(unsafe.String(unsafe.SliceData(p.Raw), len(p.Raw))); err != nil {
+	if p.Format, err = p.Event.read(unsafe.String(unsafe.SliceData(p.Raw), len(p.Raw)), nil); err != nil {
 		return nil, err
 	}
 	if !e.addressed(&p.Event) || !e.paid(&p.Event, p.Encrypted) || !encrypted && envelopeOnly(s, &p.Event, env) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/relay/message"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/webhook"
@@ -45,7 +46,13 @@ type PushReceived struct {
 	Event   *string `json:"event"`
 	Format  string  `json:"format"` // json | xml
 	Raw     string  `json:"raw"`    // the proven message, byte for byte
+	Fields  fields  `json:"fields"` // the message as an object; null when it cannot be read without doubt
 }
+
+// fields is a message that becomes [callback.Fields] when the event is written, which happens only when an endpoint wants it.
+type fields []byte
+
+func (f fields) MarshalJSON() ([]byte, error) { return json.Marshal(callback.Fields(f)) }
 
 // SubscriptionEvent is the data of subscription.*: the line after the movement, and what moved it.
 type SubscriptionEvent struct {

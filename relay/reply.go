@@ -104,5 +104,5 @@ func pushReceived(app, format string, raw []byte, ev *callback.Event) PushReceiv
 	if ev.Component != nil {
 		name = ev.Component.InfoType // what a third-party platform is told has this in its place
 	}
-	return PushReceived{App: app, OpenID: some(ev.OpenID), MsgType: some(ev.MsgType), Event: some(name), Format: format, Raw: string(raw)}
+	return PushReceived{App: app, OpenID: some(ev.OpenID), MsgType: some(ev.MsgType), Event: some(name), Format: format, Raw: string(raw), Fields: raw}
 }

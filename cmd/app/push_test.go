@@ -64,6 +64,7 @@ type received struct {
 	OpenID, Event *string
 	MsgType       *string `json:"msg_type"`
 	Format, Raw   string
+	Fields        map[string]any
 }
 
 // Partners get what WeChat wrote, byte for byte: every payload the ear has on file, in both formats, with a byte order mark,
@@ -99,7 +100,7 @@ func TestPushReceivedIsVerbatim(t *testing.T) {
 		}
 		var got received
 		w.told("push.received", func(e partnersim.Event) bool { got = received{}; return e.Into(&got) == nil && got.Raw == string(raw) })
-		want := received{App: "shop", OpenID: text1(ev.OpenID), MsgType: text1(ev.MsgType), Event: text1(ev.Event), Format: string(format), Raw: string(raw)}
+		want := received{App: "shop", OpenID: text1(ev.OpenID), MsgType: text1(ev.MsgType), Event: text1(ev.Event), Format: string(format), Raw: string(raw), Fields: callback.Fields(raw)}
 		if ev.Component != nil {
 			want.Event = text1(ev.Component.InfoType)
 		}
