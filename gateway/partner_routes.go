@@ -116,7 +116,7 @@ func (g *Handler) deleteBinding(ctx context.Context, r *partnerRequest) (reply, 
 }
 
 func (g *Handler) accessToken(ctx context.Context, r *partnerRequest) (reply, error) {
-	t, err := g.relay.AccessToken(ctx, r.partner.Name, param(r.Context, "app"))
+	t, err := g.relay.AccessToken(ctx, r.partner.Name, param(r.Context, "app"), g.limits.Load().TrustedProxies.Client(r.Request))
 	return reply{status: http.StatusOK, body: t}, err
 }
 
@@ -131,7 +131,7 @@ func (g *Handler) reportToken(ctx context.Context, r *partnerRequest) (reply, er
 	if in.AccessToken == "" {
 		return reply{}, invalid("access_token", "is missing: the one WeChat refused")
 	}
-	return reply{status: http.StatusOK, body: taken{true}}, g.relay.ReportToken(ctx, r.partner.Name, param(r.Context, "app"), in.AccessToken, in.Errcode)
+	return reply{status: http.StatusOK, body: taken{true}}, g.relay.ReportToken(ctx, r.partner.Name, param(r.Context, "app"), g.limits.Load().TrustedProxies.Client(r.Request), in.AccessToken, in.Errcode)
 }
 
 var deliveryStates = []string{"pending", "held", "delivered", "buried"}

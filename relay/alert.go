@@ -49,36 +49,34 @@ func (a *alerts) forget(app string, code int) {
 	delete(a.told, alertKey{app, code})
 }
 
-// alert tells an app's partners and the log what its operator must do. It is a change of its own, on the app's shard, under a
-// name that is taken for alertSilence: replicas, restarts and shards tell it once.
+// alert tells an app's partners and the log what its operator must do.
 func (r *Relay) alert(app string, api *wechat.APIError, now time.Time) {
-	if !r.alerts.first(app, api.Code, now) {
-		return
-	}
 	e := wechat.Lookup(api.Code)
-	r.log.Error("app needs its operator", zap.String("app", app), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID), zap.String("cure", api.Cure()))
-	shard := r.q.Shard(app, "")
-	jobs := r.tell(telling{shard: shard, app: app, typ: EventAlert, at: now, data: Alert{App: app, Errcode: &api.Code, Errmsg: some(api.Msg),
-		RID: some(api.RID), Meaning: e.Meaning, MeaningZH: e.MeaningZH, Cure: api.Cure(), CureZH: api.CureZH()}})
-	if len(jobs) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	res := r.q.Commit(ctx, queue.Change{Shard: shard, Once: "alert/" + app + "/" + strconv.Itoa(api.Code), OnceFor: alertSilence, Jobs: jobs})
-	if res.Err != nil && !errors.Is(res.Err, queue.ErrTaken) {
-		r.alerts.forget(app, api.Code)
-		r.log.Warn("alert not queued", zap.String("app", app), zap.Error(res.Err))
+	data := Alert{App: app, Errcode: &api.Code, Errmsg: some(api.Msg), RID: some(api.RID), Meaning: e.Meaning, MeaningZH: e.MeaningZH,
+		Cure: api.Cure(), CureZH: api.CureZH()}
+	if r.tellAlert(app, data, now) {
+		r.log.Error("app needs its operator", zap.String("app", app), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID), zap.String("cure", api.Cure()))
 	}
 }
 
-// AlertApp tells what the token keeper noticed: the log at once, and the app's partners when WeChat said something that
-// has a cure. It is for wechat.Options.OnAlert, which must not wait, so the event is queued on the side.
-func (r *Relay) AlertApp(app string, cause error) {
-	r.log.Error("app needs its operator", zap.String("app", app), zap.Error(cause))
-	var config *wechat.ConfigError
-	if !errors.As(cause, &config) {
-		return
+// tellAlert queues an alert for an app's partners; first is false when it was told within alertSilence. It is a change of its
+// own, on the app's shard, under a name that is taken for that time: replicas, restarts and shards tell it once.
+func (r *Relay) tellAlert(app string, data Alert, now time.Time) (first bool) {
+	code := *data.Errcode
+	if !r.alerts.first(app, code, now) {
+		return false
 	}
-	go r.alert(app, config.API, time.Now())
+	shard := r.q.Shard(app, "")
+	jobs := r.tell(telling{shard: shard, app: app, typ: EventAlert, at: now, data: data})
+	if len(jobs) == 0 {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	res := r.q.Commit(ctx, queue.Change{Shard: shard, Once: "alert/" + app + "/" + strconv.Itoa(code), OnceFor: alertSilence, Jobs: jobs})
+	if res.Err != nil && !errors.Is(res.Err, queue.ErrTaken) {
+		r.alerts.forget(app, code)
+		r.log.Warn("alert not queued", zap.String("app", app), zap.Error(res.Err))
+	}
+	return true
 }

@@ -2,11 +2,7 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"net/http"
-	"net/url"
 
 	"go.uber.org/zap"
 
@@ -68,18 +64,10 @@ func (r *Relay) openidAt(ctx context.Context, f *message.Facts, req *SendRequest
 }
 
 // meet learns the unionid of a follower. An account without an Open Platform has none.
-// https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_userinfo.html
 func (r *Relay) meet(ctx context.Context, app, openid string) error {
-	status, _, raw, err := r.wechat.Call(ctx, app, http.MethodGet, "/cgi-bin/user/info", url.Values{"openid": {openid}}, nil, nil)
-	var who struct {
-		UnionID string `json:"unionid"`
-		Errcode int    `json:"errcode"`
-	}
-	if err == nil && (status != http.StatusOK || json.Unmarshal(raw, &who) != nil || who.Errcode != 0) {
-		err = fmt.Errorf("user/info: status %d, errcode %d", status, who.Errcode)
-	}
+	unionid, err := r.wechat.UnionID(ctx, app, openid)
 	if err == nil {
-		_, err = r.bindings.Meet(ctx, app, binding.Identity{OpenID: openid, UnionID: who.UnionID})
+		_, err = r.bindings.Meet(ctx, app, binding.Identity{OpenID: openid, UnionID: unionid})
 	}
 	if err != nil {
 		r.log.Warn("follower's unionid not learnt", zap.String("app", app), zap.String("openid", ShortID(openid)), zap.Error(err))

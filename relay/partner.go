@@ -7,35 +7,7 @@ import (
 	"time"
 
 	"github.com/wxrelay/wxrelay/relay/queue"
-	"github.com/wxrelay/wxrelay/relay/wechat"
 )
-
-// AccessToken is a token as a partner gets it.
-type AccessToken struct {
-	AccessToken string `json:"access_token"`
-	ExpiresIn   int    `json:"expires_in"` // seconds
-}
-
-// AccessToken returns the app's current token: one for all who ask, so that nobody evicts anybody.
-func (r *Relay) AccessToken(ctx context.Context, partner, app string) (AccessToken, error) {
-	if _, err := r.appOf(partner, app); err != nil {
-		return AccessToken{}, err
-	}
-	t, err := r.wechat.Token(ctx, app)
-	return AccessToken{AccessToken: t.Value, ExpiresIn: max(int(time.Until(t.ExpiresAt).Seconds()), 0)}, err
-}
-
-// ReportToken takes a partner's word that a token is bad; it is renewed only if it is still the current one.
-func (r *Relay) ReportToken(ctx context.Context, partner, app, token string, errcode int) error {
-	if _, err := r.appOf(partner, app); err != nil {
-		return err
-	}
-	err := r.wechat.ReportBad(ctx, app, token, errcode)
-	if errors.Is(err, wechat.ErrNotTokenCode) {
-		return invalid("errcode", "must be 40001, 40014 or 42001: others do not speak against a token")
-	}
-	return err
-}
 
 // Media is an image at WeChat, as customer service messages name it.
 type Media struct {

@@ -121,6 +121,7 @@ type Relay struct {
 	rules     atomic.Pointer[Rules]
 	templates *wechat.TemplateCache
 	alerts    alerts
+	given     given
 	paces     paces
 	retired   retired
 }

@@ -141,8 +141,9 @@ func Start(ctx context.Context, c *config.Config, o Options) (_ *App, err error)
 // edges makes the rooms that need no store to stand.
 func (a *App) edges(c *config.Config, p *plan) (err error) {
 	seal, unseal := a.keys.at(tokenPlace)
-	a.wechat, err = wechat.New(a.rdb, wechat.Options{BaseURL: c.WeChat.BaseURL, Timeout: c.WeChat.Timeout,
-		CallLimit: int64(c.Limits.ProxyBody), Apps: p.wechat, Seal: seal, Unseal: unseal, OnCall: a.metrics.call, OnAlert: a.alert})
+	a.wechat, err = wechat.New(a.rdb, wechat.Options{BaseURL: c.WeChat.BaseURL, Fallback: c.WeChat.FallbackURL, Timeout: c.WeChat.Timeout,
+		BodyLimit: int64(c.Limits.ProxyBody), Apps: p.wechat, Encrypt: seal, Decrypt: unseal, OnCall: a.metrics.call, OnAlert: a.alert,
+		OnChange: a.tokenChanged})
 	if err != nil {
 		return err
 	}
@@ -196,6 +197,13 @@ func (a *App) alert(app string, err error) {
 		return
 	}
 	a.log.Warn("token trouble", zap.String("app", app), zap.Error(err))
+}
+
+// tokenChanged writes the audit line of a token's change, once there is a relay.
+func (a *App) tokenChanged(app string, change wechat.TokenChange) {
+	if r := a.teller.Load(); r != nil {
+		r.TokenChanged(app, change)
+	}
 }
 
 // remarks says what an operator would want to have been told.

@@ -14,5 +14,6 @@ func NewWeChat(rdb redis.UniversalClient, c *config.Config) (*wechat.Client, err
 		return nil, err
 	}
 	seal, unseal := p.keys.at(tokenPlace)
-	return wechat.New(rdb, wechat.Options{BaseURL: c.WeChat.BaseURL, Timeout: c.WeChat.Timeout, Apps: p.wechat, Seal: seal, Unseal: unseal})
+	return wechat.New(rdb, wechat.Options{BaseURL: c.WeChat.BaseURL, Fallback: c.WeChat.FallbackURL, Timeout: c.WeChat.Timeout,
+		Apps: p.wechat, Encrypt: seal, Decrypt: unseal})
 }

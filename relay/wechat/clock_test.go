@@ -75,13 +75,13 @@ func TestSlowRefreshNobodyWaits(t *testing.T) {
 			t.Fatalf("%d requests out, want the first and one refresh", n)
 		}
 		close(w.f.gate)
-		a.flights.wait()
-		b.flights.wait()
+		a.renewals.wait()
+		b.renewals.wait()
 		time.Sleep(time.Minute)
 		mustToken(t, a)
 		mustToken(t, b)
-		a.flights.wait()
-		b.flights.wait()
+		a.renewals.wait()
+		b.renewals.wait()
 		if x, y := mustToken(t, a), mustToken(t, b); x.Value == old.Value || x.Value != y.Value {
 			t.Fatal("the replicas do not serve the new token")
 		}
@@ -228,7 +228,7 @@ func TestRedisAway(t *testing.T) {
 	})
 }
 
-// A config error is asked about ever more rarely, by one replica for all, told once, with its cure, and ends by itself.
+// A config error is asked about ever more rarely, by one replica for all, alerted once, with its cure, and ends by itself.
 func TestConfigErrorBacksOff(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.f.refuse = &APIError{Code: 40164, Msg: "invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: 6aac005a-01bfdbee-79769285"}
@@ -254,10 +254,10 @@ func TestConfigErrorBacksOff(t *testing.T) {
 		if n := w.f.count(pathStable); n > 8 {
 			t.Errorf("%d requests in ten minutes", n)
 		}
-		told := w.alert.all()
+		heard := w.alert.all()
 		var config *ConfigError
-		if len(told) != 1 || !errors.As(told[0], &config) || !strings.Contains(config.Error(), "[203.0.113.7]") || config.API.RID == "" {
-			t.Fatalf("alerts: %v", told)
+		if len(heard) != 1 || !errors.As(heard[0], &config) || !strings.Contains(config.Error(), "[203.0.113.7]") || config.API.RID == "" {
+			t.Fatalf("alerts: %v", heard)
 		}
 		if zh := config.API.CureZH(); !strings.Contains(zh, "白名单") || !strings.Contains(zh, "203.0.113.7") {
 			t.Errorf("cure: %s", zh)
@@ -297,7 +297,7 @@ func TestNewSecretDoesNotWait(t *testing.T) {
 	})
 }
 
-// A busy WeChat is asked again within the same flight; a persistent failure is told once.
+// A busy WeChat is asked again within the same renewal; a persistent failure is alerted once.
 func TestTransientFailure(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		var n atomic.Int32
@@ -324,10 +324,10 @@ func TestTransientFailure(t *testing.T) {
 		if !errors.Is(err, ErrNotLeft) || errors.Is(err, ErrNoAnswer) {
 			t.Errorf("a call that got no token did not leave: %v", err)
 		}
-		told := w.alert.all()
+		heard := w.alert.all()
 		var trouble *TokenTrouble
-		if len(told) != 1 || !errors.As(told[0], &trouble) {
-			t.Errorf("alerts: %v", told)
+		if len(heard) != 1 || !errors.As(heard[0], &trouble) {
+			t.Errorf("alerts: %v", heard)
 		}
 		if n := w.f.count(pathStable); n > 3*(10*60/15+10) {
 			t.Errorf("%d requests in ten minutes", n)

@@ -129,7 +129,7 @@ func (e *TokenError) Unwrap() error {
 	return e.Err
 }
 
-// ConfigError is told to OnAlert: the token endpoint refuses this app until its operator acts.
+// ConfigError goes to OnAlert: the token endpoint refuses this app until its operator acts.
 type ConfigError struct {
 	App string
 	API *APIError
@@ -142,7 +142,7 @@ func (e *ConfigError) Error() string {
 // Unwrap gives the *APIError.
 func (e *ConfigError) Unwrap() error { return e.API }
 
-// TokenChanged is told to OnAlert: a token died before its time, so somebody else asked for another (a second token
+// TokenChanged goes to OnAlert: a token died before its time, so somebody else asked for another (a second token
 // centre, a laptop), or WeChat withdrew it.
 type TokenChanged struct {
 	App   string
@@ -150,6 +150,7 @@ type TokenChanged struct {
 	RID   string        // WeChat's id of the call that showed it; "" when a partner reported it
 	Left  time.Duration // life it had left
 	Today int           // how many tokens died so today (Beijing's day)
+	By    string        // who found it: a partner's name, or "gateway"
 }
 
 func (e *TokenChanged) Error() string {
@@ -157,7 +158,16 @@ func (e *TokenChanged) Error() string {
 		e.App, e.Code, e.Left.Round(time.Second), e.Today, e.RID)
 }
 
-// TokenTrouble is told to OnAlert: the token endpoint has failed several times in a row, and not by config.
+// Advice says what it means and what to do, in English and in Chinese.
+func (e *TokenChanged) Advice() (meaning, meaningZH, cure, cureZH string) {
+	row := Lookup(e.Code)
+	left := e.Left.Round(time.Second)
+	return fmt.Sprintf("a token died %s before its end (no. %d today): another program fetched one with the same AppSecret, or the AppSecret was reset", left, e.Today),
+		fmt.Sprintf("access_token 提前 %s 失效（今日第 %d 次）：有其他程序用同一 AppSecret 获取了 token，或 AppSecret 已被重置", left, e.Today),
+		row.Cure, row.CureZH
+}
+
+// TokenTrouble goes to OnAlert: the token endpoint has failed several times in a row, and not by config.
 type TokenTrouble struct {
 	App string
 	Err error

@@ -194,7 +194,7 @@ func newTestClient(t testing.TB, rdb redis.UniversalClient, base string, change 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		c.flights.wait()
+		c.renewals.wait()
 		c.transport.CloseIdleConnections()
 	})
 	return c
@@ -248,7 +248,7 @@ func bubble(t *testing.T, f http.Handler) func(c *Client) *Client {
 	}
 }
 
-// alerts collects what OnAlert was told.
+// alerts collects what OnAlert heard.
 type alerts struct {
 	mu   sync.Mutex
 	errs []error

@@ -11,13 +11,19 @@ const healSpacing = 30 * time.Second // the platform's own spacing of force_refr
 // withToken runs one call with a token. When WeChat refuses the token the call was rejected and cannot have had an
 // effect: the token is healed and the call repeated, once.
 func (k *keeper) withToken(ctx context.Context, call func(ctx context.Context, token string) error) error {
+	return k.withTokenOf(ctx, Reporter{By: ownReporter}, true, call)
+}
+
+// withTokenOf is withToken for a call of somebody's. repeat false: the call cannot be made again, so the token is healed for
+// those behind it.
+func (k *keeper) withTokenOf(ctx context.Context, who Reporter, repeat bool, call func(ctx context.Context, token string) error) error {
 	tok, err := k.token(ctx)
 	if err != nil {
 		return err
 	}
 	err = call(ctx, tok.Value)
 	refusal := tokenRefusal(err)
-	if refusal == nil || !k.reportBad(ctx, tok.Value, refusal) {
+	if refusal == nil || !k.reportBad(ctx, tok.Value, refusal, who) || !repeat {
 		return err
 	}
 	next, tokenErr := k.token(ctx)
@@ -29,7 +35,7 @@ func (k *keeper) withToken(ctx context.Context, call func(ctx context.Context, t
 	}
 	err = call(ctx, next.Value)
 	if refusal := tokenRefusal(err); refusal != nil {
-		k.reportBad(ctx, next.Value, refusal)
+		k.reportBad(ctx, next.Value, refusal, who)
 	}
 	return err
 }
@@ -44,29 +50,34 @@ func tokenRefusal(err error) *APIError {
 
 // reportBad forgets a refused token, by value: a late report of an older one changes nothing. It says whether asking
 // for a token again may bring another.
-func (k *keeper) reportBad(ctx context.Context, value string, refusal *APIError) bool {
+func (k *keeper) reportBad(ctx context.Context, value string, refusal *APIError, who Reporter) bool {
 	digest := digestOf(value)
-	r, err := k.runBad(context.WithoutCancel(ctx), digest)
+	change := TokenChange{Cause: ChangeReported, Fingerprint: shortDigest(digest), Errcode: refusal.Code, RID: refusal.RID, By: who.By, From: who.From}
+	r, err := k.runReport(context.WithoutCancel(ctx), digest, change)
 	if err != nil {
-		return k.reportAlone(digest)
+		return k.reportLocally(digest)
 	}
 	if r.state == "tried" {
 		return false
 	}
 	k.drop(digest)
 	if r.state == "newer" {
-		if tok, err := k.open(r); err == nil {
-			k.adopt(tok, r, k.epochNow())
+		if tok, err := k.decrypt(r); err == nil {
+			k.useShared(tok, r, k.epochNow())
 		}
 	}
+	if r.state == "healing" {
+		change.Left = r.left
+		k.changes(change)
+	}
 	if r.state == "healing" && r.left > lifeFloor && k.c.o.OnAlert != nil {
-		k.c.o.OnAlert(k.app.Name, &TokenChanged{App: k.app.Name, Code: refusal.Code, RID: refusal.RID, Left: r.left, Today: r.today})
+		k.c.o.OnAlert(k.app.Name, &TokenChanged{App: k.app.Name, Code: refusal.Code, RID: refusal.RID, Left: r.left, Today: r.today, By: who.By})
 	}
 	return true
 }
 
-// reportAlone is reportBad with Redis away, for this process only. A classic token stays: nobody would fetch another.
-func (k *keeper) reportAlone(digest string) bool {
+// reportLocally is reportBad with Redis away, for this process only. A classic token stays: nobody would fetch another.
+func (k *keeper) reportLocally(digest string) bool {
 	if k.app.source() == SourceClassic {
 		return false
 	}
@@ -83,15 +94,16 @@ func (k *keeper) reportAlone(digest string) bool {
 	return !tried
 }
 
-// reportLate tells a Redis that is back what was found bad without it, lest it hand the dead token out again.
-func (k *keeper) reportLate(ctx context.Context) error {
+// reportDeferred tells a Redis that is back what was found bad without it, so that it does not hand the dead token out again.
+func (k *keeper) reportDeferred(ctx context.Context) error {
 	k.mu.Lock()
 	bad := k.bad
 	k.mu.Unlock()
 	if bad == "" {
 		return nil
 	}
-	if _, err := k.runBad(ctx, bad); err != nil {
+	late := TokenChange{Cause: ChangeReported, Fingerprint: shortDigest(bad), By: ownReporter}
+	if _, err := k.runReport(ctx, bad, late); err != nil {
 		return err
 	}
 	k.mu.Lock()
@@ -108,6 +120,6 @@ func (k *keeper) drop(digest string) {
 	defer k.mu.Unlock()
 	if k.digest == digest {
 		k.forget()
-		k.tell()
+		k.notify()
 	}
 }

@@ -24,10 +24,10 @@ func TestDeadTokenHealsOnce(t *testing.T) {
 			eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 				f := newFake()
 				base := serveFake(t, f)
-				var told alerts
+				var heard alerts
 				var clients []*Client
 				for range 4 {
-					clients = append(clients, newTestClient(t, rdb, base, func(o *Options) { o.OnAlert = told.add }))
+					clients = append(clients, newTestClient(t, rdb, base, func(o *Options) { o.OnAlert = heard.add }))
 				}
 				old := mustToken(t, clients[0])
 				for _, c := range clients {
@@ -50,13 +50,13 @@ func TestDeadTokenHealsOnce(t *testing.T) {
 				if plain, force := f.count(pathStable)-1-f.count("force"), f.count("force"); plain != 1 || force != forced {
 					t.Errorf("%d plain and %d forced refreshes, want 1 and %d", plain, force, forced)
 				}
-				all := told.all()
+				all := heard.all()
 				var changed *TokenChanged
 				if len(all) != 1 || !errors.As(all[0], &changed) {
 					t.Fatalf("alerts: %v", all)
 				}
 				if changed.Code != 40001 || changed.RID != "6aac005a-01bfdbee-79769285" || changed.Today != 1 || changed.Left < 7000*time.Second {
-					t.Errorf("told %+v", changed)
+					t.Errorf("heard %+v", changed)
 				}
 			})
 		})
@@ -70,7 +70,7 @@ func TestReportIsByValue(t *testing.T) {
 		c := newTestClient(t, rdb, serveFake(t, f))
 		first := mustToken(t, c)
 		f.kill(first.Value, true)
-		if err := c.ReportBad(t.Context(), "shop", first.Value, 40001); err != nil {
+		if err := c.ReportBad(t.Context(), "shop", first.Value, 40001, Reporter{By: "orders"}); err != nil {
 			t.Fatal(err)
 		}
 		second := mustToken(t, c)
@@ -78,17 +78,17 @@ func TestReportIsByValue(t *testing.T) {
 			t.Fatal("the bad token is served again")
 		}
 		for _, value := range []string{first.Value, "no token of ours"} {
-			if err := c.ReportBad(t.Context(), "shop", value, 42001); err != nil {
+			if err := c.ReportBad(t.Context(), "shop", value, 42001, Reporter{By: "orders"}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if third := mustToken(t, c); third.Value != second.Value || f.count(pathStable) != 2 {
 			t.Errorf("an old report replaced the token (%d fetches)", f.count(pathStable))
 		}
-		if err := c.ReportBad(t.Context(), "shop", second.Value, 45009); !errors.Is(err, ErrNotTokenCode) {
+		if err := c.ReportBad(t.Context(), "shop", second.Value, 45009, Reporter{By: "orders"}); !errors.Is(err, ErrNotTokenCode) {
 			t.Errorf("45009 speaks against a token: %v", err)
 		}
-		if err := c.ReportBad(t.Context(), "nobody", second.Value, 40001); !errors.Is(err, ErrUnknownApp) {
+		if err := c.ReportBad(t.Context(), "nobody", second.Value, 40001, Reporter{By: "orders"}); !errors.Is(err, ErrUnknownApp) {
 			t.Errorf("unknown app: %v", err)
 		}
 	})
@@ -197,7 +197,7 @@ func TestHealWithoutRedis(t *testing.T) {
 		w.m.SetError("")
 		time.Sleep(time.Minute)
 		mustToken(t, c)
-		c.flights.wait()
+		c.renewals.wait()
 		if a, b := mustToken(t, c), mustToken(t, w.replica()); a.Value != healed.Value || b.Value != healed.Value {
 			t.Error("Redis handed the dead token out again")
 		}
@@ -221,7 +221,7 @@ func TestHealWithoutRedis(t *testing.T) {
 		w.m.SetError("")
 		time.Sleep(time.Minute)
 		mustToken(t, c)
-		c.flights.wait()
+		c.renewals.wait()
 		if err := send(t, c); err != nil || w.f.count("force") != 1 {
 			t.Errorf("with Redis back: %v, %d forced", err, w.f.count("force"))
 		}
@@ -236,35 +236,35 @@ func TestReporterDies(t *testing.T) {
 		mustToken(t, b)
 		w.f.kill(dead.Value, false)
 		k, _ := a.keeper("shop")
-		if r, err := k.runBad(t.Context(), digestOf(dead.Value)); err != nil || r.state != "healing" {
+		if r, err := k.runReport(t.Context(), digestOf(dead.Value), TokenChange{Cause: ChangeReported}); err != nil || r.state != "healing" {
 			t.Fatalf("%+v %v", r, err)
 		}
-		time.Sleep(lookEvery)
+		time.Sleep(viewAge)
 		mustToken(t, b) // starts a look
-		b.flights.wait()
+		b.renewals.wait()
 		if tok := mustToken(t, b); tok.Value == dead.Value || w.f.count("force") != 1 {
 			t.Errorf("the dead token is served on, %d forced", w.f.count("force"))
 		}
 	})
 }
 
-// A flight that read the token before it was reported must not bring it back.
+// A renewal that read the token before it was reported must not bring it back.
 func TestOlderViewIsNotAdopted(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFake()
 		c := newTestClient(t, rdb, serveFake(t, f))
 		tok := mustToken(t, c)
-		c.flights.wait()
+		c.renewals.wait()
 		k, _ := c.keeper("shop")
 		epoch := k.epochNow()
 		view, err := k.runLease(t.Context(), "reader", "")
 		if err != nil || view.state != "fresh" {
 			t.Fatalf("%+v %v", view, err)
 		}
-		if err := c.ReportBad(t.Context(), "shop", tok.Value, 40001); err != nil {
+		if err := c.ReportBad(t.Context(), "shop", tok.Value, 40001, Reporter{By: "orders"}); err != nil {
 			t.Fatal(err)
 		}
-		if k.adopt(tok, view, epoch) {
+		if k.useShared(tok, view, epoch) {
 			t.Error("adopted")
 		}
 		if _, held := c.Held("shop"); held {

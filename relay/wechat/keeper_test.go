@@ -104,7 +104,7 @@ func TestLateWriterIsFenced(t *testing.T) {
 		if r, err := k.runLease(ctx, "other", ""); err != nil || r.state != "busy" {
 			t.Fatalf("second lease while the first lasts: %+v %v", r, err)
 		}
-		if err := rdb.HSet(ctx, k.key(), "lu", 1).Err(); err != nil { // the lease lapses
+		if err := rdb.HSet(ctx, k.keys()[0], "lu", 1).Err(); err != nil { // the lease lapses
 			t.Fatal(err)
 		}
 		second, err := k.runLease(ctx, "quick", "")
@@ -112,10 +112,10 @@ func TestLateWriterIsFenced(t *testing.T) {
 			t.Fatalf("lease after lapse: %+v %v", second, err)
 		}
 		t1, t2 := newToken("token-one", 7200), newToken("token-two", 7200)
-		if r, err := k.runStore(ctx, "quick", second.fence, t2, digestOf(t2.Value), false); err != nil || r.state != "kept" {
+		if r, err := k.runStore(ctx, "quick", second.fence, t2, digestOf(t2.Value), ChangeFirst); err != nil || r.state != "kept" {
 			t.Fatalf("the holder's write: %+v %v", r, err)
 		}
-		r, err := k.runStore(ctx, "slow", first.fence, t1, digestOf(t1.Value), false)
+		r, err := k.runStore(ctx, "slow", first.fence, t1, digestOf(t1.Value), ChangeFirst)
 		if err != nil || r.state != "late" || r.digest != digestOf(t2.Value) {
 			t.Fatalf("the late write: %+v %v", r, err)
 		}
@@ -125,7 +125,7 @@ func TestLateWriterIsFenced(t *testing.T) {
 	})
 }
 
-func TestTokenAtRestIsSealed(t *testing.T) {
+func TestTokenAtRestIsEncrypted(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFake()
 		base := serveFake(t, f)
@@ -137,12 +137,12 @@ func TestTokenAtRestIsSealed(t *testing.T) {
 				}
 				return out, nil
 			}
-			return func(o *Options) { o.Seal, o.Unseal = flip, flip }
+			return func(o *Options) { o.Encrypt, o.Decrypt = flip, flip }
 		}
 		a := newTestClient(t, rdb, base, sealing(0x55))
 		tok := mustToken(t, a)
 		k, _ := a.keeper("shop")
-		all, err := rdb.HGetAll(t.Context(), k.key()).Result()
+		all, err := rdb.HGetAll(t.Context(), k.keys()[0]).Result()
 		if err != nil || len(all) == 0 {
 			t.Fatalf("nothing kept: %v", err)
 		}
@@ -151,7 +151,7 @@ func TestTokenAtRestIsSealed(t *testing.T) {
 				t.Errorf("field %s shows a secret", field)
 			}
 		}
-		if ttl := rdb.PTTL(t.Context(), k.key()).Val(); ttl <= 0 {
+		if ttl := rdb.PTTL(t.Context(), k.keys()[0]).Val(); ttl <= 0 {
 			t.Errorf("the key does not expire: %v", ttl)
 		}
 		if same := mustToken(t, newTestClient(t, rdb, base, sealing(0x55))); same.Value != tok.Value {
@@ -176,16 +176,16 @@ func TestTokenIsRestoredAfterRedisLoss(t *testing.T) {
 		app := func(o *Options) { o.Apps[0].Token.Kind = SourceClassic }
 		a := newTestClient(t, rdb, base, app)
 		tok := mustToken(t, a)
-		a.flights.wait()
+		a.renewals.wait()
 		if err := rdb.FlushDB(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
 		k, _ := a.keeper("shop")
 		k.mu.Lock()
-		k.looked = time.Time{}
+		k.seenAt = time.Time{}
 		k.mu.Unlock()
 		mustToken(t, a) // starts a look in the background
-		a.flights.wait()
+		a.renewals.wait()
 		if got := mustToken(t, newTestClient(t, rdb, base, app)); got.Value != tok.Value {
 			t.Error("another replica fetched instead")
 		}

@@ -31,8 +31,8 @@ func (c *Client) Upload(ctx context.Context, app, filename, contentType string, 
 	if err != nil {
 		return Media{}, err
 	}
-	if int64(len(content)) > c.o.CallLimit {
-		return Media{}, fmt.Errorf("%w: the file has %d bytes, at most %d", ErrBody, len(content), c.o.CallLimit)
+	if int64(len(content)) > c.o.BodyLimit {
+		return Media{}, fmt.Errorf("%w: the file has %d bytes, at most %d", ErrBody, len(content), c.o.BodyLimit)
 	}
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
@@ -52,7 +52,7 @@ func (c *Client) Upload(ctx context.Context, app, filename, contentType string, 
 				return err
 			}
 			req.Header.Set("Content-Type", w.FormDataContentType())
-			if _, err := (door{}).RoundTrip(req); err != nil {
+			if _, err := (roundTripper{}).RoundTrip(req); err != nil {
 				return err
 			}
 			m, err = readMedia(&x.got)

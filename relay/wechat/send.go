@@ -34,7 +34,7 @@ var sendPaths = map[Channel]string{
 	ChannelUniform:         "/cgi-bin/message/wxopen/template/uniform_send",
 }
 
-// Payload types of the SDK under our roof, so that rooms which build a message need not know the SDK.
+// Payload types of the SDK, so that packages which build a message need not know the SDK.
 type (
 	SubscribeMessage   = subscribe.Message
 	DataItem           = subscribe.DataItem
@@ -89,15 +89,15 @@ func (c *Client) Send(ctx context.Context, app string, ch Channel, body any) (r 
 	return r, err
 }
 
-// post is one POST of JSON through the door, past what the SDK's client and its options put around it: a fifth of what a send
-// costs here.
+// post is one POST of JSON, past what the SDK's client and its options put around it: that is a fifth of what a send costs
+// here.
 func post(ctx context.Context, url string, body []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header["Content-Type"] = jsonType
-	_, err = door{}.RoundTrip(req)
+	_, err = roundTripper{}.RoundTrip(req)
 	return err
 }
 

@@ -3,7 +3,6 @@ package wechat
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"sync"
@@ -176,105 +175,14 @@ func TestOnCall(t *testing.T) {
 		if err := send(t, c); err != nil {
 			t.Fatal(err)
 		}
-		status, _, _, err := c.Call(t.Context(), "shop", http.MethodPost, "/wxa/partner/made/this/up", nil, nil, []byte("{}"))
-		if err != nil || status != 200 {
-			t.Fatal(status, err)
+		for _, target := range []string{"/wxa/partner/made/this/up", "/made-up/x"} {
+			if status, _, err := proxied(t, c, Request{Method: http.MethodPost, Target: target, Body: []byte("{}")}); err != nil || status != 200 {
+				t.Fatal(status, err)
+			}
 		}
-		_, _, _, _ = c.Call(t.Context(), "shop", http.MethodGet, "/made-up/x", nil, nil, nil)
 		want := []seen{{"shop", pathStable, 0}, {"shop", "/cgi-bin/message/subscribe/send", 0}, {"shop", "/wxa/*", 48001}, {"shop", "/*", 0}}
 		if diff := cmp.Diff(want, all); diff != "" {
 			t.Error(diff)
-		}
-	})
-}
-
-func TestCallTouchesNothing(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		f := newFake()
-		var got *http.Request
-		var gotBody []byte
-		binary := []byte("\x00\x01\xff{\"errcode\":40001}")
-		f.answer["/cgi-bin/media/upload"] = func(w http.ResponseWriter, r *http.Request) {
-			got = r
-			gotBody, _ = io.ReadAll(r.Body)
-			w.Header().Set("Content-Type", "application/octet-stream")
-			w.Header().Set("Connection", "X-Hop, keep-alive")
-			w.Header().Set("X-Hop", "1")
-			w.Header().Set("X-Kept", "2")
-			w.WriteHeader(http.StatusTeapot)
-			_, _ = w.Write(binary)
-		}
-		c := newTestClient(t, rdb, serveFake(t, f), func(o *Options) { o.CallLimit = 1 << 20 })
-		old := mustToken(t, c)
-		f.kill(old.Value, true)
-		media := []byte("--b\r\nContent-Disposition: form-data; name=\"media\"; filename=\"a.png\"\r\n\r\n\x89PNG\x00\r\n--b--\r\n")
-		header := http.Header{
-			"Content-Type": {"multipart/form-data; boundary=b"}, "User-Agent": {"their-sdk/1"}, "Wechatmp-Signature": {"s"}, "Accept-Encoding": {"br"},
-			"Connection": {"x-mine, close"}, "X-Mine": {"1"}, "Te": {"trailers"}, "Transfer-Encoding": {"chunked"}, "Upgrade": {"h2c"},
-			"Authorization": {"Bearer ours"}, "Cookie": {"ours"}, "Webhook-Signature": {"ours"}, "Idempotency-Key": {"k"}, "Host": {"evil"}, "X-Forwarded-For": {"10.0.0.1"},
-		}
-		status, answerHeader, answer, err := c.Call(t.Context(), "shop", http.MethodPost, "/cgi-bin/media/upload?type=image&x=%41+b&access_token=THEIRS&&q",
-			url.Values{"z": {"1 2"}, "access_token": {"THEIRS"}}, header, media)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if status != http.StatusTeapot || string(answer) != string(binary) {
-			t.Errorf("answer %d %q", status, answer)
-		}
-		if answerHeader.Get("X-Kept") != "2" || answerHeader.Get("X-Hop") != "" || answerHeader.Get("Connection") != "" || answerHeader.Get("Content-Type") != "application/octet-stream" {
-			t.Errorf("answer header %v", answerHeader)
-		}
-		if string(gotBody) != string(media) {
-			t.Errorf("body %q", gotBody)
-		}
-		if want := "access_token=" + mustToken(t, c).Value + "&type=image&x=%41+b&q&z=1+2"; got.URL.RawQuery != want {
-			t.Errorf("query %s\nwant %s", got.URL.RawQuery, want)
-		}
-		wantHeader := http.Header{"Content-Type": {"multipart/form-data; boundary=b"}, "User-Agent": {"their-sdk/1"}, "Wechatmp-Signature": {"s"}, "Accept-Encoding": {"br"}, "Content-Length": {got.Header.Get("Content-Length")}}
-		if diff := cmp.Diff(wantHeader, got.Header); diff != "" {
-			t.Error(diff)
-		}
-	})
-}
-
-func TestCallAnswers(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		f := newFake()
-		c := newTestClient(t, rdb, serveFake(t, f), func(o *Options) { o.CallLimit = 1000 })
-		call := func(method, path string, body []byte) (int, string, error) {
-			status, _, answer, err := c.Call(t.Context(), "shop", method, path, nil, nil, body)
-			return status, string(answer), err
-		}
-		f.answer["/wxa/refused"] = func(w http.ResponseWriter, _ *http.Request) { refuseWith(w, 48001, "no") }
-		f.answer["/wxa/broken"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }
-		f.answer["/wxa/long"] = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1001)) }
-		f.answer["/wxa/always40001"] = func(w http.ResponseWriter, _ *http.Request) { refuseWith(w, 40001, "never good") }
-		if status, answer, err := call("POST", "/wxa/refused", nil); err != nil || status != 200 || answer != `{"errcode":48001,"errmsg":"no"}` {
-			t.Errorf("a refusal is an answer: %d %s %v", status, answer, err)
-		}
-		if status, _, err := call("POST", "/wxa/broken", nil); err != nil || status != 502 {
-			t.Errorf("so is a status: %d %v", status, err)
-		}
-		if _, _, err := call("GET", "/wxa/long", nil); !errors.Is(err, ErrNoAnswer) {
-			t.Errorf("too long: %v", err)
-		}
-		if status, answer, err := call("GET", "/wxa/always40001", nil); err != nil || status != 200 || answer != `{"errcode":40001,"errmsg":"never good"}` || f.count("/wxa/always40001") > 2 {
-			t.Errorf("not healable: %d %s %v", status, answer, err)
-		}
-		before := f.count("/wxa/refused")
-		for _, bad := range []string{"", "wxa/x", "//evil.com/x", "/wxa/../x", "/wxa/%2e%2e/x", "/wxa//x", "/wxa/x#y", "/wxa/x y", "/wxa/%zz", "/wxa/./x", "/a\\b"} {
-			if _, _, err := call("GET", bad, nil); !errors.Is(err, ErrBody) {
-				t.Errorf("path %q: %v", bad, err)
-			}
-		}
-		if _, _, err := call("BAD METHOD", "/wxa/refused", nil); !errors.Is(err, ErrBody) {
-			t.Errorf("method: %v", err)
-		}
-		if _, _, err := call("POST", "/wxa/refused", make([]byte, 1001)); !errors.Is(err, ErrBody) {
-			t.Errorf("long body: %v", err)
-		}
-		if n := f.count("/wxa/refused") - before; n != 0 {
-			t.Errorf("%d of them left", n)
 		}
 	})
 }

@@ -19,7 +19,7 @@ const (
 	pathExternal = "external token centre"
 )
 
-// sdkHost stands in every URL given to the SDK; the door replaces it.
+// sdkHost stands in every URL given to the SDK; roundTripper replaces it.
 const sdkHost = "https://api.weixin.qq.com"
 
 // endpoint names where the app's token comes from, for errors.
@@ -38,37 +38,39 @@ func (k *keeper) exchange(path string, hide ...string) *exchange {
 	return &exchange{c: k.c, app: k.app.Name, path: path, limit: answerLimit, hide: append(hide, k.app.Secret)}
 }
 
-// fetchStubbornly repeats what passes by itself: callers wait, and a token request may be repeated.
-func (k *keeper) fetchStubbornly(ctx context.Context, bad string) (tok Token, err error) {
+// fetchRetrying repeats what passes by itself: callers wait, and a token request may be repeated.
+func (k *keeper) fetchRetrying(ctx context.Context, bad string) (tok Token, forced bool, err error) {
 	for n := range 3 {
-		if tok, err = k.fetch(ctx, bad); err == nil || isRefusal(err) {
-			return tok, err
+		if tok, forced, err = k.fetch(ctx, bad); err == nil || isRefusal(err) {
+			return tok, forced, err
 		}
 		if n == 2 || pause(ctx, 100*time.Millisecond<<n) != nil {
 			break
 		}
 	}
-	return tok, err
+	return tok, forced, err
 }
 
 // fetch asks for a token. bad is the digest of one WeChat refused and nobody has replaced: when the plain stable_token
 // answers that very value again, and only then, force_refresh is used, as its quota allows; without quota the value
 // is served again, for it is the one WeChat says is valid.
-func (k *keeper) fetch(ctx context.Context, bad string) (Token, error) {
+func (k *keeper) fetch(ctx context.Context, bad string) (tok Token, forced bool, err error) {
 	switch k.app.source() {
 	case SourceClassic:
-		return k.fetchClassic(ctx)
+		tok, err = k.fetchClassic(ctx)
+		return tok, false, err
 	case SourceExternal:
-		return k.fetchExternal(ctx)
+		tok, err = k.fetchExternal(ctx)
+		return tok, false, err
 	}
-	tok, err := k.fetchStable(ctx, false)
+	tok, err = k.fetchStable(ctx, false)
 	if err != nil || bad == "" || digestOf(tok.Value) != bad || !k.mayForce(ctx) {
-		return tok, err
+		return tok, false, err
 	}
 	if forced, err := k.fetchStable(ctx, true); err == nil {
-		return forced, nil
+		return forced, true, nil
 	}
-	return tok, nil
+	return tok, false, nil
 }
 
 func (k *keeper) fetchStable(ctx context.Context, force bool) (tok Token, err error) {
@@ -143,7 +145,7 @@ func (k *keeper) fetchExternal(ctx context.Context) (tok Token, err error) {
 			}
 			req.Header.Set(name, v)
 		}
-		_, err = door{}.RoundTrip(req)
+		_, err = roundTripper{}.RoundTrip(req)
 		tok, err = x.asToken(err)
 		return err
 	})

@@ -14,7 +14,7 @@ type TemplateCache struct {
 	mu     sync.RWMutex
 	names  []string // of the apps whose lists Run keeps fresh
 	apps   map[string]*templateList
-	doubts map[string]time.Time // when a send that was told 40037 last had an app's list fetched
+	doubts map[string]time.Time // when a send that was answered 40037 last had an app's list fetched
 
 	one   sync.Mutex    // one fetch at a time: the list is small and rarely asked for
 	wake  chan struct{} // there is an app whose list nobody fetched yet
@@ -136,7 +136,7 @@ func (t *TemplateCache) Expect(app, id string) {
 	}
 }
 
-// Doubt fetches the list anew beside the work: a send by this app was told 40037, so it names a template that is
+// Doubt fetches the list anew beside the work: a send by this app was answered 40037, so it names a template that is
 // gone, or is of another kind now. A thousand such sends ask once in templatesRetry.
 func (t *TemplateCache) Doubt(app string) {
 	now := time.Now()

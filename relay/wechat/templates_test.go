@@ -40,7 +40,7 @@ func TestAKnownTemplateNeverWaits(t *testing.T) {
 	}
 }
 
-// A send that is told 40037 has the list fetched anew, once however many there are; what WeChat lists then is what counts.
+// A send that is answered 40037 has the list fetched anew, once however many there are; what WeChat lists then is what counts.
 func TestDoubtAsksOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, typ := 0, 2

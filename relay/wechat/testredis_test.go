@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// redisDB is this room's database on the real server, so that rooms tested at the same time do not meet.
+// redisDB is this package's database on the real server, so that packages tested at the same time do not meet.
 const redisDB = 3
 
 // eachRedis runs f on the in-process Redis, and again on a real server when WXRELAY_TEST_REDIS names one.

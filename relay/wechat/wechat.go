@@ -1,9 +1,9 @@
-// Package wechat owns the conversation with the WeChat API: no other room sends a byte to it, keeps one of its
+// Package wechat owns the conversation with the WeChat API: no other package sends a byte to it, keeps one of its
 // tokens, or knows what one of its errcodes means.
 //
-// It hides four decisions: how one access_token is shared by every replica (keeper.go), how a request that may have
-// reached WeChat is told from one that did not (door.go, failure.go), how a dead token is healed (heal.go), and what
-// to do about an errcode (errcodes.go).
+// It hides five decisions: how one access_token is shared by every replica (keeper.go, renew.go), how a request that may
+// have reached WeChat is told from one that did not (transport.go, failure.go), how an answer is read (answer.go), how a
+// dead token is healed (heal.go), and what to do about an errcode (errcodes.go).
 //
 // A token's life, one per app over all replicas:
 //
@@ -66,19 +66,23 @@ func (a App) GoString() string { return fmt.Sprintf("wechat.App{Name:%q, AppID:%
 // Options of a Client. The zero value of each field is a working default.
 type Options struct {
 	BaseURL   string        // https://api.weixin.qq.com
+	Fallback  string        // a second address, asked when no connection to BaseURL comes about; "" = none
 	Timeout   time.Duration // of one exchange with WeChat; 5 s
 	InFlight  int           // connections kept open per host; 256
-	CallLimit int64         // largest body through Call, either way, in bytes; 12 MiB
+	BodyLimit int64         // largest body of an upload or a proxied request, in bytes; 12 MiB
 	Apps      []App
 
-	// Seal and Unseal guard tokens at rest in Redis; nil keeps them in clear.
-	Seal, Unseal func([]byte) ([]byte, error)
+	// Encrypt and Decrypt guard tokens at rest in Redis; nil keeps them in clear.
+	Encrypt, Decrypt func([]byte) ([]byte, error)
 
-	// OnCall is told of every exchange: the app, the API's path (a proxied one only by its first segment), WeChat's
+	// OnCall hears of every exchange: the app, the API's path (a proxied one only by its first segment), WeChat's
 	// errcode or one of CodeNotLeft, CodeNoAnswer, and how long it took. It must not block.
 	OnCall func(app, path string, errcode int, d time.Duration)
 
-	// OnAlert is told what an operator should hear about an app, once per cause over all replicas: *ConfigError,
+	// OnChange hears of a token's change that this process brought about, for an audit log. It must not block.
+	OnChange func(app string, change TokenChange)
+
+	// OnAlert hears what an operator must know about an app, once per cause over all replicas: *ConfigError,
 	// *TokenChanged, *TokenTrouble. It must not block.
 	OnAlert func(app string, err error)
 }
@@ -113,15 +117,18 @@ var (
 
 // Client speaks to WeChat for all configured apps. Safe for concurrent use; make one with New.
 type Client struct {
-	rdb       redis.UniversalClient
-	o         Options
-	root      *url.URL
-	transport *http.Transport
-	flights   flights
+	rdb    redis.UniversalClient
+	o      Options
+	root   *url.URL
+	second *url.URL // nil = none
+
+	fallbackUntil atomic.Int64 // until when second is asked first, Unix nanoseconds
+	transport     *http.Transport
+	renewals      renewals
 
 	mu   sync.Mutex                         // orders SetApps
 	apps atomic.Pointer[map[string]*keeper] // by name; replaced, never changed
-	poke chan struct{}                      // wakes Run after SetApps
+	wake chan struct{}                      // wakes Run after SetApps
 }
 
 // New checks the options and makes a client. It does not speak to Redis or WeChat yet.
@@ -129,15 +136,21 @@ func New(rdb redis.UniversalClient, o Options) (*Client, error) {
 	if rdb == nil {
 		return nil, errors.New("wechat: no Redis")
 	}
-	if (o.Seal == nil) != (o.Unseal == nil) {
-		return nil, errors.New("wechat: Seal and Unseal go together")
+	if (o.Encrypt == nil) != (o.Decrypt == nil) {
+		return nil, errors.New("wechat: Encrypt and Decrypt go together")
 	}
 	if o.BaseURL == "" {
 		o.BaseURL = "https://api.weixin.qq.com"
 	}
-	root, err := url.Parse(o.BaseURL)
-	if err != nil || (root.Scheme != "https" && root.Scheme != "http") || root.Host == "" || root.RawQuery != "" || root.User != nil {
-		return nil, errors.New("wechat: base URL must be http(s)://host[/prefix]")
+	root, err := parseRoot(o.BaseURL)
+	if err != nil {
+		return nil, err
+	}
+	var second *url.URL
+	if o.Fallback != "" {
+		if second, err = parseRoot(o.Fallback); err != nil {
+			return nil, err
+		}
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = 5 * time.Second
@@ -145,16 +158,24 @@ func New(rdb redis.UniversalClient, o Options) (*Client, error) {
 	if o.InFlight <= 0 {
 		o.InFlight = 256
 	}
-	if o.CallLimit <= 0 {
-		o.CallLimit = 12 << 20
+	if o.BodyLimit <= 0 {
+		o.BodyLimit = 12 << 20
 	}
-	c := &Client{rdb: rdb, o: o, root: root, transport: newTransport(o.InFlight), poke: make(chan struct{}, 1)}
+	c := &Client{rdb: rdb, o: o, root: root, second: second, transport: newTransport(o.InFlight), wake: make(chan struct{}, 1)}
 	c.apps.Store(&map[string]*keeper{})
 	if err := c.SetApps(o.Apps); err != nil {
 		return nil, err
 	}
 	c.o.Apps = nil
 	return c, nil
+}
+
+func parseRoot(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.User != nil {
+		return nil, errors.New("wechat: the address of WeChat's API must be http(s)://host[/prefix]")
+	}
+	return u, nil
 }
 
 // An appid becomes part of a key's hash tag and of a query.
@@ -213,7 +234,7 @@ func (c *Client) SetApps(apps []App) error {
 	}
 	c.apps.Store(&next)
 	select {
-	case c.poke <- struct{}{}:
+	case c.wake <- struct{}{}:
 	default:
 	}
 	return nil
@@ -231,16 +252,16 @@ func (c *Client) Run(ctx context.Context) {
 	for {
 		wait := 30 * time.Second
 		for _, k := range *c.apps.Load() {
-			wait = min(wait, k.tend(time.Now()))
+			wait = min(wait, k.poll(time.Now()))
 		}
 		timer := time.NewTimer(max(wait, 50*time.Millisecond))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			c.flights.wait()
+			c.renewals.wait()
 			return
 		case <-timer.C:
-		case <-c.poke:
+		case <-c.wake:
 			timer.Stop()
 		}
 	}
@@ -271,11 +292,20 @@ func (c *Client) Held(app string) (Token, bool) {
 	return k.held()
 }
 
+// Reporter is who says that a token is bad, for the token's log.
+type Reporter struct {
+	By   string // a partner's name
+	From string // the address it called from
+}
+
+// ownReporter stands in the log for this process itself.
+const ownReporter = "gateway"
+
 // ReportBad says that WeChat refused this token with errcode (40001, 40014, 42001; else ErrNotTokenCode). The token
 // is forgotten only when it is still the current one, and the next Token heals. Reports of one value count once in
 // 30 s over all replicas. Errors: ErrUnknownApp, ErrNotTokenCode; a Redis that is away is none (this process then
 // heals by itself).
-func (c *Client) ReportBad(ctx context.Context, app, value string, errcode int) error {
+func (c *Client) ReportBad(ctx context.Context, app, value string, errcode int, who Reporter) error {
 	k, err := c.keeper(app)
 	if err != nil {
 		return err
@@ -283,18 +313,18 @@ func (c *Client) ReportBad(ctx context.Context, app, value string, errcode int) 
 	if Lookup(errcode).Reaction != ReactionToken {
 		return fmt.Errorf("%w: %d", ErrNotTokenCode, errcode)
 	}
-	k.reportBad(ctx, value, &APIError{Code: errcode})
+	k.reportBad(ctx, value, &APIError{Code: errcode}, who)
 	return nil
 }
 
-// flights counts renewals in hand. Not a sync.WaitGroup: one may start while Run waits for the last.
-type flights struct {
+// renewals counts renewals in hand. Not a sync.WaitGroup: one may start while Run waits for the last.
+type renewals struct {
 	mu   sync.Mutex
 	n    int
 	none chan struct{} // closed when n falls to 0; nil when nobody waits
 }
 
-func (f *flights) add(n int) {
+func (f *renewals) add(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.n += n
@@ -304,7 +334,7 @@ func (f *flights) add(n int) {
 	}
 }
 
-func (f *flights) wait() {
+func (f *renewals) wait() {
 	f.mu.Lock()
 	if f.n == 0 {
 		f.mu.Unlock()

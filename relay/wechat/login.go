@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/silenceper/wechat/v2/miniprogram/auth"
@@ -17,9 +16,8 @@ import (
 )
 
 const (
-	pathTemplates   = "/wxaapi/newtmpl/gettemplate"
-	pathOATemplates = "/cgi-bin/template/get_all_private_template"
-	pathPhone       = "/wxa/business/getuserphonenumber"
+	pathPhone    = "/wxa/business/getuserphonenumber"
+	pathUserInfo = "/cgi-bin/user/info"
 )
 
 // Login is who a wx.login code belongs to. SessionKey never leaves the gateway.
@@ -86,104 +84,6 @@ func (k *keeper) login(ctx context.Context, code string) (l Login, err error) {
 	return l, err
 }
 
-// Template is one message template of the account. Keywords are the keys its content names ("thing1"), in order;
-// Enums holds the allowed values of those that have a list. Type: 2 one-time, 3 long-term, 0 official account.
-type Template struct {
-	ID, Title, Content, Example string
-	Type                        int
-	Enums                       map[string][]string
-	Keywords                    []string
-}
-
-// Templates lists the account's templates: gettemplate, or get_all_private_template for an official account.
-// Errors: as Send.
-// https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/api_getwxapubnewtemplate
-func (c *Client) Templates(ctx context.Context, app string) (list []Template, err error) {
-	k, err := c.keeper(app)
-	if err != nil {
-		return nil, err
-	}
-	read, path := miniProgramTemplates, pathTemplates
-	if k.app.Kind == KindOfficialAccount {
-		read, path = officialAccountTemplates, pathOATemplates
-	}
-	err = k.withToken(ctx, func(ctx context.Context, token string) error {
-		x := k.exchange(path, token)
-		return x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
-			_, err := util.HTTPGetContext(ctx, sdkHost+path+tokenQuery(token))
-			list, err = read(x, err)
-			return err
-		})
-	})
-	return list, err
-}
-
-func miniProgramTemplates(x *exchange, sdkErr error) ([]Template, error) {
-	var res struct {
-		Data []struct {
-			ID      looseText `json:"priTmplId"`
-			Title   looseText `json:"title"`
-			Content looseText `json:"content"`
-			Example looseText `json:"example"`
-			Type    looseInt  `json:"type"`
-			Enums   []struct {
-				Keyword looseText   `json:"keywordCode"`
-				Values  []looseText `json:"enumValueList"`
-			} `json:"keywordEnumValueList"`
-		} `json:"data"`
-	}
-	if err := x.into(&res, sdkErr); err != nil {
-		return nil, err
-	}
-	list := make([]Template, 0, len(res.Data))
-	for _, t := range res.Data {
-		one := Template{ID: string(t.ID), Title: string(t.Title), Content: string(t.Content), Example: string(t.Example),
-			Type: int(t.Type), Keywords: keywords(string(t.Content))}
-		for _, e := range t.Enums {
-			if one.Enums == nil {
-				one.Enums = map[string][]string{}
-			}
-			values := make([]string, len(e.Values))
-			for i, v := range e.Values {
-				values[i] = string(v)
-			}
-			one.Enums[strings.TrimSuffix(string(e.Keyword), ".DATA")] = values
-		}
-		list = append(list, one)
-	}
-	return list, nil
-}
-
-func officialAccountTemplates(x *exchange, sdkErr error) ([]Template, error) {
-	var res struct {
-		List []struct {
-			ID      looseText `json:"template_id"`
-			Title   looseText `json:"title"`
-			Content looseText `json:"content"`
-			Example looseText `json:"example"`
-		} `json:"template_list"`
-	}
-	if err := x.into(&res, sdkErr); err != nil {
-		return nil, err
-	}
-	list := make([]Template, 0, len(res.List))
-	for _, t := range res.List {
-		list = append(list, Template{ID: string(t.ID), Title: string(t.Title), Content: string(t.Content), Example: string(t.Example),
-			Keywords: keywords(string(t.Content))})
-	}
-	return list, nil
-}
-
-var keywordForm = regexp.MustCompile(`\{\{(\w+)\.DATA\}\}`)
-
-func keywords(content string) []string {
-	var keys []string
-	for _, m := range keywordForm.FindAllStringSubmatch(content, -1) {
-		keys = append(keys, m[1])
-	}
-	return keys
-}
-
 // PhoneNumber is what a getPhoneNumber code stands for. CountryCode as WeChat gives it ("86").
 type PhoneNumber struct {
 	PhoneNumber, PurePhoneNumber, CountryCode string
@@ -201,7 +101,7 @@ func (c *Client) Phone(ctx context.Context, app, code string) (p PhoneNumber, er
 		return PhoneNumber{}, newAPIError(pathPhone, 40029, "invalid code (not asked: it has not the form of one)")
 	}
 	err = k.withToken(ctx, func(ctx context.Context, token string) error {
-		b := business.NewBusiness(&sdk.Context{AccessTokenContextHandle: given(token)})
+		b := business.NewBusiness(&sdk.Context{AccessTokenContextHandle: fixedToken(token)})
 		x := k.exchange(pathPhone, token, code)
 		return x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
 			_, err := b.GetPhoneNumberWithContext(ctx, &business.GetPhoneNumberRequest{Code: code})
@@ -225,13 +125,35 @@ func (c *Client) Phone(ctx context.Context, app, code string) (p PhoneNumber, er
 	return p, err
 }
 
-// given hands the SDK the token of this call: healing must know which value was used.
-type given string
+// UnionID is a follower's unionid, "" when the official account has no Open Platform. Errors: as Send.
+// https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_userinfo.html
+func (c *Client) UnionID(ctx context.Context, app, openid string) (unionID string, err error) {
+	k, err := c.keeper(app)
+	if err != nil {
+		return "", err
+	}
+	err = k.withToken(ctx, func(ctx context.Context, token string) error {
+		x := k.exchange(pathUserInfo, token)
+		return x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
+			_, err := util.HTTPGetContext(ctx, sdkHost+pathUserInfo+tokenQuery(token)+"&openid="+url.QueryEscape(openid))
+			var who struct {
+				UnionID looseText `json:"unionid"`
+			}
+			err = x.into(&who, err)
+			unionID = string(who.UnionID)
+			return err
+		})
+	})
+	return unionID, err
+}
+
+// fixedToken gives the SDK the token of this call: healing must know which value was used.
+type fixedToken string
 
 // GetAccessToken implements credential.AccessTokenHandle.
-func (g given) GetAccessToken() (string, error) { return url.QueryEscape(string(g)), nil }
+func (t fixedToken) GetAccessToken() (string, error) { return url.QueryEscape(string(t)), nil }
 
 // GetAccessTokenContext implements credential.AccessTokenContextHandle.
-func (g given) GetAccessTokenContext(context.Context) (string, error) { return g.GetAccessToken() }
+func (t fixedToken) GetAccessTokenContext(context.Context) (string, error) { return t.GetAccessToken() }
 
-var _ http.RoundTripper = door{}
+var _ http.RoundTripper = roundTripper{}

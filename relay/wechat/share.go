@@ -12,12 +12,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// leaseReply is what the scripts of script.go answer.
+// leaseReply is what the scripts answer (token.lua).
 type leaseReply struct {
-	state          string
-	left, due, age time.Duration
-	sealed, digest string
-	stored         int64 // fence the stored token came with
+	state             string
+	left, due, age    time.Duration
+	encrypted, digest string // the encrypted token and its digest
+	stored            int64  // fence the stored token came with
 
 	fence int64  // state yours
 	bad   string // state yours: digest to be replaced by another value
@@ -26,13 +26,13 @@ type leaseReply struct {
 	code  int
 	msg   string
 
-	today int // badScript
+	today int // reportScript
 }
 
-func (k *keeper) run(ctx context.Context, s *redis.Script, args ...any) (leaseReply, []any, error) {
+func (k *keeper) runScript(ctx context.Context, s *redis.Script, args ...any) (leaseReply, []any, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	reply, err := s.Run(ctx, k.c.rdb, []string{k.key()}, args...).Slice()
+	reply, err := s.Run(ctx, k.c.rdb, k.keys(), args...).Slice()
 	if err != nil {
 		return leaseReply{}, nil, err
 	}
@@ -41,13 +41,13 @@ func (k *keeper) run(ctx context.Context, s *redis.Script, args ...any) (leaseRe
 	}
 	r := leaseReply{
 		state: text(reply[0]), left: ms(reply[1]), due: ms(reply[2]), age: ms(reply[3]),
-		sealed: text(reply[4]), digest: text(reply[5]), stored: number(reply[6]),
+		encrypted: text(reply[4]), digest: text(reply[5]), stored: number(reply[6]),
 	}
 	return r, reply[7:], nil
 }
 
-func (k *keeper) runLease(ctx context.Context, owner, wontDo string) (leaseReply, error) {
-	r, more, err := k.run(ctx, leaseScript, owner, k.lease().Milliseconds(), k.print, wontDo)
+func (k *keeper) runLease(ctx context.Context, owner, unusable string) (leaseReply, error) {
+	r, more, err := k.runScript(ctx, leaseScript, owner, k.lease().Milliseconds(), k.configID, unusable)
 	if err != nil {
 		return r, err
 	}
@@ -60,27 +60,28 @@ func (k *keeper) runLease(ctx context.Context, owner, wontDo string) (leaseReply
 	return r, nil
 }
 
-func (k *keeper) runStore(ctx context.Context, owner string, fence int64, tok Token, digest string, restore bool) (leaseReply, error) {
-	sealed, err := k.seal(tok.Value)
+// runStore writes a fetched token. cause says why it was fetched; "" puts one back that Redis has lost.
+func (k *keeper) runStore(ctx context.Context, owner string, fence int64, tok Token, digest, cause string) (leaseReply, error) {
+	encrypted, err := k.encrypt(tok.Value)
 	if err != nil {
 		return leaseReply{}, err
 	}
 	life := time.Until(tok.ExpiresAt)
 	due := k.dueIn(life)
-	flag := 0
-	if restore {
-		flag = 1
+	restore, change := 1, ""
+	if cause != "" {
+		restore, change = 0, TokenChange{Cause: cause, Fingerprint: shortDigest(digest)}.encode()
 	}
-	r, _, err := k.run(ctx, storeScript, owner, fence, sealed, digest, max(life, lifeFloor).Milliseconds(), due.Milliseconds(), flag)
+	r, _, err := k.runScript(ctx, storeScript, owner, fence, encrypted, digest, max(life, lifeFloor).Milliseconds(), due.Milliseconds(), restore, change)
 	return r, err
 }
 
-func (k *keeper) runBad(ctx context.Context, digest string) (leaseReply, error) {
+func (k *keeper) runReport(ctx context.Context, digest string, change TokenChange) (leaseReply, error) {
 	spacing := 0
 	if k.app.source() == SourceClassic { // 2,000 fetches a day: a value of its own each time is no licence to storm
 		spacing = 1
 	}
-	r, more, err := k.run(ctx, badScript, digest, (30 * time.Second).Milliseconds(), spacing, 20, (5 * time.Minute).Milliseconds())
+	r, more, err := k.runScript(ctx, reportScript, digest, healSpacing.Milliseconds(), spacing, 20, (5 * time.Minute).Milliseconds(), change.encode())
 	if err == nil && len(more) == 1 {
 		r.today = int(number(more[0]))
 	}
@@ -91,7 +92,7 @@ func (k *keeper) runBad(ctx context.Context, digest string) (leaseReply, error) 
 func (k *keeper) mayForce(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	n, err := forceScript.Run(ctx, k.c.rdb, []string{k.key()}, (30 * time.Second).Milliseconds(), 20).Int()
+	n, err := forceScript.Run(ctx, k.c.rdb, k.keys(), healSpacing.Milliseconds(), 20).Int()
 	return err == nil && n == 1
 }
 
@@ -107,20 +108,25 @@ func (k *keeper) fail(ctx context.Context, owner string, cause error) {
 	case errors.As(cause, &f):
 		msg = f.why
 	}
-	loudAt := 5
+	alertAt := 5
 	if isRefusal(cause) {
-		loudAt = 1
+		alertAt = 1
+	}
+	change := TokenChange{Cause: ChangeRefused, Errcode: code, Errmsg: msg}
+	if api != nil {
+		change.RID = api.RID
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	reply, err := failScript.Run(ctx, k.c.rdb, []string{k.key()}, owner, k.print, code, msg,
-		first.Milliseconds(), limit.Milliseconds(), loudAt).Int64Slice()
+	reply, err := failScript.Run(ctx, k.c.rdb, k.keys(), owner, k.configID, code, msg,
+		first.Milliseconds(), limit.Milliseconds(), alertAt, change.encode()).Int64Slice()
 	if err != nil || len(reply) != 2 {
-		k.noteRefusal(cause, first)
+		k.noteFailure(cause, first)
 		return
 	}
-	k.noteRefusal(cause, time.Duration(reply[0])*time.Millisecond)
+	k.noteFailure(cause, time.Duration(reply[0])*time.Millisecond)
 	if reply[1] == 1 {
+		k.changes(change)
 		k.alert(cause)
 	}
 }
@@ -170,31 +176,31 @@ func isRefusal(err error) bool {
 	return errors.As(err, &api) && api.Reaction() != ReactionRetry
 }
 
-// seal binds the token to its app, so that a value moved between two keys does not open.
-func (k *keeper) seal(value string) (string, error) {
-	if k.c.o.Seal == nil {
+// encrypt encrypts a token together with its app, so that a value moved between two keys does not open.
+func (k *keeper) encrypt(value string) (string, error) {
+	if k.c.o.Encrypt == nil {
 		return value, nil
 	}
-	sealed, err := k.c.o.Seal([]byte(k.app.AppID + "\n" + value))
-	return string(sealed), err
+	encrypted, err := k.c.o.Encrypt([]byte(k.app.AppID + "\n" + value))
+	return string(encrypted), err
 }
 
-var errForeignSeal = errors.New("wechat: the sealed token is another app's")
+var errForeignToken = errors.New("wechat: the encrypted token is another app's")
 
-func (k *keeper) open(r leaseReply) (Token, error) {
-	value := r.sealed
-	if k.c.o.Unseal != nil {
-		clear, err := k.c.o.Unseal([]byte(r.sealed))
+func (k *keeper) decrypt(r leaseReply) (Token, error) {
+	value := r.encrypted
+	if k.c.o.Decrypt != nil {
+		clear, err := k.c.o.Decrypt([]byte(r.encrypted))
 		if err != nil {
 			return Token{}, err
 		}
 		var ok bool
 		if value, ok = strings.CutPrefix(string(clear), k.app.AppID+"\n"); !ok {
-			return Token{}, errForeignSeal
+			return Token{}, errForeignToken
 		}
 	}
 	if digestOf(value) != r.digest {
-		return Token{}, errForeignSeal
+		return Token{}, errForeignToken
 	}
 	now := time.Now()
 	return Token{Value: value, ExpiresAt: now.Add(r.left), FetchedAt: now.Add(-r.age)}, nil

@@ -115,7 +115,7 @@ func TestFailuresAreTypedAndClean(t *testing.T) {
 				o.OnCall = func(_, _ string, code int, _ time.Duration) { codes = append(codes, code) }
 			})
 			tok := mustToken(t, c)
-			c.flights.wait()
+			c.renewals.wait()
 			codes = nil
 			c.transport.CloseIdleConnections()
 			if x.alter != nil {
@@ -306,9 +306,9 @@ func TestContextEnded(t *testing.T) {
 	}
 }
 
-// The SDK's methods without ctx would go to the real host: the door refuses them.
+// The SDK's methods without ctx would go to the real host: the RoundTripper refuses them.
 func TestSDKCallWithoutExchangeIsRefused(t *testing.T) {
-	s := subscribe.NewSubscribe(&sdk.Context{AccessTokenContextHandle: given("token")})
+	s := subscribe.NewSubscribe(&sdk.Context{AccessTokenContextHandle: fixedToken("token")})
 	if err := s.Send(&subscribe.Message{}); !errors.Is(err, errNoExchange) {
 		t.Errorf("subscribe.Send: %v", err)
 	}
@@ -380,7 +380,7 @@ func TestNewRefuses(t *testing.T) {
 	for name, o := range map[string]Options{
 		"base URL":        {BaseURL: "api.weixin.qq.com"},
 		"base password":   {BaseURL: "http://u:p@host"},
-		"half a seal":     {Seal: func(b []byte) ([]byte, error) { return b, nil }},
+		"half a cipher":   {Encrypt: func(b []byte) ([]byte, error) { return b, nil }},
 		"no name":         app(func(a *App) { a.Name = "" }),
 		"appid":           app(func(a *App) { a.AppID = "wx}&appid=x" }),
 		"no secret":       app(func(a *App) { a.Secret = "" }),

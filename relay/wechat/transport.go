@@ -18,14 +18,14 @@ import (
 	"github.com/silenceper/wechat/v2/util"
 )
 
-// answerLimit caps WeChat's answer to everything but Call. The largest one known, a full template list, is some 60 KB.
+// answerLimit caps WeChat's answer to everything but Proxy. The largest one known, a full template list, is some 60 KB.
 const answerLimit = 1 << 20
 
 // The SDK speaks through one process-global client. It is set here, before any goroutine can run, and never again:
 // everything that differs per call (base URL, limits, connections) comes with the call's context. See DECISIONS.md 1.
 func init() {
 	util.DefaultHTTPClient = &http.Client{
-		Transport:     door{},
+		Transport:     roundTripper{},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -33,10 +33,10 @@ func init() {
 // errNoExchange answers SDK calls that carry no exchange: one without ctx would go to the real host, unseen.
 var errNoExchange = errors.New("wechat: refused a call that does not come through this package")
 
-// door is the one RoundTripper every byte to WeChat goes through.
-type door struct{}
+// roundTripper is the one way of every byte to WeChat.
+type roundTripper struct{}
 
-func (door) RoundTrip(req *http.Request) (*http.Response, error) {
+func (roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	x, ok := req.Context().Value(exchangeKey{}).(*exchange)
 	if !ok {
 		if req.Body != nil {
@@ -56,14 +56,13 @@ type exchange struct {
 	path    string   // for errors: without query
 	label   string   // for OnCall when path is not ours to bound; "" = path
 	foreign bool     // keep the request's own host (an external token centre)
-	raw     bool     // any status and any body are an answer (Call)
 	limit   int64    // of the answer's body
 	partial bool     // the members before the damage of an answer are enough, when one of them is errcode 0
 	hide    []string // secrets of this call, for scrub
 
-	entered, connected, left, answered atomic.Bool
+	started, connected, left, answered atomic.Bool
 
-	got answer // what WeChat said, unless raw
+	got answer // what WeChat said
 }
 
 // newTransport makes the tuned transport of one client: as many idle connections as requests in flight (Go's
@@ -77,7 +76,7 @@ func newTransport(inFlight int) *http.Transport {
 		MaxIdleConnsPerHost:    inFlight,
 		IdleConnTimeout:        30 * time.Second,
 		TLSHandshakeTimeout:    3 * time.Second,
-		DisableCompression:     true, // answers are small, and Call hands them on byte for byte
+		DisableCompression:     true, // answers are small, and Proxy passes them on byte for byte
 		MaxResponseHeaderBytes: 64 << 10,
 	}
 }
@@ -89,40 +88,92 @@ func (x *exchange) trace() *httptrace.ClientTrace {
 	}
 }
 
+// roundTrip makes the exchange and reads its answer whole, so that a cut one is found here.
 func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
-	x.entered.Store(true)
-	out := req.WithContext(httptrace.WithClientTrace(req.Context(), x.trace()))
-	// Without GetBody net/http cannot send a body a second time, neither over another connection nor after a GOAWAY:
-	// what may have reached WeChat is never sent again behind our back. See DECISIONS.md 2.
-	out.GetBody = nil
-	if !x.foreign {
-		u := *req.URL
-		u.Scheme, u.Host, u.User = x.c.root.Scheme, x.c.root.Host, nil
-		if prefix := strings.TrimSuffix(x.c.root.Path, "/"); prefix != "" {
-			u.Path, u.RawPath = prefix+u.Path, strings.TrimSuffix(x.c.root.EscapedPath(), "/")+req.URL.EscapedPath()
-		}
-		out.URL, out.Host = &u, ""
-	}
-	resp, err := x.c.transport.RoundTrip(out)
+	resp, err := x.open(req)
 	if err != nil {
-		return nil, x.lost(req.Context(), err)
+		return nil, err
 	}
 	body, err := readUpTo(resp, x.limit)
 	if err != nil {
 		return nil, x.lost(req.Context(), err)
 	}
-	if !x.raw {
-		if resp.StatusCode != http.StatusOK {
-			return nil, x.lost(req.Context(), fmt.Errorf("HTTP status %d", resp.StatusCode))
-		}
-		if err := x.read(body); err != nil {
-			return nil, err
-		}
+	if resp.StatusCode != http.StatusOK {
+		return nil, x.lost(req.Context(), fmt.Errorf("HTTP status %d", resp.StatusCode))
 	}
-	x.answered.Store(true)
-	resp.Body = &wholeBody{Reader: *bytes.NewReader(body), bytes: body}
+	if err := x.read(body); err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
 	resp.ContentLength = int64(len(body))
 	return resp, nil
+}
+
+// open sends the request and returns the answer with its body unread. The second address is asked only when there was no
+// connection to the first, so that nothing can have left.
+func (x *exchange) open(req *http.Request) (*http.Response, error) {
+	x.started.Store(true)
+	if req.Body != nil {
+		defer req.Body.Close()
+	}
+	if x.foreign {
+		resp, err := x.c.transport.RoundTrip(x.prepare(req, nil))
+		if err != nil {
+			return nil, x.lost(req.Context(), err)
+		}
+		return resp, nil
+	}
+	roots, fallback := x.c.roots()
+	for i, root := range roots {
+		resp, err := x.c.transport.RoundTrip(x.prepare(req, root))
+		if err == nil {
+			if i > 0 && !fallback {
+				x.c.fallbackUntil.Store(time.Now().Add(fallbackFor).UnixNano())
+			}
+			return resp, nil
+		}
+		if i+1 == len(roots) || x.connected.Load() || req.Context().Err() != nil {
+			return nil, x.lost(req.Context(), err)
+		}
+	}
+	return nil, errNoExchange // there is a root
+}
+
+// prepare is the request as it goes to root; nil leaves its own host.
+//
+// Without GetBody net/http cannot send a body a second time, neither over another connection nor after a GOAWAY: what may
+// have reached WeChat is never sent again behind our back (DECISIONS 2). Its Close does nothing, so that a body which was
+// not read, since no connection came about, can go to the second address.
+func (x *exchange) prepare(req *http.Request, root *url.URL) *http.Request {
+	out := req.WithContext(httptrace.WithClientTrace(req.Context(), x.trace()))
+	out.GetBody = nil
+	if req.Body != nil && req.Body != http.NoBody {
+		out.Body = io.NopCloser(req.Body)
+	}
+	if root == nil {
+		return out
+	}
+	u := *req.URL
+	u.Scheme, u.Host, u.User = root.Scheme, root.Host, nil
+	if prefix := strings.TrimSuffix(root.Path, "/"); prefix != "" {
+		u.Path, u.RawPath = prefix+u.Path, strings.TrimSuffix(root.EscapedPath(), "/")+req.URL.EscapedPath()
+	}
+	out.URL, out.Host = &u, ""
+	return out
+}
+
+// fallbackFor is how long the second address is asked first once the first one could not be reached.
+const fallbackFor = 30 * time.Second
+
+// roots are the addresses to ask, in order; fallback: the second one goes first for now.
+func (c *Client) roots() (roots []*url.URL, fallback bool) {
+	switch {
+	case c.second == nil:
+		return []*url.URL{c.root}, false
+	case time.Now().UnixNano() < c.fallbackUntil.Load():
+		return []*url.URL{c.second, c.root}, true
+	}
+	return []*url.URL{c.root, c.second}, false
 }
 
 // read judges an answer by its errcode first, whatever else is in it. jscode2session says text/plain, so the body decides
@@ -155,15 +206,6 @@ func (x *exchange) into(v any, sdkErr error) error {
 	}
 	return x.got.into(v)
 }
-
-// wholeBody is an answer that was read to its end already.
-type wholeBody struct {
-	bytes.Reader
-	bytes []byte
-}
-
-// Close implements io.Closer.
-func (*wholeBody) Close() error { return nil }
 
 var errTooLong = errors.New("the answer is too long")
 
@@ -227,7 +269,7 @@ func (x *exchange) judge(ctx context.Context, err error) error {
 		api.Msg = scrub(api.Msg, x.hide...)
 		return api
 	}
-	if !x.entered.Load() {
+	if !x.started.Load() {
 		return &failure{kind: ErrBody, path: x.path, why: scrub(err.Error(), x.hide...)}
 	}
 	if x.answered.Load() {
