@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/wxrelay/wxrelay/relay"
 )
@@ -86,4 +87,23 @@ func paged[T any](all []T, key func(T) string, cursor string, limit int) (list[T
 		next = base64.RawURLEncoding.EncodeToString([]byte(key(page[len(page)-1])))
 	}
 	return listOf(page, next), nil
+}
+
+// between reads the since and until of a list; absent is open.
+func between(q map[string]string) (since, until time.Time, err error) {
+	f := &fault{code: InvalidRequest}
+	read := func(name string) (t time.Time) {
+		if text := q[name]; text != "" {
+			var ok bool
+			if t, ok = relay.ParseTime(text); !ok {
+				f.fields = append(f.fields, relay.Field{Field: name, Reason: "must be a time in RFC 3339, like 2026-01-02T15:04:05Z"})
+			}
+		}
+		return t
+	}
+	since, until = read("since"), read("until")
+	if len(f.fields) == 0 && !since.IsZero() && !until.IsZero() && until.Before(since) {
+		f.fields = append(f.fields, relay.Field{Field: "until", Reason: "is before since"})
+	}
+	return since, until, f.orNil()
 }

@@ -92,13 +92,23 @@ var messageStates = []string{relay.StateScheduled, relay.StateHeld, relay.StateQ
 	relay.StateFailed, relay.StateRefused, relay.StateExpired, relay.StateCancelled, relay.StateUnknown}
 
 func (g *Handler) listMessages(ctx context.Context, r *partnerRequest) (reply, error) {
-	q, limit, err := listQuery(r.Request.URL.RawQuery, "app", "openid", "user", "state")
+	q, limit, err := listQuery(r.Request.URL.RawQuery, "app", "openid", "user", "state", "template_id", "channel", "msgid", "since", "until",
+		"audience_send")
 	if err != nil {
 		return reply{}, err
 	}
 	if s := q["state"]; s != "" && !slices.Contains(messageStates, s) {
 		return reply{}, invalid("state", "must be one of "+strings.Join(messageStates, ", "))
 	}
-	page, err := g.relay.Messages(ctx, r.partner.Name, relay.MessageQuery{App: q["app"], OpenID: q["openid"], User: q["user"], State: q["state"], Cursor: q["cursor"], Limit: limit})
+	if ch := q["channel"]; ch != "" && !slices.Contains(relay.Channels, ch) {
+		return reply{}, invalid("channel", "must be one of "+strings.Join(relay.Channels, ", "))
+	}
+	since, until, err := between(q)
+	if err != nil {
+		return reply{}, err
+	}
+	page, err := g.relay.Messages(ctx, r.partner.Name, relay.MessageQuery{App: q["app"], OpenID: q["openid"], User: q["user"], State: q["state"],
+		TemplateID: q["template_id"], Channel: q["channel"], MsgID: q["msgid"], AudienceSend: q["audience_send"], Since: since, Until: until,
+		Cursor: q["cursor"], Limit: limit})
 	return reply{status: http.StatusOK, body: page}, err
 }

@@ -3,9 +3,11 @@ package gateway
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
@@ -323,17 +325,100 @@ func TestListsOfMessages(t *testing.T) {
 			t.Errorf("%d messages seen page by page, next %v", len(seen), page.Next)
 		}
 		for target, field := range map[string]string{
-			"/messages?stat=queued":                        "stat",
-			"/messages?state=lost":                         "state",
-			"/messages?state=queued&state=sent":            "state",
-			"/messages?limit=0":                            "limit",
-			"/messages?limit=many":                         "limit",
-			"/messages?app=shop&open_id=" + openid + "&x=": "open_id x",
+			"/messages?stat=queued":                      "stat",
+			"/messages?state=lost":                       "state",
+			"/messages?state=queued&state=sent":          "state",
+			"/messages?limit=0":                          "limit",
+			"/messages?limit=many":                       "limit",
+			"/messages?limit=101":                        "limit",
+			"/messages?channel=sms":                      "channel",
+			"/messages?cursor=x":                         "cursor",
+			"/messages?cursor=zz~msg_1":                  "cursor",
+			"/messages?openid=" + openid + "&user=u":     "openid",
+			"/messages?since=yesterday&until=1795896000": "since until",
+			"/messages?since=2026-12-02T00:00:00Z&until=2026-12-01T00:00:00Z": "until",
+			"/messages?app=shop&open_id=" + openid + "&x=":                    "open_id x",
 		} {
 			if got := w.ask("GET", target, "").got(422, InvalidRequest).fields(); got != field {
 				t.Errorf("%s blames %q", target, got)
 			}
 		}
 		w.ask("GET", "/messages?app=%zz", "").got(400, Malformed)
+	})
+}
+
+// Each filter chooses by itself and with others, a rare one beyond a page's length too; a page is full while there is enough.
+func TestMessagesAreFiltered(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w := newWorld(t, rdb)
+		ann, session := w.login("ann")
+		w.accept(session)
+		bob, _ := w.login("bob")
+		began := time.Now().Add(-time.Minute)
+		send := func(body string) relay.Message {
+			var m relay.Message
+			w.ask("POST", "/messages", body).got(202, "").into(&m)
+			return m
+		}
+		first := send(order(ann, `,"priority":"bulk"`))
+		held := send(order(bob, `,"no_credit":"hold"`))
+		other := send(strings.Replace(strings.Replace(order(bob, `,"no_credit":"try"`), tOrder, tOther, 1), `,"amount2":"¥100"`, "", 1))
+		text := send(`{"app":"shop","to":{"openid":"` + bob + `"},"channel":"customer_service","msgtype":"text","text":{"content":"x"},"no_credit":"try"}`)
+		for range 60 {
+			send(order(bob, `,"no_credit":"try"`))
+		}
+		list := func(query string) (ids []string, next *string) {
+			t.Helper()
+			var page struct {
+				Items []relay.Message
+				Next  *string `json:"next_cursor"`
+			}
+			w.ask("GET", "/messages?"+query, "").got(200, "").into(&page)
+			for _, m := range page.Items {
+				ids = append(ids, m.ID)
+			}
+			return ids, page.Next
+		}
+		future := url.QueryEscape(time.Now().Add(time.Hour).Format(time.RFC3339))
+		for query, want := range map[string][]string{
+			"openid=" + ann:            {first.ID},
+			"state=held":               {held.ID},
+			"template_id=" + tOther:    {other.ID},
+			"channel=customer_service": {text.ID},
+			"channel=customer_service&app=shop&state=queued": {text.ID},
+			"channel=customer_service&state=held":            nil,
+			"template_id=" + tOther + "&openid=" + ann:       nil,
+			"msgid=1":             nil,
+			"audience_send=aud_1": nil,
+			"state=held&limit=1":  {held.ID},
+			"state=held&since=" + url.QueryEscape(began.Format(time.RFC3339)) + "&until=" + future: {held.ID},
+			"since=" + future: nil,
+			"until=" + url.QueryEscape(began.Format(time.RFC3339)): nil,
+		} {
+			got, next := list(query)
+			if diff := cmp.Diff(want, got); diff != "" || next != nil && *next == "" {
+				t.Errorf("%s: %s", query, diff)
+			}
+		}
+		seen, pages := map[string]bool{}, 0
+		for target := "state=queued&limit=25"; ; pages++ {
+			ids, next := list(target)
+			for _, id := range ids {
+				if seen[id] {
+					t.Errorf("%s came twice", id)
+				}
+				seen[id] = true
+			}
+			if next == nil {
+				break
+			}
+			if len(ids) != 25 {
+				t.Errorf("page %d has %d items", pages, len(ids))
+			}
+			target = "state=queued&limit=25&cursor=" + *next
+		}
+		if len(seen) != 63 || pages != 2 {
+			t.Errorf("%d messages on %d pages", len(seen), pages+1)
+		}
 	})
 }

@@ -145,8 +145,12 @@ func (g *Handler) mpSettings(ctx context.Context, r *mpRequest) (any, error) {
 const maxTemplates = 50
 
 func (g *Handler) mpSubscriptions(ctx context.Context, r *mpRequest) (any, error) {
+	q, err := parseQuery(r.Request.URL.RawQuery)
+	if err != nil {
+		return nil, err
+	}
 	var ids []string
-	for _, given := range r.Request.URL.Query()["template_id"] {
+	for _, given := range q["template_id"] {
 		for id := range strings.SplitSeq(given, ",") {
 			if id = strings.TrimSpace(id); id != "" {
 				ids = append(ids, id)

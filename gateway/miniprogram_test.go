@@ -104,6 +104,13 @@ func TestSubscriptionsOfAMiniProgram(t *testing.T) {
 			t.Errorf("%+v", other)
 		}
 		w.mp("GET", "/shop/subscriptions?template_id="+strings.Repeat("x,", 51), session, "").got(422, InvalidRequest)
+		if f := w.mp("GET", "/shop/subscriptions?template_id=%ED%A0%BD", session, "").got(422, InvalidRequest).fields(); f != "template_id" {
+			t.Errorf("names %q", f)
+		}
+		w.mp("GET", "/shop/subscriptions?template_id="+strings.Repeat("x", 9<<10), session, "").got(422, InvalidRequest)
+		if f := w.ask("GET", "/messages?user=%FF&openid=%C0", "").got(422, InvalidRequest).fields(); f != "openid user" {
+			t.Errorf("names %q", f)
+		}
 		w.mp("POST", "/shop/settings", session, `{"mainSwitch":true,"itemSettings":{"`+tOrder+`":"reject"}}`).got(200, "")
 		w.mp("POST", "/shop/settings", session, `{"nothing":1}`).got(400, Malformed)
 		w.mp("POST", "/shop/subscriptions", session, `["accept"]`).got(400, Malformed)

@@ -42,6 +42,12 @@ const (
 	ChannelUniform         = message.ChannelUniform
 )
 
+// Channels are all of them.
+var Channels = message.Channels
+
+// ParseTime reads a time in RFC 3339.
+func ParseTime(s string) (time.Time, bool) { return message.ParseTime(s) }
+
 // order is a message's draft, with what it means to the queue and the ledger.
 type order struct{ message.Draft }
 

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/wxrelay/wxrelay/relay/queue"
 )
@@ -47,36 +48,97 @@ func (r *Relay) record(ctx context.Context, partner, id string) (queue.Record, *
 
 // MessageQuery chooses messages of a partner; empty fields choose all.
 type MessageQuery struct {
-	App, OpenID, User, State, Cursor string
-	Limit                            int // of a page; 0 = 50, at most 100
+	App, OpenID, User, State string
+	TemplateID, Channel      string
+	MsgID                    string    // WeChat's
+	AudienceSend             string    // id of the audience send that made it
+	Since, Until             time.Time // accepted between these, the ends included
+	Cursor                   string
+	Limit                    int // of a page; 0 = 50, at most 100
 }
 
-// Messages lists a partner's messages, the newest first. A filter by state or app looks through a bounded stretch, so a page
-// may be short and still have a next one.
+// fits tells whether a message is one of those that its place in the lists does not choose already.
+func (q *MessageQuery) fits(partner string, m *Message, o *order) bool {
+	return o.Partner == partner && (q.App == "" || o.App == q.App) && (q.State == "" || m.State == q.State) &&
+		(q.TemplateID == "" || o.TemplateID == q.TemplateID) && (q.Channel == "" || m.Channel == q.Channel) &&
+		(q.MsgID == "" || m.MsgID != nil && *m.MsgID == q.MsgID) && (q.AudienceSend == "" || o.Audience == q.AudienceSend)
+}
+
+// maxLooked is how many messages a page looks at: one that looks for few may be short and still have a next one.
+const maxLooked = 5000
+
+// Messages lists a partner's messages, the newest first.
 func (r *Relay) Messages(ctx context.Context, partner string, q MessageQuery) (Page[Message], error) {
 	page := Page[Message]{Items: []Message{}}
-	of, err := r.listed(ctx, partner, q)
-	if err != nil || len(of) == 0 {
+	search := queue.Query{Since: q.Since, Until: q.Until}
+	var err error
+	if search.Of, err = r.listed(ctx, partner, q); err != nil || len(search.Of) == 0 {
 		return page, err
 	}
+	if q.MsgID != "" {
+		return r.byMsgID(ctx, partner, &q)
+	}
 	limit, cursor := pageSize(q.Limit), q.Cursor
-	for range 20 {
-		recs, next, err := r.q.ListAny(ctx, of, cursor, limit-len(page.Items))
+	size := limit
+	for looked := 0; ; {
+		recs, next, err := r.q.Search(ctx, search, cursor, size)
 		if err != nil {
 			return page, badCursor(err)
 		}
-		for _, rec := range recs {
+		var found []Message
+		last := 0 // how many of recs fill the page
+		for i, rec := range recs {
 			m, o, err := viewRecord(rec)
-			if err == nil && o.Partner == partner && (q.App == "" || o.App == q.App) && (q.State == "" || m.State == q.State) {
-				page.Items = append(page.Items, m)
+			if err == nil && q.fits(partner, &m, o) {
+				if found = append(found, m); len(page.Items)+len(found) == limit {
+					last = i + 1
+					break
+				}
 			}
 		}
-		cursor = next
-		if next == "" || len(page.Items) >= limit {
-			break
+		if last > 0 && last < len(recs) { // read anew up to there: that tells the cursor behind it
+			size = last
+			continue
+		}
+		page.Items = append(page.Items, found...)
+		looked += len(recs)
+		if next == "" || len(page.Items) >= limit || looked >= maxLooked {
+			page.NextCursor = some(next)
+			return page, nil
+		}
+		cursor, size = next, min(2*size, 500) // what is looked for is rare
+	}
+}
+
+// byMsgID finds the message that WeChat gave a msgid: by the name under which it is kept for WeChat's report, on every shard, since
+// nothing tells whose it is.
+func (r *Relay) byMsgID(ctx context.Context, partner string, q *MessageQuery) (Page[Message], error) {
+	page := Page[Message]{Items: []Message{}}
+	for _, app := range r.rules.Load().Partners[partner].Apps {
+		for shard := range r.q.Shards() {
+			id, err := r.q.Lookup(ctx, shard, msgidName(app, q.MsgID))
+			if errors.Is(err, queue.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return page, err
+			}
+			rec, o, err := r.record(ctx, partner, id)
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return page, err
+			}
+			m, _, err := viewRecord(rec)
+			if err != nil || !q.fits(partner, &m, o) || q.OpenID != "" && m.OpenID != q.OpenID ||
+				q.User != "" && (m.User == nil || *m.User != q.User) ||
+				!q.Since.IsZero() && m.CreatedAt.Before(q.Since) || !q.Until.IsZero() && m.CreatedAt.After(q.Until) {
+				continue
+			}
+			page.Items = append(page.Items, m)
 		}
 	}
-	page.NextCursor = some(cursor)
 	return page, nil
 }
 
@@ -106,7 +168,6 @@ func (r *Relay) listed(ctx context.Context, partner string, q MessageQuery) ([]q
 	return of, nil
 }
 
-// badCursor says what is wrong when a list could not read its cursor.
 // pageSize is how many items a page of a list has.
 func pageSize(asked int) int {
 	if asked <= 0 {
@@ -115,6 +176,7 @@ func pageSize(asked int) int {
 	return min(asked, 100)
 }
 
+// badCursor says what is wrong when a list could not read its cursor.
 func badCursor(err error) error {
 	if errors.Is(err, queue.ErrID) {
 		return invalid("cursor", "is not a next_cursor of this list: leave it out to begin")

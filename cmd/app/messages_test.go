@@ -154,6 +154,35 @@ func TestListsWithCursorsAndFilters(t *testing.T) {
 	}
 }
 
+// WeChat's msgid finds its message, and every filter beside it must fit too.
+func TestAMessageIsFoundByItsMsgID(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, wish{})
+	ann := w.granted("ann", 2)
+	id := w.send(202, order(ann, nil)).Message().ID
+	w.toldOf(id, "message.delivered")
+	w.toldOf(w.send(202, order(ann, nil)).Message().ID, "message.delivered")
+	var m struct {
+		MsgID     string    `json:"msgid"`
+		CreatedAt time.Time `json:"created_at"`
+	}
+	if a, err := w.client.Do(w.ctx, "GET", "messages/"+id, nil); err != nil || a.Into(&m) != nil || m.MsgID == "" {
+		t.Fatalf("%v %s", err, a.Body)
+	}
+	after := m.CreatedAt.Add(time.Minute).Format(time.RFC3339)
+	for q, found := range map[string]bool{"": true, "&app=shop": true, "&openid=" + ann: true, "&state=delivered": true, "&until=" + after: true,
+		"&state=sent": false, "&openid=oNobody00000000000000000000": false, "&since=" + after: false, "1": false} {
+		values, err := url.ParseQuery("msgid=" + m.MsgID + q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		items, next := w.list(values)
+		if next != "" || found != (len(items) == 1 && items[0].ID == id) {
+			t.Errorf("%s: %+v", q, items)
+		}
+	}
+}
+
 // A wrong filter is named; what is listed says whom the partner calls so, also when it named an openid.
 func TestListsNameWhatIsWrong(t *testing.T) {
 	t.Parallel()

@@ -211,7 +211,7 @@ func (q *Request) times(f *Issues, now time.Time) (due, expires int64) {
 		if text == nil {
 			return t, false
 		}
-		if t, ok = moment(*text); !ok {
+		if t, ok = ParseTime(*text); !ok {
 			f.Add(field, "must be a time in RFC 3339, like 2026-01-02T15:04:05Z")
 		} else if t.After(now.Add(maxAhead)) {
 			f.Add(field, "is more than 366 days ahead")
@@ -238,8 +238,8 @@ func (q *Request) times(f *Issues, now time.Time) (due, expires int64) {
 var momentForm = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?` +
 	`(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
 
-// moment reads a time; t and z are taken for T and Z, as RFC 3339 does.
-func moment(s string) (time.Time, bool) {
+// ParseTime reads a time in RFC 3339; t and z are taken for T and Z, as RFC 3339 does.
+func ParseTime(s string) (time.Time, bool) {
 	s = strings.ToUpper(s)
 	t, err := time.Parse(time.RFC3339, s)
 	return t, err == nil && momentForm.MatchString(s)

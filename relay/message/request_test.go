@@ -25,7 +25,7 @@ func TestMoment(t *testing.T) {
 		got := ""
 		if err != nil {
 			got = "type"
-		} else if at, ok := moment(*q.SendAt); ok {
+		} else if at, ok := ParseTime(*q.SendAt); ok {
 			got = at.UTC().Format(time.RFC3339Nano)
 		}
 		if got != want {
