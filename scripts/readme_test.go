@@ -47,14 +47,14 @@ func TestTheLinesOfREADMEWorkWhenPasted(t *testing.T) {
 }
 
 // startSim runs the simulated world (seed 1) until the test ends: where its parts answer, by the names it prints.
-func startSim(t *testing.T) (context.Context, map[string]string) {
+func startSim(t *testing.T, args ...string) (context.Context, map[string]string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	bin := filepath.Join(t.TempDir(), "wxsim")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "../cmd/wxsim").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	sim := exec.CommandContext(ctx, bin, "-seed", "1", "-addr", "127.0.0.1:0")
+	sim := exec.CommandContext(ctx, bin, append([]string{"-seed", "1", "-addr", "127.0.0.1:0"}, args...)...)
 	sim.Cancel = func() error { return sim.Process.Signal(os.Interrupt) }
 	sim.WaitDelay = 10 * time.Second
 	said, err := sim.StdoutPipe()

@@ -88,7 +88,7 @@ func TestTheSnippetsOfTheDocumentsSend(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skipf("NOT RUN: the taps of the simulated user need curl: %v", err)
 	}
-	ctx, ports := startSim(t)
+	ctx, ports := startSim(t, "-calm")
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -182,7 +182,7 @@ func (d *Docs) asset(w http.ResponseWriter, r *http.Request, name string) {
 		notFound(w)
 		return
 	}
-	kind := map[string]string{".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}[path.Ext(name)]
+	kind := map[string]string{".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".js": "text/javascript; charset=utf-8", ".ts": "text/plain; charset=utf-8"}[path.Ext(name)]
 	write(w, kind, body)
 }
 
