@@ -41,6 +41,9 @@ func (r *Relay) deliverOne(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	if err != nil {
 		return queue.Bury("malformed", c.Note)
 	}
+	if payload, err = r.decrypted(c.ID, env, payload); err != nil {
+		return queue.Bury("encrypted with another master key", c.Note)
+	}
 	var note deliveryNote
 	if len(c.Note) > 0 {
 		if err := json.Unmarshal(c.Note, &note); err != nil {

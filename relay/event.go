@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/relay/message"
@@ -99,6 +102,7 @@ type telling struct {
 	typ     string
 	at      time.Time
 	data    any
+	open    bool // message.unknown: WeChat's report may still settle it
 }
 
 // tell makes one delivery job per endpoint that wants the event; they share the webhook-id.
@@ -119,7 +123,12 @@ func (r *Relay) tell(t telling) []queue.Job {
 				id = r.q.NewID("evt_", t.shard)
 				body = t.payload()
 			}
-			jobs = append(jobs, r.delivery(t.shard, e, envelope{ID: id, Type: t.typ, App: t.app}, body))
+			job, err := r.delivery(t.shard, e, envelope{ID: id, Type: t.typ, App: t.app}, body)
+			if err != nil { // no key, no storing in clear
+				r.log.Error("event not encrypted", zap.String("type", t.typ), zap.String("partner", p.Name), zap.Error(err))
+				continue
+			}
+			jobs = append(jobs, job)
 		}
 	}
 	return jobs
@@ -130,7 +139,12 @@ func (t *telling) payload() []byte {
 	b := message.AppendText(append(make([]byte, 0, 1024), `{"type":`...), t.typ)
 	b = append(message.AppendTime(append(b, `,"timestamp":`...), t.at.UTC()), `,"data":`...)
 	if m, ok := t.data.(*Message); ok {
-		return append(m.AppendJSON(b), '}')
+		b = m.AppendJSON(b)
+		if t.typ == EventMessageUnknown {
+			b = strconv.AppendBool(append(b[:len(b)-1], `,"final":`...), !t.open)
+			b = append(b, '}')
+		}
+		return append(b, '}')
 	}
 	return append(append(b, encode(t.data)...), '}')
 }
@@ -142,18 +156,38 @@ type envelope struct {
 	ID       string `json:"i"` // webhook-id: the same for every endpoint and every attempt
 	Type     string `json:"t"`
 	App      string `json:"a,omitempty"`
+	Sealed   bool   `json:"z,omitempty"` // the payload is encrypted for the delivery's id
 }
 
-func (r *Relay) delivery(shard int, e webhook.Endpoint, env envelope, payload []byte) queue.Job {
+// secret are the types whose payloads are encrypted in Redis.
+var secret = map[string]bool{EventUserPhone: true}
+
+func (r *Relay) delivery(shard int, e webhook.Endpoint, env envelope, payload []byte) (queue.Job, error) {
 	env.Partner, env.Endpoint = e.Partner, e.ID
+	id := r.q.NewID("dlv_", shard)
+	if secret[env.Type] && r.sealer.Seal != nil {
+		var err error
+		if payload, err = r.sealer.Seal(payload, []byte(id)); err != nil {
+			return queue.Job{}, err
+		}
+		env.Sealed = true
+	}
 	head := encode(env)
 	body := make([]byte, 0, len(head)+1+len(payload))
 	body = append(append(append(body, head...), '\n'), payload...)
-	return queue.Job{ID: r.q.NewID("dlv_", shard), Lane: laneDeliver + ":" + e.Partner + "/" + e.ID, Body: body,
-		Tags: []string{deliveryTag(e.Partner, e.ID)}, Keep: r.rules.Load().KeepEvents}
+	return queue.Job{ID: id, Lane: laneDeliver + ":" + e.Partner + "/" + e.ID, Body: body,
+		Tags: []string{deliveryTag(e.Partner, e.ID)}, Keep: r.rules.Load().KeepEvents}, nil
 }
 
 func deliveryTag(partner, endpoint string) string { return "d/" + partner + "/" + endpoint }
+
+// decrypted is a payload as it is posted.
+func (r *Relay) decrypted(id string, env envelope, payload []byte) ([]byte, error) {
+	if !env.Sealed || r.sealer.Unseal == nil {
+		return payload, nil
+	}
+	return r.sealer.Unseal(payload, []byte(id))
+}
 
 // openEnvelope takes a delivery job's body apart.
 func openEnvelope(body []byte) (env envelope, payload []byte, err error) {
@@ -167,4 +201,9 @@ func openEnvelope(body []byte) (env envelope, payload []byte, err error) {
 // tellMessage is a message.* event for the message's own partner.
 func (r *Relay) tellMessage(shard int, m Message, partner string, at time.Time) []queue.Job {
 	return r.tell(telling{shard: shard, partner: partner, typ: "message." + m.State, at: at, data: &m})
+}
+
+// tellUnknown tells that a send has no answer. open: a report may still settle it; else this is the last word.
+func (r *Relay) tellUnknown(shard int, m Message, partner string, at time.Time, open bool) []queue.Job {
+	return r.tell(telling{shard: shard, partner: partner, typ: EventMessageUnknown, at: at, data: &m, open: open})
 }

@@ -97,7 +97,8 @@ type Rooms struct {
 	Sender   *webhook.Sender
 	Health   *webhook.Health
 	Bindings *binding.Book
-	Log      *zap.Logger // nil = silent
+	Sealer   binding.Sealer // for what must not be readable in Redis; zero = readable
+	Log      *zap.Logger    // nil = silent
 	Observe  Observer
 }
 
@@ -116,6 +117,7 @@ type Relay struct {
 	sender    *webhook.Sender
 	health    *webhook.Health
 	bindings  *binding.Book
+	sealer    binding.Sealer
 	log       *zap.Logger
 	observe   Observer
 	rules     atomic.Pointer[Rules]
@@ -129,7 +131,7 @@ type Relay struct {
 // New joins the rooms under the rules. Call Register before the queue runs.
 func New(rooms Rooms, rules Rules) *Relay {
 	r := &Relay{q: rooms.Queue, ledger: rooms.Ledger, wechat: rooms.WeChat, sender: rooms.Sender, health: rooms.Health,
-		bindings: rooms.Bindings, log: rooms.Log, observe: rooms.Observe}
+		bindings: rooms.Bindings, sealer: rooms.Sealer, log: rooms.Log, observe: rooms.Observe}
 	if r.log == nil {
 		r.log = zap.NewNop()
 	}

@@ -181,7 +181,7 @@ func (r *Relay) openSends(ctx context.Context, shard int, app, openid string, rc
 			}
 		case !openRecord(&rec, &s) || s.MsgID != "":
 		default:
-			sends = append(sends, openCall{rec.ID, s.Open, s.Resent != 0})
+			sends = append(sends, openCall{rec.ID, s.Open, s.Resent != 0 || s.Attempts > 1})
 		}
 	}
 	return sends, ours || len(sends) > 0, nil

@@ -418,7 +418,8 @@ func (w *sending) unknown(cause string) queue.Verdict {
 	m := view(w.c.ID, w.o, w.s)
 	w.r.observeMessage(&m, code(w.s), cause)
 	deadline := w.c.Now.Add(w.r.rules.Load().UnknownDeadline) // whatever expires_at says: the message has left
-	return queue.ParkAgain(openPark(w.o.App, w.o.OpenID), deadline, w.s.Pack()).With(queue.Change{Jobs: w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)})
+	return queue.ParkAgain(openPark(w.o.App, w.o.OpenID), deadline, w.s.Pack()).
+		With(queue.Change{Jobs: w.r.tellUnknown(w.shard, m, w.o.Partner, w.c.Now, true)})
 }
 
 // close ends an unknown send at its deadline: it stays unknown, and its credit counts as spent, since a credit that may be

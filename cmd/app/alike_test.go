@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxrelay/wxrelay/cmd/wxsim/partnersim"
 	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
 )
 
@@ -33,6 +34,13 @@ func TestReportsAlikeSettleAsManySends(t *testing.T) {
 			if first.MsgID == nil || second.MsgID == nil || *first.MsgID == *second.MsgID {
 				t.Errorf("%+v\n%+v", first, second)
 			}
+			w.told("message.unknown", func(e partnersim.Event) bool {
+				var m struct {
+					ID    string
+					Final *bool
+				}
+				return e.Into(&m) == nil && m.ID == one && m.Final != nil && !*m.Final
+			})
 			w.wantLine(ann, tOrder, 1, 0, "accepted")
 			if err := w.until(func() bool { return !strings.Contains(strings.Join(w.redis.Keys(), "\n"), "}:k:r/") }); err != nil {
 				t.Error("a report is still kept")

@@ -51,14 +51,16 @@ func (a *App) join(ctx context.Context) error {
 	}
 	r := &rooms{queue: q, wechat: a.wechat, opened: time.Now()}
 	health := webhook.NewHealth(a.rdb)
+	sealer := binding.Sealer{Seal: a.keys.Seal, Unseal: a.keys.Unseal}
 	r.relay = relay.New(relay.Rooms{
 		Queue: q, Ledger: ledger.New(a.rdb, q.PrefixOf), WeChat: a.wechat, Sender: a.sender, Health: health,
-		Bindings: binding.New(a.rdb, binding.Sealer{Seal: a.keys.Seal, Unseal: a.keys.Unseal}), Log: a.log,
+		Bindings: binding.New(a.rdb, sealer), Sealer: sealer, Log: a.log,
 		Observe: relay.Observer{Push: a.metrics.push, Send: a.metrics.send, Delivery: a.metrics.deliver},
 	}, p.rules)
 	r.rules.Store(&p.rules)
 	r.relay.Register()
-	r.gate = gateway.Public(gateway.Options{Relay: r.relay, Callback: a.door, Answers: webhook.NewIdempotencyStore(a.rdb), Limits: p.limits,
+	r.gate = gateway.Public(gateway.Options{Relay: r.relay, Callback: a.door, Limits: p.limits,
+		Answers: webhook.NewIdempotencyStore(a.rdb).Sealed(a.keys.Seal, a.keys.Unseal),
 		Version: a.version, Fault: a.fault, Refused: a.refusedSignature, Stopping: a.stopping.Load})
 	r.console = console.New(console.Options{Relay: r.relay, Queue: q, WeChat: a.wechat, Health: health, Rules: func() relay.Rules { return *r.rules.Load() },
 		Ready: a.consoleChecks, Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})

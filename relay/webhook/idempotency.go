@@ -42,11 +42,21 @@ const (
 //
 //	(free) --Begin--> in progress --Keep--> answered --24 h--> (free)
 //	                         \--Drop, 60 s--> (free)
-type IdempotencyStore struct{ commands *pipeliner }
+type IdempotencyStore struct {
+	commands         *pipeliner
+	encrypt, decrypt func(b, aad []byte) ([]byte, error)
+}
 
 // NewIdempotencyStore keeps its memory in rdb.
 func NewIdempotencyStore(rdb redis.UniversalClient) *IdempotencyStore {
 	return &IdempotencyStore{commands: &pipeliner{rdb: rdb}}
+}
+
+// Sealed has the store encrypt the answers that it keeps: they may carry secrets, as an open ticket is one. aad is the name of
+// the key an answer is kept under.
+func (i *IdempotencyStore) Sealed(encrypt, decrypt func(b, aad []byte) ([]byte, error)) *IdempotencyStore {
+	i.encrypt, i.decrypt = encrypt, decrypt
+	return i
 }
 
 // Mark is a request's record in the idempotency store for a caller that writes it itself, in the same step that carries the
@@ -120,7 +130,13 @@ func (i *IdempotencyStore) Begin(ctx context.Context, partner, id string, digest
 		return nil, ErrReused
 	case held[0] == recordAnswered && len(held) >= statusEnd:
 		status := binary.BigEndian.Uint16([]byte(held[digestEnd:statusEnd]))
-		r.mark, r.replay = "", &Answer{Status: int(status), Body: []byte(held[statusEnd:])}
+		body := []byte(held[statusEnd:])
+		if i.decrypt != nil {
+			if body, err = i.decrypt(body, []byte(r.key)); err != nil {
+				return nil, fmt.Errorf("webhook: decrypting an answer: %w", err)
+			}
+		}
+		r.mark, r.replay = "", &Answer{Status: int(status), Body: body}
 		return r, nil
 	default:
 		return nil, &InProgressError{RetryAfter: askAgain}
@@ -139,6 +155,12 @@ func (r *Request) Keep(ctx context.Context, a Answer) error {
 	}
 	if a.Status < 200 || a.Status > 299 {
 		return r.Drop(ctx)
+	}
+	if r.store.encrypt != nil {
+		var err error
+		if a.Body, err = r.store.encrypt(a.Body, []byte(r.key)); err != nil {
+			return fmt.Errorf("webhook: encrypting an answer: %w", err)
+		}
 	}
 	record := make([]byte, 0, statusEnd+len(a.Body))
 	record = append(record, recordAnswered)
