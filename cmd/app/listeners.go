@@ -130,7 +130,7 @@ func (a *App) checks(ctx context.Context) []gateway.Check {
 	ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if err := probe(ctx, a.rdb, a.config.Load().Redis.Shards); err != nil {
+	if err := Probe(ctx, a.rdb, a.config.Load().Redis.Shards); err != nil {
 		out = append(out, gateway.Check{Name: "redis", Detail: Refusal(err)})
 	} else {
 		out = append(out, gateway.Check{Name: "redis", OK: true, Detail: "answers in " + time.Since(began).Round(10*time.Microsecond).String()})

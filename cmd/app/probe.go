@@ -14,10 +14,10 @@ import (
 // probeKept is how long a probe's key stays.
 const probeKept = time.Minute
 
-// probe asks Redis for what the gateway lives by: one tiny write that expires. A PING would not do: a Redis that is full,
+// Probe asks Redis for what the gateway lives by: one tiny write that expires. A PING would not do: a Redis that is full,
 // cannot save or has become a replica answers it and takes nothing. The key stands beside the queue's; of a cluster, whose
 // nodes fail one by one, every shard's node is asked.
-func probe(ctx context.Context, rdb redis.UniversalClient, shards int) error {
+func Probe(ctx context.Context, rdb redis.UniversalClient, shards int) error {
 	if _, single := rdb.(*redis.Client); single {
 		shards = 1
 	}

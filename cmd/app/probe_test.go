@@ -149,7 +149,7 @@ func TestProbeAsksEveryShard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closing()
-	if err := probe(t.Context(), rdb, 3); err != nil {
+	if err := Probe(t.Context(), rdb, 3); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 4 {
@@ -158,7 +158,7 @@ func TestProbeAsksEveryShard(t *testing.T) {
 		}
 	}
 	m.SetError("OOM command not allowed when used memory > 'maxmemory'.")
-	if err := probe(t.Context(), rdb, 3); err == nil || !strings.HasPrefix(Refusal(err), "takes no writes: OOM") {
+	if err := Probe(t.Context(), rdb, 3); err == nil || !strings.HasPrefix(Refusal(err), "takes no writes: OOM") {
 		t.Errorf("%v", err)
 	}
 }
@@ -191,18 +191,18 @@ func TestProbeOfACluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closing()
-	eventually(t, "the cluster takes writes", func() bool { return probe(t.Context(), rdb, 16) == nil })
+	eventually(t, "the cluster takes writes", func() bool { return Probe(t.Context(), rdb, 16) == nil })
 	for i, node := range nodes {
 		if err := node.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
 			t.Fatal(err)
 		}
-		if err := probe(t.Context(), rdb, 16); err == nil || !strings.HasPrefix(Refusal(err), "takes no writes: OOM") {
+		if err := Probe(t.Context(), rdb, 16); err == nil || !strings.HasPrefix(Refusal(err), "takes no writes: OOM") {
 			t.Errorf("node %d is full: %v", i, err)
 		}
 		if err := node.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
 			t.Fatal(err)
 		}
-		if err := probe(t.Context(), rdb, 16); err != nil {
+		if err := Probe(t.Context(), rdb, 16); err != nil {
 			t.Errorf("no node is full: %v", err)
 		}
 	}

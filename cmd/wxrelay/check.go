@@ -14,6 +14,8 @@ import (
 
 	"github.com/wxrelay/wxrelay/cmd/app"
 	"github.com/wxrelay/wxrelay/config"
+	"github.com/wxrelay/wxrelay/relay"
+	"github.com/wxrelay/wxrelay/relay/webhook"
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
@@ -138,6 +140,7 @@ func checkConfig(f *findings, c *config.Config) {
 	if strings.HasPrefix(c.WeChat.BaseURL, "http://") && !config.Loopback(hostPort(c.WeChat.BaseURL)) {
 		f.problem("config", "base_url", "AppSecrets and tokens would travel unencrypted to "+c.WeChat.BaseURL, "use https")
 	}
+	checkEvents(f, c)
 	for i := range c.Apps {
 		a := &c.Apps[i]
 		f.ok("app "+a.ID, "callback", "in WeChat's console: URL https://<your host>/callback/%s, mode %s, format JSON or XML, and the token and key of this config", a.ID, a.Push.Mode)
@@ -225,14 +228,49 @@ func checkApp(ctx context.Context, f *findings, w *wechat.Client, a *config.App,
 		return true
 	}
 	if len(list) == 0 {
+		checkTemplates(f, subject, a, list)
 		f.note(subject, "templates", "none", "choose some in WeChat's console, or there is nothing to subscribe to")
 		return true
 	}
 	f.ok(subject, "templates", "%d", len(list))
+	checkTemplates(f, subject, a, list)
 	for _, t := range list {
 		f.ok(subject, "template", "%s  %s (%s)", t.ID, t.Title, strings.Join(t.Keywords, ", "))
 	}
 	return true
+}
+
+// checkTemplates finds aliases of templates the app does not have, and fields that are no keywords of theirs.
+func checkTemplates(f *findings, subject string, a *config.App, list []wechat.Template) {
+	for _, alias := range a.Templates {
+		i := slices.IndexFunc(list, func(t wechat.Template) bool { return t.ID == alias.TemplateID })
+		if i < 0 {
+			f.problem(subject, "alias", fmt.Sprintf("templates %s: the app has no template %s", alias.ID, alias.TemplateID),
+				"take one of the app's own; wxrelay check lists them")
+			continue
+		}
+		for field, keyword := range alias.Data {
+			if len(list[i].Keywords) > 0 && !slices.Contains(list[i].Keywords, keyword) {
+				f.problem(subject, "alias", fmt.Sprintf("templates %s: data.%s: the template has no keyword %s", alias.ID, field, keyword),
+					"one of "+strings.Join(list[i].Keywords, ", "))
+			}
+		}
+	}
+}
+
+// checkEvents finds patterns that match no event there is.
+func checkEvents(f *findings, c *config.Config) {
+	for i, partner := range c.Partners {
+		for j, e := range partner.Endpoints {
+			for k, pattern := range e.Events {
+				matches := func(typ string) bool { return webhook.Endpoint{Events: []string{pattern}}.Wants(typ) }
+				if !slices.ContainsFunc(relay.EventTypes(), matches) {
+					f.problem("config", "events", fmt.Sprintf("partners[%d].endpoints[%d].events[%d]: %q matches no event", i, j, k, pattern),
+						"types are "+strings.Join(relay.EventTypes(), ", "))
+				}
+			}
+		}
+	}
 }
 
 // wechatFinding says what WeChat refused, why, and what to do: 40164 with the address to allow.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,7 +11,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxrelay/wxrelay/cmd/app"
 	"github.com/wxrelay/wxrelay/config"
+	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
 const (
@@ -21,8 +24,13 @@ const (
 // checkRedis looks at the store as serve will use it; false: it cannot be used at all.
 func checkRedis(ctx context.Context, f *findings, c *config.Config, rdb redis.UniversalClient) bool {
 	began := time.Now()
-	if err := rdb.Ping(ctx).Err(); err != nil {
-		f.problem("redis", "reachable", fmt.Sprintf("%s: %v", c.Redis.URL, err), "start it, or correct redis.url; serve waits for it")
+	if err := app.Probe(ctx, rdb, c.Redis.Shards); err != nil {
+		cure := "start it, or correct redis.url; serve waits for it"
+		if reply, ok := errors.AsType[redis.Error](err); ok {
+			_, cure, _ = strings.Cut(app.Refusal(reply), "; ")
+		}
+		reason, _, _ := strings.Cut(app.Refusal(err), "; ")
+		f.problem("redis", "reachable", fmt.Sprintf("%s %s", c.Redis.URL, reason), cure)
 		return false
 	}
 	f.ok("redis", "reachable", "%s answers in %s", c.Redis.URL, time.Since(began).Round(10*time.Microsecond))
@@ -31,11 +39,31 @@ func checkRedis(ctx context.Context, f *findings, c *config.Config, rdb redis.Un
 		serverFindings(f, name, info)
 	})
 	if err != nil {
-		f.problem("redis", "info", err.Error(), "the user of redis.url must be allowed INFO")
-		return true
+		f.skipped("redis", "info", err, "INFO")
 	}
+	checkShards(ctx, f, c, rdb)
 	checkCluster(ctx, f, c, rdb)
 	return true
+}
+
+// skipped notes what could not be looked at: serve does without the command.
+func (f *findings) skipped(subject, check string, err error, command string) {
+	f.note(subject, check, fmt.Sprintf("skipped: %v", err), "allow "+command+" to the user of redis.url to have version, eviction and persistence checked; serve does not need it")
+}
+
+// checkShards compares the number of shards with the one this Redis was started with, as serve does.
+func checkShards(ctx context.Context, f *findings, c *config.Config, rdb redis.UniversalClient) {
+	switch n, err := queue.StoredShards(ctx, rdb); {
+	case err != nil:
+		f.problem("redis", "shards", err.Error(), "")
+	case n == 0:
+		f.ok("redis", "shards", "no gateway has used this Redis yet; serve will start it with %d", c.Redis.Shards)
+	case n != c.Redis.Shards:
+		f.problem("redis", "shards", fmt.Sprintf("this Redis was started with %d shards, redis.shards is %d: serve refuses to start", n, c.Redis.Shards),
+			fmt.Sprintf("set redis.shards to %d, or start over on an empty Redis", n))
+	default:
+		f.ok("redis", "shards", "%d", n)
+	}
 }
 
 // eachServer gives the INFO of the server, or of every master of a cluster.
@@ -134,7 +162,7 @@ func checkSkew(ctx context.Context, f *findings, rdb redis.UniversalClient) {
 	before := time.Now()
 	there, err := rdb.Time(ctx).Result()
 	if err != nil {
-		f.problem("redis", "clock", err.Error(), "the user of redis.url must be allowed TIME")
+		f.problem("redis", "clock", err.Error(), "the user of redis.url must be allowed TIME, which serve needs too")
 		return
 	}
 	skew := there.Sub(before.Add(time.Since(before) / 2)).Round(time.Millisecond)
@@ -150,7 +178,7 @@ func checkCluster(ctx context.Context, f *findings, c *config.Config, rdb redis.
 	asked := strings.HasPrefix(c.Redis.URL.Reveal(), "redis+cluster://")
 	info, err := rdb.Info(ctx, "cluster").Result()
 	if err != nil {
-		f.note("redis", "cluster", err.Error(), "")
+		f.skipped("redis", "cluster", err, "INFO")
 		return
 	}
 	is := parseInfo(info)["cluster_enabled"] == "1"

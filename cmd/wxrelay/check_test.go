@@ -6,13 +6,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
 // checked runs the doctor and reads its JSON.
@@ -256,6 +261,76 @@ func TestCheckRealRedis(t *testing.T) {
 	_, f = checked(t, gatewayYAML("redis+cluster://"+o.Addr, platform.URL, "http://127.0.0.1:1/x"))
 	if f.OK {
 		t.Error("a cluster is seen where there is none")
+	}
+}
+
+// TestCheckFindsWhatServeRefuses and what would do nothing: shards, a template the app does not have, a pattern of no event.
+func TestCheckFindsWhatServeRefuses(t *testing.T) {
+	platform := httptest.NewServer(standIn())
+	defer platform.Close()
+	m := miniredis.RunT(t)
+	yaml := gatewayYAML("redis://"+m.Addr(), platform.URL, "http://127.0.0.1:1/x")
+	if _, f := checked(t, yaml); !strings.HasPrefix(strings.Join(f.find("redis", "shards"), ";"), "ok no gateway has used this Redis yet") {
+		t.Errorf("%q", f.find("redis", "shards"))
+	}
+	rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
+	defer rdb.Close()
+	if _, err := queue.Open(t.Context(), rdb, queue.Options{Shards: 16}); err != nil {
+		t.Fatal(err)
+	}
+	yaml = strings.Replace(yaml, ", secrets: [whsec_", `, events: ["mesage.sent", "message.*", "user.bond"], secrets: [whsec_`, 1)
+	yaml = strings.Replace(yaml, "partners:", "    templates: [{id: gone, template_id: TheTemplateID}, {id: other, template_id: "+benchTemplate+", data: {a: thing9}}]\npartners:", 1)
+	code, f := checked(t, strings.Replace(yaml, "}\nwechat", ", shards: 8}\nwechat", 1))
+	if code != 1 {
+		t.Errorf("exit %d", code)
+	}
+	for _, c := range []struct {
+		subject, check string
+		want           []string
+	}{
+		{"redis", "shards", []string{"problem this Redis was started with 16 shards, redis.shards is 8: serve refuses to start"}},
+		{"app shop", "alias", []string{"problem templates gone: the app has no template TheTemplateID", "problem templates other: data.a: the template has no keyword thing9"}},
+		{"config", "events", []string{`problem partners[0].endpoints[0].events[0]: "mesage.sent" matches no event`, `problem partners[0].endpoints[0].events[2]: "user.bond" matches no event`}},
+	} {
+		if diff := cmp.Diff(c.want, f.find(c.subject, c.check)); diff != "" {
+			t.Errorf("%s %s: %s", c.subject, c.check, diff)
+		}
+	}
+}
+
+// TestCheckUnderAnACL without INFO, which serve does not need: what was skipped is said, and is no problem.
+func TestCheckUnderAnACL(t *testing.T) {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("NOT TESTED: no redis-server on this machine")
+	}
+	platform := httptest.NewServer(standIn())
+	defer platform.Close()
+	dir, err := os.MkdirTemp("", "wxr") // t.TempDir is too long for a socket's name
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "r.sock")
+	server := exec.Command("redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--user", "wx", "on", ">hunter2", "~*", "&*", "+@all", "-info", "-config", "-cluster",
+		"--user", "default", "on", "nopass", "~*", "+@all")
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Process.Kill(); _ = server.Wait() }()
+	rdb := redis.NewClient(&redis.Options{Network: "unix", Addr: socket})
+	defer rdb.Close()
+	for limit := time.Now().Add(20 * time.Second); rdb.Ping(t.Context()).Err() != nil; {
+		if time.Now().After(limit) {
+			t.Fatal("redis-server does not answer")
+		}
+	}
+	code, f := checked(t, gatewayYAML("unix://wx:hunter2@"+socket, platform.URL, "http://127.0.0.1:1/x"))
+	if got := f.find("redis", "info"); code != 0 || len(got) != 1 || !strings.HasPrefix(got[0], "note skipped: NOPERM") {
+		t.Errorf("exit %d, %q\n%+v", code, got, f.List)
+	}
+	_, f = checked(t, gatewayYAML("unix://wx:wrong1@"+socket, platform.URL, "http://127.0.0.1:1/x"))
+	if got := strings.Join(f.find("redis", "reachable"), ";"); !strings.Contains(got, "lets us not in: WRONGPASS") || strings.Contains(got, "wrong1") {
+		t.Errorf("%q", got)
 	}
 }
 

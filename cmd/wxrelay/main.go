@@ -31,7 +31,7 @@ func main() {
 		<-ctx.Done()
 		stop() // a second signal ends us at once
 	}()
-	p := &program{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr, env: os.Environ(), hup: hangups}
+	p := &program{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Environ(), hup: hangups}
 	os.Exit(p.run(os.Args[1:]))
 }
 
@@ -39,8 +39,17 @@ func main() {
 type program struct {
 	ctx            context.Context
 	stdout, stderr io.Writer
+	stdin          io.Reader               // nil = none
 	env            []string                // os.Environ form
 	hup            func() <-chan os.Signal // asked by serve: elsewhere SIGHUP ends the program as usual; nil = there is none
+}
+
+// input is standard input; an empty one where there is none.
+func (p *program) input() io.Reader {
+	if p.stdin == nil {
+		return strings.NewReader("")
+	}
+	return p.stdin
 }
 
 // hangups gives SIGHUPs from now on.
@@ -58,7 +67,8 @@ type command struct {
 }
 
 func commands() []command {
-	return []command{serveCommand, checkCommand, configCommand, keygenCommand, pushCommand, sendCommand, benchCommand, versionCommand}
+	return []command{serveCommand, checkCommand, configCommand, keygenCommand, pushCommand, sendCommand, explainCommand,
+		signCommand, verifyCommand, healthCommand, benchCommand, versionCommand}
 }
 
 // usageError is a command line that cannot be meant.
@@ -142,7 +152,7 @@ func (p *program) outcome(c command, err error) int {
 func (p *program) usage(w io.Writer) {
 	fmt.Fprint(w, "wxrelay relays signed messages between WeChat, mini-programs and your systems.\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  wxrelay %-8s %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  wxrelay %-10s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\nwxrelay help COMMAND says more. Start with: wxrelay config example > wxrelay.yml\n"+
 		"Exit codes: 0 fine, 1 it failed, 2 wrong usage or config.\n")

@@ -93,12 +93,26 @@ func TestCommandLines(t *testing.T) {
 		"send -c GOOD -to o -data x":      {2, "", `-data "x": wants key=value`},
 		"send -c GOOD -url nothing":       {2, "", "-url: not a URL"},
 		"send -c GOOD -url ftp://h":       {2, "", "-url: not a URL"},
+		"explain":                         {2, "", "an errcode is missing"},
+		"explain 43101":                   {0, "43101 ", ""},
+		"explain --lang zh 43101":         {0, "含义:", ""},
+		"explain -lang de 43101":          {2, "", `-lang "de": en or zh`},
+		"explain many":                    {2, "", `"many" is no errcode`},
+		"explain 43101 -json":             {0, `"reaction":"ledger"`, ""},
+		"explain 123456789":               {1, "123456789 unknown", ""},
+		"sign":                            {2, "", "-secret is missing"},
+		"sign -secret x":                  {2, "", "-secret: "},
+		"sign -secret SECRET -method GET": {2, "", "-method and -target come together"},
+		"sign -secret SECRET -id a.b":     {2, "", "-id: wants 1 to 128"},
+		"sign -secret SECRET":             {0, "webhook-signature: v1,", ""},
+		"verify -secret SECRET":           {2, "", "is missing"},
+		"health -c BAD":                   {2, "", "lisen: "},
 		"bench -n -1":                     {2, "", "positive"},
 		"bench -c GOOD -to http://h/x":    {2, "", "another machine is not put under load"},
 		"bench -c GOOD -to https://[::1]": {2, "", "another machine is not put under load"},
 	} {
 		t.Run(line, func(t *testing.T) {
-			got := wxrelay(t, nil, strings.Fields(strings.NewReplacer("GOOD", good, "BAD", bad).Replace(line))...)
+			got := wxrelay(t, nil, strings.Fields(strings.NewReplacer("GOOD", good, "BAD", bad, "SECRET", "whsec_"+strings.Repeat("A", 32)).Replace(line))...)
 			if got.code != want.code || !strings.Contains(got.out, want.out) || !strings.Contains(got.errors, want.errors) {
 				t.Errorf("exit %d, want %d\nout: %s\nerrors: %s", got.code, want.code, got.out, got.errors)
 			}
