@@ -66,8 +66,8 @@ func view(id string, o *order, s *story) Message { return message.View(id, &o.Dr
 // ParseMessage reads the body of a send request. The error is a *[Malformed].
 func ParseMessage(body []byte) (SendRequest, error) { return message.Parse(body) }
 
-// Decode reads the body of any other request into v, a pointer to a struct: see [message.Decode]. What is unknown in it, given twice
-// or no Unicode text is an *[Invalid] of the code invalid_request.
+// Decode reads the body of any other request into v, a pointer to a struct: see [message.Decode]. What is unknown in
+// it, given twice or no Unicode text is an *[Invalid] of the code invalid_request.
 func Decode(body []byte, v any) error {
 	issues, err := message.Decode(body, v)
 	return invalidUnless(issues, err)

@@ -22,8 +22,8 @@ func (o *order) sender(n int) string {
 	return o.App
 }
 
-// byAccount finds the official account by which a request's oa_template goes, and the addressee there. The message itself stays with
-// the mini-program's user, for whom the other channels are.
+// byAccount finds the official account by which a request's oa_template goes, and the addressee there. The message
+// itself stays with the mini-program's user, for whom the other channels are.
 func (r *Relay) byAccount(ctx context.Context, f *message.Facts, req *SendRequest) error {
 	name, where := req.Account(), req.At(ChannelOATemplate, "app")
 	account, err := r.appOf(f.Partner, name)

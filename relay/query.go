@@ -110,8 +110,8 @@ func (r *Relay) Messages(ctx context.Context, partner string, q MessageQuery) (P
 	}
 }
 
-// byMsgID finds the message that WeChat gave a msgid: by the name under which it is kept for WeChat's report, on every shard, since
-// nothing tells whose it is.
+// byMsgID finds the message that WeChat gave a msgid: by the name under which it is kept for WeChat's report, on
+// every shard, since nothing tells whose it is.
 func (r *Relay) byMsgID(ctx context.Context, partner string, q *MessageQuery) (Page[Message], error) {
 	page := Page[Message]{Items: []Message{}}
 	for _, app := range r.rules.Load().Partners[partner].Apps {
@@ -142,8 +142,9 @@ func (r *Relay) byMsgID(ctx context.Context, partner string, q *MessageQuery) (P
 	return page, nil
 }
 
-// listed is where the messages of a query stand. Without an app a user is looked for in each that the partner is given: an
-// openid is of one app only, the partner's own user may have one in several. Nobody bound is nothing listed.
+// listed is where the messages of a query stand. Without an app a user is looked for in each that the partner is
+// given: an openid is of one app only, the partner's own user may have one in several. Nobody bound is nothing
+// listed.
 func (r *Relay) listed(ctx context.Context, partner string, q MessageQuery) ([]queue.Listed, error) {
 	apps := []string{q.App}
 	if q.App == "" {
@@ -184,15 +185,15 @@ func badCursor(err error) error {
 	return err
 }
 
-// openRecord tells whether the user may have a stored message although no answer says so (R-2); one whose lease lapsed may,
-// before somebody has looked at it.
+// openRecord tells whether the user may have a stored message although no answer says so (R-2); one whose lease
+// lapsed may, before somebody has looked at it.
 func openRecord(rec *queue.Record, s *story) bool {
 	lapsed := rec.Reclaims > s.Lapses && (s.State == StateQueued || s.State == StateScheduled)
 	return s.InDoubt() || lapsed
 }
 
-// viewRecord shows a stored message; one in a worker's hands or on its way is `sending`, a scheduled one that fell due is
-// `queued`.
+// viewRecord shows a stored message; one in a worker's hands or on its way is `sending`, a scheduled one that fell
+// due is `queued`.
 func viewRecord(rec queue.Record) (Message, *order, error) {
 	o, s, err := read(rec.Body, rec.Note)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 // SyncTemplates keeps every app's template list fresh until ctx ends.
 func (r *Relay) SyncTemplates(ctx context.Context) { r.templates.Run(ctx) }
 
-// TemplatesAsked is closed when the lists are there, or were asked for again. A push that is booked before that may count as a
-// credit what is long-term.
+// TemplatesAsked is closed when the lists are there, or were asked for again. A push that is booked before that may
+// count as a credit what is long-term.
 func (r *Relay) TemplatesAsked() <-chan struct{} { return r.templates.Asked() }
 
 // kindOf reads WeChat's `type` of a template: 2 is one-time, 3 long-term. "" when unknown: the ledger then keeps what it knows.
@@ -30,14 +30,15 @@ func kindOf(known *wechat.TemplateCache, app, id string) ledger.Kind {
 	return ""
 }
 
-// templateForm is WeChat's form of a template id. The names of the app's switches in wx.getSetting's answer have another.
+// templateForm is WeChat's form of a template id. The names of the app's switches in wx.getSetting's answer have
+// another.
 var templateForm = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 
 // maxLines is how many subscriptions a user may have that rest on what clients said while the app's list was not known.
 const maxLines = 100
 
-// counts tells which names in a client's report are templates, and may make subscriptions: those of the app while its list is
-// known, else what looks like a template, of a user who has not too many.
+// counts tells which names in a client's report are templates, and may make subscriptions: those of the app while
+// its list is known, else what looks like a template, of a user who has not too many.
 func (r *Relay) counts(ctx context.Context, app, openid string) func(id string) bool {
 	var have map[string]bool // once it is needed
 	return func(id string) bool {
@@ -90,7 +91,8 @@ func (r *Relay) kind(app, id string) ledger.Kind {
 	return kindOf(r.templates, app, id)
 }
 
-// as is a statement with the kind that the operator says, or that WeChat's list tells where the line does not know it yet.
+// as is a statement with the kind that the operator says, or that WeChat's list tells where the line does not know
+// it yet.
 func (r *Relay) as(st ledger.Statement) ledger.Statement {
 	if c, ok := r.rules.Load().Apps[st.App].Counts[st.TemplateID]; ok {
 		return st.As(c.Kind)

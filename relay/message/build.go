@@ -18,7 +18,8 @@ type Facts struct {
 	OfficialAccount bool   // the app is one, and not a mini-program
 	Issues          Issues // what was found wrong while these were gathered
 
-	// Account is the official account by which oa_template goes when that is another app, AccountOpenID the addressee there.
+	// Account is the official account by which oa_template goes when that is another app, AccountOpenID the
+	// addressee there.
 	Account, AccountOpenID string
 
 	Subscribe, OATemplate Template // the templates of these channels
@@ -72,7 +73,7 @@ func Build(q Request, f Facts) (Draft, Issues) {
 			o.pace(&issues, &f, own.Data)
 		}
 	}
-	return o, issues
+	return o, issues[:min(len(issues), MaxIssues)]
 }
 
 // builder makes the payloads of one message.
@@ -234,7 +235,8 @@ func (q *Request) times(f *Issues, now time.Time) (due, expires int64) {
 	return due, until.UnixMilli()
 }
 
-// momentForm is there because package time also takes a comma for the point, hours of one digit and offsets of any size.
+// momentForm is there because package time also takes a comma for the point, hours of one digit and offsets of any
+// size.
 var momentForm = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?` +
 	`(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
 

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// With a list of channels, what differs from the message's own fields stands under the channel's name: the fields of its
-// channel only. What is not given there is the message's own.
+// With a list of channels, what differs from the message's own fields stands under the channel's name: the fields of
+// its channel only. What is not given there is the message's own.
 
 // SubscribeFields are what a list of channels may say for this one alone.
 type SubscribeFields struct {
@@ -53,7 +53,8 @@ type UniformFields struct {
 	MpTemplateMsg    json.RawMessage `json:"mp_template_msg"`
 }
 
-// AliasOrFields is what stands under `template`: a string is an alias of the config, an object the fields of that channel.
+// AliasOrFields is what stands under `template`: a string is an alias of the config, an object the fields of that
+// channel.
 type AliasOrFields struct {
 	Alias  string
 	Fields *TemplateFields

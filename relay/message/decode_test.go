@@ -210,7 +210,8 @@ func TestDecodeListsABoundedNumberOfFaults(t *testing.T) {
 	}
 }
 
-// encoding/json is the oracle: what is read without an issue is read alike by it, and what is JSON is never called none.
+// encoding/json is the oracle: what is read without an issue is read alike by it, and what is JSON is never called
+// none.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{`{"app":"shop","n":1}`, `{"any":[{"a":{}},"\"",-1e3,null]}`, `{"a\\":1}`, `{"in":{"name":"\u00e9"}}`, `{`, `{"x":1,"app":"a","app":2,"own":[{"a":1,"a":2}],"y":1}`, `{"a":}`, "{\"a\":\"\\", `{"n":1}x`} {
 		f.Add([]byte(s))

@@ -39,8 +39,8 @@ func (l *Issues) CheckText(field, s string) {
 	}
 }
 
-// Malformed says that a body is not the JSON that was expected. Issues name the fields of a wrong type first, and then what
-// else was found wrong.
+// Malformed says that a body is not the JSON that was expected. Issues name the fields of a wrong type first, and
+// then what else was found wrong.
 type Malformed struct {
 	Detail string
 	Issues Issues

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// The JSON of what is written once per message: the same bytes as encoding/json without the escaping of HTML gives, some
-// eight times as fast. TestMessageAsJSON holds it against encoding/json.
+// The JSON of what is written once per message: the same bytes as encoding/json without the escaping of HTML gives,
+// some eight times as fast. TestMessageAsJSON holds it against encoding/json.
 
 // AppendJSON appends the message as partners see it.
 func (m *Message) AppendJSON(b []byte) []byte {
@@ -94,8 +94,8 @@ func AppendText(b []byte, s string) []byte {
 	return append(append(b, s[from:]...), '"')
 }
 
-// Encode is JSON without the escaping of HTML: WeChat refuses \u0026 (errcode 40033), partners get what was meant. v is a type of
-// ours: one that does not encode is a bug, and panics.
+// Encode is JSON without the escaping of HTML: WeChat refuses \u0026 (errcode 40033), partners get what was meant. v
+// is a type of ours: one that does not encode is a bug, and panics.
 func Encode(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -26,8 +26,8 @@ const (
 // Channels are all of them.
 var Channels = []string{ChannelSubscribe, ChannelCustomerService, ChannelOATemplate, ChannelTemplate, ChannelUniform}
 
-// States of a message. scheduled, held and queued wait; sending is in a worker's hands; sent may still become delivered or
-// failed by WeChat's report, unknown likewise until the deadline; the others are ends.
+// States of a message. scheduled, held and queued wait; sending is in a worker's hands; sent may still become
+// delivered or failed by WeChat's report, unknown likewise until the deadline; the others are ends.
 const (
 	StateScheduled = "scheduled"
 	StateHeld      = "held"
@@ -136,8 +136,8 @@ func (s *Progress) To(state, cause string, at time.Time, errcode *int) {
 	s.Steps = append(s.Steps, Entry{At: at.UnixMilli(), State: state, Cause: cause, Errcode: errcode})
 }
 
-// InDoubt tells whether the user may have the message although no answer says so: then it is not cancelled, does not
-// expire, wait for another credit or go by another channel, and no refusal of a repeat ends it.
+// InDoubt tells whether the user may have the message although no answer says so: then it is not cancelled,
+// does not expire, wait for another credit or go by another channel, and no refusal of a repeat ends it.
 func (s *Progress) InDoubt() bool { return s.Open != 0 || s.State == StateUnknown }
 
 // Waits writes down why a message waits, once for each cause since it was queued.

@@ -140,7 +140,8 @@ func checkMiniprogram(f *Issues, where string, raw json.RawMessage) {
 	}
 }
 
-// checkUniform looks at the two halves of a uniform message. What the data must be the old templates decide, which no API lists.
+// checkUniform looks at the two halves of a uniform message. What the data must be the old templates decide, which
+// no API lists.
 func checkUniform(f *Issues, where string, q *Request) {
 	if present(q.WeappTemplateMsg) == nil && present(q.MpTemplateMsg) == nil {
 		f.Add(where+"mp_template_msg", "weapp_template_msg or mp_template_msg is required")
@@ -171,9 +172,9 @@ func checkUniform(f *Issues, where string, q *Request) {
 	}
 }
 
-// plainJSON is an object without \u escapes, which WeChat refuses (40033) and many a JSON library writes for every Chinese
-// character. JSON has no other form for control characters, so they are faults; two line separators it escapes for the
-// sake of JavaScript become the line breaks they mean.
+// plainJSON is an object without \u escapes, which WeChat refuses (40033) and many a JSON library writes for every
+// Chinese character. JSON has no other form for control characters, so they are faults; two line separators it
+// escapes for the sake of JavaScript become the line breaks they mean.
 func plainJSON(f *Issues, at string, raw json.RawMessage) json.RawMessage {
 	if present(raw) == nil || !bytes.Contains(raw, []byte(`\u`)) && !bytes.ContainsAny(raw, "\u2028\u2029") {
 		return present(raw)

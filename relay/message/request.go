@@ -4,11 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 )
 
-// Request is what a partner asks: one message to one user. Fields of WeChat keep WeChat's names. With a list of channels, what
-// differs stands under the channel's name.
+// Request is what a partner asks: one message to one user. Fields of WeChat keep WeChat's names. With a list of
+// channels, what differs stands under the channel's name.
 type Request struct {
 	App              string          `json:"app"`
 	To               To              `json:"to"`
@@ -79,8 +78,8 @@ func (o *OneOrMany) readJSON(d *decoder, depth int) {
 	}
 }
 
-// Parse reads a request. What is unknown, given twice or no Unicode text in it is named by [Build], together with what is wrong
-// with its values. The error is a *[Malformed].
+// Parse reads a request. What is unknown, given twice or no Unicode text in it is named by [Build], together with
+// what is wrong with its values. The error is a *[Malformed].
 func Parse(body []byte) (Request, error) { return parse(string(body), MaxIssues) }
 
 func parse(body string, limit int) (q Request, err error) {
@@ -88,62 +87,6 @@ func parse(body string, limit int) (q Request, err error) {
 	issues, err := d.whole(&q)
 	q.issues = slices.Clip(issues)
 	return q, err
-}
-
-// Batch reads the list of a batch's messages. It stops at the first item that cannot be a message, and past Most items. It refers
-// to the body until Each has returned.
-type Batch struct {
-	Most     int      // items
-	MostEach int      // bytes of one item
-	items    []string // pieces of the body
-}
-
-func (b *Batch) readJSON(d *decoder, depth int) {
-	if d.null() {
-		return
-	}
-	d.list(depth, b.Most+1, func(n int) {
-		switch from := d.i; {
-		case n >= b.Most:
-			d.fail(&TooLarge{fmt.Sprintf("more than %d messages in one batch", b.Most)})
-		case d.i >= len(d.s):
-			d.syntax("it ends early")
-		case d.s[d.i] != '{':
-			d.mistyped(d.i, depth+1)
-			d.fail(errEnough)
-		default:
-			d.pass()
-			b.items = append(b.items, d.s[from:d.i])
-		}
-	})
-}
-
-// Len is how many messages there are.
-func (b *Batch) Len() int { return len(b.items) }
-
-// maxBatchIssues is how many faults of a batch are named in all. From there on each item names its first one.
-const maxBatchIssues = 5000
-
-// Each parses every item, and calls f with what Parse would have answered. The error is a *[Malformed]: an item is not JSON, so the batch
-// is not.
-func (b *Batch) Each(f func(n int, q Request, err error)) error {
-	left := maxBatchIssues
-	for n, item := range b.items {
-		if b.MostEach > 0 && len(item) > b.MostEach {
-			f(n, Request{}, &TooLarge{fmt.Sprintf("the message is larger than %d bytes", b.MostEach)})
-			continue
-		}
-		q, err := parse(strings.Clone(item), min(MaxIssues, max(left, 1)))
-		if m, ok := err.(*Malformed); ok {
-			if m.Syntax {
-				return &Malformed{Detail: fmt.Sprintf("messages[%d]: %s", n, m.Detail), Syntax: true}
-			}
-			left -= len(m.Issues)
-		}
-		left -= len(q.issues)
-		f(n, q, err)
-	}
-	return nil
 }
 
 // Channels are those asked for; subscribe when none is named.
@@ -178,8 +121,8 @@ type Alias struct {
 	Data       map[string]string // the partner's field -> the template's keyword
 }
 
-// Resolve puts the template's id and keywords in place of an alias and the partner's own field names. aliases are those of the app;
-// known tells whether the app is.
+// Resolve puts the template's id and keywords in place of an alias and the partner's own field names. aliases are
+// those of the app; known tells whether the app is.
 func (q *Request) Resolve(aliases map[string]Alias, known bool) {
 	name := q.Template.Alias
 	if name == "" {

@@ -34,7 +34,8 @@ func TestMoment(t *testing.T) {
 	}
 }
 
-// A field that none of the channels asked for uses would be read by nobody. With a list, what one uses may stand by the others.
+// A field that none of the channels asked for uses would be read by nobody. With a list, what one uses may stand by
+// the others.
 func TestFieldsOfOtherChannels(t *testing.T) {
 	const shared = `"template_id":"T","page":"p","data":{"thing1":""},"lang":"zz","miniprogram_state":"x","truncate":true`
 	const text = `"msgtype":"text","text":{"content":"x"}`

@@ -16,7 +16,8 @@ import (
 // Characters are counted as UTF-16 code units: a Chinese character is 1, an emoji outside the basic plane 2. WeChat does
 // not say which unit it counts; this is the one that never lets a value pass that another unit would refuse.
 
-// keywordType is the type of a keyword: thing1 is a thing, character_string2 a character_string; "" is none of WeChat's form.
+// keywordType is the type of a keyword: thing1 is a thing, character_string2 a character_string; "" is none of
+// WeChat's form.
 func keywordType(key string) string {
 	name := strings.TrimRight(key, "0123456789")
 	if name == "" || name == key || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "" {
@@ -110,7 +111,8 @@ func IsOpenID(s string) bool { return openIDForm.MatchString(s) }
 
 var colorForm = regexp.MustCompile(`^#[0-9A-Fa-f]{6}$`)
 
-// checkColors is of the legacy template alone: the other channels' colors WeChat takes as they are and shows none of them.
+// checkColors is of the legacy template alone: the other channels' colors WeChat takes as they are and shows none of
+// them.
 func checkColors(f *Issues, where, whole string, data Data) {
 	const reason = "must be a color like #173177"
 	if whole != "" && !colorForm.MatchString(whole) {
@@ -141,7 +143,8 @@ func digits(s string) int {
 	return n
 }
 
-// tooLong is the reason when a value has more than most units. It says how they are counted where one could count otherwise.
+// tooLong is the reason when a value has more than most units. It says how they are counted where one could count
+// otherwise.
 func tooLong(v string, most int) string {
 	n := units(v)
 	switch {
@@ -257,7 +260,8 @@ func checkRange(v string, fits func(string) bool, reason string) string {
 	return ""
 }
 
-// shorten cuts a value where cutting is safe: free text keeps its meaning with a shorter end, a number or a date does not.
+// shorten cuts a value where cutting is safe: free text keeps its meaning with a shorter end, a number or a date
+// does not.
 func shorten(key, v string) string {
 	if keywordType(key) != "thing" || units(v) <= 20 {
 		return v

@@ -95,8 +95,8 @@ func (d *decoder) stringOf(depth int) (string, bool) {
 	return d.keep(s), ok && fine
 }
 
-// str reads a string and returns what it means; without escapes that is a piece of the body. fine: it is Unicode text, else what
-// is none in it is U+FFFD. ok: it is a string of JSON.
+// str reads a string and returns what it means; without escapes that is a piece of the body. fine: it is Unicode
+// text, else what is none in it is U+FFFD. ok: it is a string of JSON.
 func (d *decoder) str() (s string, fine, ok bool) {
 	if !d.eat('"') {
 		d.syntax("a string is expected")
@@ -125,6 +125,7 @@ func (d *decoder) str() (s string, fine, ok bool) {
 			wide = true
 		}
 	}
+	d.i = len(d.s) // an escape may have led past it
 	d.syntax("a string has no end")
 	return "", false, false
 }

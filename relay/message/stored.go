@@ -6,9 +6,10 @@ import (
 	"errors"
 )
 
-// How a Draft and a Progress stand in their job: one field after the other, in the order below, with no names. A text is its
-// length and its bytes, a number a varint, a list its length and its items. A reader that comes to the end takes the rest as
-// zero, and leaves what it does not know: new fields go to the end, and none is ever taken out (DECISIONS 8 of package relay).
+// How a Draft and a Progress stand in their job: one field after the other, in the order below, with no names. A
+// text is its length and its bytes, a number a varint, a list its length and its items. A reader that comes to the
+// end takes the rest as zero, and leaves what it does not know: new fields go to the end, and none is ever taken out
+// (DECISIONS 8 of package relay).
 
 // packed begins every draft and progress of this form.
 const packed = 1

@@ -75,8 +75,8 @@ func (l *Data) readJSON(d *decoder, depth int) {
 	})
 }
 
-// scalar reads a text, or a number as its digits are. What is neither, or no Unicode text, is an issue at the path as deep as
-// depth.
+// scalar reads a text, or a number as its digits are. What is neither, or no Unicode text, is an issue at the path
+// as deep as depth.
 func (d *decoder) scalar(depth int, reason string) (string, bool) {
 	switch d.space(); {
 	case d.err != nil || d.i >= len(d.s):

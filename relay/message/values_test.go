@@ -6,8 +6,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// WeChat's own form of a value is an object, whose value may be a number; a text or a number alone is short for it. A number is
-// written as its digits were.
+// WeChat's own form of a value is an object, whose value may be a number; a text or a number alone is short for it.
+// A number is written as its digits were.
 func TestValuesAreReadInEveryForm(t *testing.T) {
 	q, err := Parse([]byte(`{"data":{"number1":{"value":10},"amount2":12.50,"thing3":{"value":"x","color":null},"number4":{"value":"7","color":"#173177"},
 		"character_string5":-1e+3,"number6":123456789012345678901234567890,"thing\u0037":{"color":"","value":"一杯\ud83d\ude00"}}}`))
