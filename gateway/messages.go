@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -47,6 +48,9 @@ func (g *Handler) sendBatch(ctx context.Context, r *partnerRequest) (reply, erro
 	}
 	req.Messages = g.relay.NewBatch(int(g.limits.Load().Body))
 	if err := decode(r.body, &req); err != nil {
+		if f, ok := errors.AsType[*relay.Invalid](err); ok && req.Messages.Len() == 0 && len(f.Fields) < relay.MaxFields {
+			f.Fields = append(f.Fields, relay.Field{Field: "messages", Reason: "is required: a list of messages"})
+		}
 		return reply{}, err
 	}
 	asked := make([]relay.BatchItem, req.Messages.Len())

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/wxrelay/wxrelay/relay"
 	"github.com/wxrelay/wxrelay/relay/binding"
+	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
 func TestMessages(t *testing.T) {
@@ -199,6 +201,7 @@ func TestBatchItemsAnswerForThemselves(t *testing.T) {
 		for body, fields := range map[string]string{
 			`{"messages":[{}],"messages":[{}]}`:  "messages",
 			`{"messages":[{"a":1,"a":2}],"x":1}`: "x",
+			`{"message":[{}],"x":1}`:             "message x messages",
 		} {
 			if got := w.ask("POST", "/messages/batch", body).got(422, InvalidRequest).fields(); got != fields {
 				t.Errorf("%s blames %q", body, got)
@@ -419,6 +422,31 @@ func TestMessagesAreFiltered(t *testing.T) {
 		}
 		if len(seen) != 63 || pages != 2 {
 			t.Errorf("%d messages on %d pages", len(seen), pages+1)
+		}
+	})
+}
+
+// A signed batch that is hostile is refused at the first item that says so: it costs the reading of its bytes.
+func TestAHostileBatchCostsItsBytesAlone(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w := newWorld(t, rdb)
+		w.gate = Public(Options{Relay: w.relay, Answers: webhook.NewIdempotencyStore(rdb), Version: "test"})
+		const size = 10 << 20
+		for again, c := range map[string]struct {
+			status int
+			code   Code
+		}{"0,": {400, Malformed}, "{},": {400, Malformed}, "[": {400, Malformed}, "null,": {400, Malformed}} {
+			body := `{"messages":[` + strings.Repeat(again, size/len(again))
+			if again == "{}," {
+				body, c.status, c.code = body+"{}]}", 413, TooLarge
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			w.ask("POST", "/messages/batch", body).got(c.status, c.code)
+			runtime.ReadMemStats(&after)
+			if grew := after.TotalAlloc - before.TotalAlloc; grew > 12*size { // signing and reading it, here too
+				t.Errorf("%s: %d MB allocated", again, grew>>20)
+			}
 		}
 	})
 }
