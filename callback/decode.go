@@ -95,11 +95,12 @@ type reader struct {
 	seen    [24]string // of XML, the names directly below the root; WeChat's pushes have fewer
 	known   int        // how many of seen there are
 	rest    []leaf
-	tree    *tree // gets all fields, unless it is nil
-	item    bool  // the next value stands in an array of JSON
+	keys    []string // of the JSON objects open now, outermost first
+	tree    *tree    // gets all fields, unless it is nil
+	item    bool     // the next value stands in an array of JSON
 }
 
-var readers = sync.Pool{New: func() any { return &reader{rest: make([]leaf, 0, 24)} }}
+var readers = sync.Pool{New: func() any { return &reader{rest: make([]leaf, 0, 24), keys: make([]string, 0, 24)} }}
 
 func newReader(ev *Event) *reader {
 	r := readers.Get().(*reader)
@@ -110,8 +111,9 @@ func newReader(ev *Event) *reader {
 // free keeps the reader for the next message, without anything of this one.
 func (r *reader) free() {
 	clear(r.rest)
-	*r = reader{rest: r.rest[:0]}
-	if cap(r.rest) <= 256 {
+	clear(r.keys[:cap(r.keys)])
+	*r = reader{rest: r.rest[:0], keys: r.keys[:0]}
+	if cap(r.rest) <= 256 && cap(r.keys) <= 64 {
 		readers.Put(r)
 	}
 }

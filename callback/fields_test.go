@@ -40,7 +40,7 @@ func TestFieldsAreBounded(t *testing.T) {
 		"secret":    "<xml><InfoType>component_verify_ticket</InfoType><ComponentVerifyTicket>secret</ComponentVerifyTicket></xml>",
 		"too many":  `{"MsgType":"event"` + many.String() + "}",
 		"an array":  `{"MsgType":"event","a":[` + strings.Repeat("1,", maxFields) + "1]}",
-		"too deep":  `{"MsgType":"event","a":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + "}",
+		"too deep":  `{"MsgType":"event","a":` + strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1) + "}",
 	} {
 		if got := Fields([]byte(raw)); got != nil {
 			t.Errorf("%s: %v", name, got)

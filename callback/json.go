@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// jsonScan reads JSON in one pass. Numbers stay the text they are, so that ids past 2^53 stay exact. It is milder
-// than the standard where WeChat's documents are: a comma before a closing bracket and blanks inside a key's quotes
-// are passed over. Of an object's equal keys the first counts, on every level.
+// jsonScan reads JSON in one pass. Numbers stay the text they are, so that ids past 2^53 stay exact. It is more
+// lenient than the standard where WeChat's documents are: a comma before a closing bracket and blanks inside a key's
+// quotes are passed over. Of an object's equal keys the first counts, on every level.
 type jsonScan struct {
 	s     string
 	i     int
@@ -47,11 +47,13 @@ func (j *jsonScan) peek() byte {
 // object reads the members of the object that begins here, each a leaf, a container or an array of them.
 func (j *jsonScan) object(depth int) error {
 	j.i++
-	var keys keySet
+	base := len(j.r.keys)
+	var more map[string]bool
 	for {
 		switch j.peek() {
 		case '}':
 			j.i++
+			j.r.keys = j.r.keys[:base]
 			return nil
 		case ',':
 			j.i++
@@ -71,7 +73,7 @@ func (j *jsonScan) object(depth int) error {
 			return malformed("no colon", j.i)
 		}
 		j.i++
-		again := j.peek() != 'n' && !keys.add(key) // null is as if it were not there
+		again := j.peek() != 'n' && j.repeated(key, base, &more) // null is as if it were not there
 		if again {
 			j.muted++
 		}
@@ -87,28 +89,25 @@ func (j *jsonScan) object(depth int) error {
 	}
 }
 
-// keySet is the keys of one object. WeChat's have few: the map is for those that are not WeChat's.
-type keySet struct {
-	few  [16]string
-	n    int
-	many map[string]bool
-}
+// manyKeys is how many keys of an object are compared one by one. WeChat's objects have fewer.
+const manyKeys = 32
 
-// add says whether the key is new.
-func (k *keySet) add(key string) bool {
-	if slices.Contains(k.few[:k.n], key) || k.many[key] {
-		return false
-	}
-	if k.n < len(k.few) {
-		k.few[k.n] = key
-		k.n++
+// repeated says whether the object whose keys begin at base has had the key, and notes it. Past manyKeys, more has
+// the keys.
+func (j *jsonScan) repeated(key string, base int, more *map[string]bool) bool {
+	keys := j.r.keys[base:]
+	if slices.Contains(keys, key) || (*more)[key] {
 		return true
 	}
-	if k.many == nil {
-		k.many = make(map[string]bool)
+	if len(keys) < manyKeys {
+		j.r.keys = append(j.r.keys, key)
+		return false
 	}
-	k.many[key] = true
-	return true
+	if *more == nil {
+		*more = make(map[string]bool)
+	}
+	(*more)[key] = true
+	return false
 }
 
 func (j *jsonScan) leaf(key, value string) {

@@ -10,7 +10,7 @@ import (
 )
 
 // The oracles read with the standard library and then tell the same reader the same things. They say nothing (false)
-// about what they would not read themselves: the scanners are milder.
+// about what they would not read themselves: the scanners are more lenient.
 
 type node struct {
 	name, text string
