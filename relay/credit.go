@@ -16,18 +16,18 @@ import (
 
 // Extensions are the ledger's Lua that takes part in the queue's changes: what queue.Open must be given for the journeys to work.
 func Extensions() []queue.Extension {
-	return []queue.Extension{{Name: ledger.RiderName, Lua: ledger.Lua}, {Name: ledger.AllowanceRider, Lua: ledger.AllowanceLua}}
+	return []queue.Extension{{Name: ledger.ExtensionName, Lua: ledger.Lua}, {Name: ledger.AllowanceExtension, Lua: ledger.AllowanceLua}}
 }
 
 // ErrNoAllowance: the user has not written lately, or was answered as often as WeChat allows.
 var ErrNoAllowance = errors.New("the user has not written lately, or was answered as often as WeChat allows")
 
 func move(args []string) queue.Operation {
-	return queue.Operation{Extension: ledger.RiderName, Args: args}
+	return queue.Operation{Extension: ledger.ExtensionName, Args: args}
 }
 
 func allowance(args []string) queue.Operation {
-	return queue.Operation{Extension: ledger.AllowanceRider, Args: args}
+	return queue.Operation{Extension: ledger.AllowanceExtension, Args: args}
 }
 
 // needs tells whether a channel needs a credit or an allowance.

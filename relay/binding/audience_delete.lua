@@ -1,4 +1,4 @@
--- Deletes an audience.
+-- audience_delete.lua deletes an audience.
 -- KEYS[1]  hash: name -> header (audience_put.lua)
 -- ARGV[1]  prefix of the partner's keys; [2] name
 -- Returns  the header that it had, nil when there is none

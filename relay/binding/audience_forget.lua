@@ -1,4 +1,4 @@
--- Takes one person out of all audiences and snapshots of a partner.
+-- audience_forget.lua takes one person out of all audiences and snapshots of a partner.
 -- KEYS[1]  hash: name -> header (audience_put.lua); KEYS[2] hash: snapshot -> "app\nkind"
 -- ARGV[1]  prefix of the partner's keys; [2] app; [3] openid; [4] the partner's user or ''
 -- Returns  how many audiences the person was in

@@ -1,4 +1,4 @@
--- Adds and removes a few members in one step.
+-- audience_patch.lua adds and removes a few members in one step.
 -- KEYS[1]  hash: name -> header (audience_put.lua)
 -- ARGV[1]  prefix of the partner's keys; [2] name; [3] how many members one audience may have; [4] how many of the rest are added;
 --          [5...] the members to add, then those to remove

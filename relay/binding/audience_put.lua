@@ -1,4 +1,4 @@
--- Makes a loaded set of members an audience's own: readers see the old members before and the new ones after.
+-- audience_put.lua makes a loaded set of members an audience's own: readers see the old members before and the new ones after.
 -- KEYS[1]  hash: name -> header "app\ntemplate\nkind\ntotal\nupdated ms\ngeneration" (kind: u users, o openids)
 -- ARGV[1]  prefix of the partner's keys; [2] name; [3] app; [4] template or ''; [5] kind; [6] generation of the loaded members;
 --          [7] generation it must replace, '' = any; [8] how many audiences a partner may have; [9] how many members one may have

@@ -1,4 +1,4 @@
--- Copies an audience's members as they are now. The same snapshot asked for again is the first one.
+-- audience_snapshot.lua copies an audience's members as they are now. The same snapshot asked for again is the first one.
 -- KEYS[1]  hash: name -> header (audience_put.lua); KEYS[2] hash: snapshot -> "app\nkind"; both of one partner
 -- ARGV[1]  prefix of the partner's keys; [2] name; [3] snapshot; [4] how long it is kept (ms)
 -- Returns  the audience's header, nil when there is no such audience

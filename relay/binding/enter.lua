@@ -1,4 +1,4 @@
--- Writes a partner's entry of an openid unless there is another one.
+-- enter.lua writes a partner's entry of an openid unless there is another one.
 -- KEYS[1]  hash of entries, one field per partner
 -- ARGV[1]  partner; [2] the entry
 -- Returns  nil when it was written or was there before, else the entry that is in the way

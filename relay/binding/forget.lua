@@ -1,4 +1,4 @@
--- Empties the slot of an openid into a record of what must be removed elsewhere.
+-- forget.lua empties the slot of an openid into a record of what must be removed elsewhere.
 -- KEYS[1]  hash: what was found; KEYS[2] entries of partners; KEYS[3] identity; KEYS[4] sessions; KEYS[5] session_key;
 --          KEYS[6], KEYS[7] legacy credentials and who holds them
 -- ARGV[1]  how long what was found is kept (ms)

@@ -1,4 +1,4 @@
--- Notes who an openid is: when it was first seen, its unionid, its session_key, a session.
+-- note.lua notes who an openid is: when it was first seen, its unionid, its session_key, a session.
 -- KEYS[1]  hash: f first seen (ms), u unionid, w until when (ms) a login has the news that this user is new
 -- KEYS[2]  string: the sealed session_key; KEYS[3] sorted set: names of sessions by their end (ms)
 -- ARGV[1]  unionid or ''; [2] sealed session_key or ''; [3] how long the key lives (ms); [4] name of a session or '' (no login);

@@ -1,4 +1,4 @@
--- The pool of legacy credentials (form_id, prepay_id) of one openid.
+-- pool.lua keeps the pool of legacy credentials (form_id, prepay_id) of one openid.
 -- KEYS[1]  hash: name -> "kind,left,total,expires ms,serial,sealed id". A used one stays until it expires, so that it is known. An
 --          entry without a sealed id has the id itself as its name.
 -- KEYS[2]  hash: holder (message id) -> name. Both live as long as the youngest credential.

@@ -1,4 +1,4 @@
--- Removes a string if it still has an expected value.
+-- remove.lua removes a string if it still has an expected value.
 -- KEYS[1]  the string
 -- ARGV[1]  the value it must have
 -- Returns  1 when it was removed, else 0

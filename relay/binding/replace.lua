@@ -1,4 +1,4 @@
--- Replaces a string if it still has an expected value.
+-- replace.lua replaces a string if it still has an expected value.
 -- KEYS[1]  the string
 -- ARGV[1]  the value it must have; [2] its new value; [3] how long the new one lives in ms, 0 = without an end
 -- Returns  1 when it was replaced, else 0

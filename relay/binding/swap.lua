@@ -1,4 +1,4 @@
--- Replaces or removes a partner's entry of an openid if it still has an expected value.
+-- swap.lua replaces or removes a partner's entry of an openid if it still has an expected value.
 -- KEYS[1]  hash of entries, one field per partner
 -- ARGV[1]  partner; [2] the value it must have; [3] its new value, '' = remove it
 -- Returns  1 when it was replaced or removed, else 0

@@ -1,4 +1,4 @@
--- Makes a ticket.
+-- ticket_issue.lua makes a ticket.
 -- KEYS[1]  hash: p partner, a app, u user; ticket_show.lua adds o and s, ticket_use.lua d
 -- ARGV[1]  how long it lives (ms); [2] partner; [3] app; [4] user
 -- Returns  when it expires (ms)

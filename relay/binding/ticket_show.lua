@@ -1,4 +1,4 @@
--- Makes a ticket the openid's that shows it first.
+-- ticket_show.lua makes a ticket the openid's that shows it first.
 -- KEYS[1]  the ticket
 -- ARGV[1]  app; [2] openid; [3] serial of the binding to be made, kept by the first call
 -- Returns  {partner, user, serial, '1' when the ticket was used, else '0'}; nil when there is no such ticket of this app, or another

@@ -14,8 +14,8 @@ import (
 // Triggers do not add up; of two, the larger count and the later end hold.
 // https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/customer-message/send.html
 
-// AllowanceRider is the name the queue knows AllowanceLua by.
-const AllowanceRider = "allowance"
+// AllowanceExtension is the name the queue knows AllowanceLua by.
+const AllowanceExtension = "allowance"
 
 // AllowanceLua is the rider of the moves below.
 //

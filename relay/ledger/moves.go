@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// RiderName is the name the queue knows this room's Lua by.
-const RiderName = "ledger"
+// ExtensionName is the name the queue knows this package's Lua by.
+const ExtensionName = "ledger"
 
 // Lua is the rider: a chunk that returns function(prefix, now_ms, A, o, n) -> ok, reply, as relay/queue wants it. What it reads
 // and answers stands above it.
