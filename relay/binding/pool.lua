@@ -2,11 +2,12 @@
 -- KEYS[1]  hash: name -> "kind,left,total,expires ms,serial,sealed id". A used one stays until it expires, so that it is known. An
 --          entry without a sealed id has the id itself as its name.
 -- KEYS[2]  hash: holder (message id) -> name. Both live as long as the youngest credential.
--- ARGV[1]  operation; what follows and what it returns:
+-- ARGV[1]  operation, and what follows it. Returns is told beside each:
 --          add   name, kind, uses, life (ms), how many are kept, sealed id   1 when it was not there, else 0
 --          take  holder, kind or ''   {name, kind, left, expires ms, sealed id}, or nil when there is none. A holder takes the same again
 --          any   1 when a new holder would find one, else 0
 --          back  holder, '1' to return the use or '0' to drop the credential   1 when the holder held one, else 0
+-- Returns  what the operation says above
 local call = redis.call
 local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
