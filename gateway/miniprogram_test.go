@@ -252,3 +252,38 @@ func TestMiniProgramRates(t *testing.T) {
 		from("203.0.113.4", bobs).got(200, "")
 	})
 }
+
+// Text that is not Unicode is named wherever it stands, at every door; one byte order mark before a body is passed over.
+func TestEveryTextIsUnicode(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w := newWorld(t, rdb)
+		openid, session := w.login("ann")
+		const half = `\ud83d`
+		for _, c := range []struct{ path, body, field string }{
+			{"/shop/login", `{"code":"` + half + `"}`, "code"},
+			{"/shop/bind", `{"ticket":"x` + half + `"}`, "ticket"},
+			{"/shop/form-ids", `{"form_id":"` + half + `x"}`, "form_id"},
+			{"/shop/phone", "{\"code\":\"\xc0\x80\"}", "code"},
+			{"/shop/subscriptions", `{"` + tOrder + `":"accept` + half + `"}`, tOrder},
+		} {
+			if f := w.mp("POST", c.path, session, c.body).got(422, InvalidRequest).fields(); f != c.field {
+				t.Errorf("%s names %q", c.path, f)
+			}
+		}
+		for _, c := range []struct{ method, path, body, field string }{
+			{"POST", "/bindings/tickets", `{"app":"shop","user":"u` + half + `"}`, "user"},
+			{"PUT", "/bindings/shop/u1", `{"openid":"` + half + `"}`, "openid"},
+			{"PUT", "/bindings/shop/%ED%A0%BD", `{"openid":"` + openid + `"}`, "user"},
+			{"POST", "/form-ids", `{"app":"shop","openid":"` + openid + `","form_id":"` + half + `"}`, "form_id"},
+			{"POST", "/apps/shop/access_token/report", `{"access_token":"` + half + `","errcode":40001}`, "access_token"},
+			{"POST", "/messages/batch", `{"messages":[],"` + half + `":1}`, "\ufffd messages"},
+		} {
+			if f := w.ask(c.method, c.path, c.body).got(422, InvalidRequest).fields(); f != c.field {
+				t.Errorf("%s names %q", c.path, f)
+			}
+		}
+		w.mp("POST", "/shop/subscriptions", session, "\ufeff"+`{"`+tOrder+`":"accept"}`).got(200, "")
+		w.ask("POST", "/messages", "\ufeff"+order(openid, "")).got(202, "")
+		w.ask("PUT", "/bindings/shop/u1", "\ufeff"+`{"openid":"`+openid+`"}`).got(200, "")
+	})
+}
