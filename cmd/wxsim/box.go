@@ -22,6 +22,8 @@ import (
 	"github.com/wxrelay/wxrelay/config"
 )
 
+var errTaken = errors.New("a port is taken (-addr 127.0.0.1:0 takes free ones)")
+
 // box is the whole world, running.
 type box struct {
 	wish    wish
@@ -56,18 +58,7 @@ func (d doors) close() {
 }
 
 // open puts the world together. Doors stand side by side: gateway, operators, WeChat, its control, partner.
-func open(ctx context.Context, w wish) (*box, error) {
-	b, err := openAt(ctx, w)
-	if err != nil && !w.fixed && errors.Is(err, errTaken) {
-		w.addr = "127.0.0.1:0"
-		b, err = openAt(ctx, w)
-	}
-	return b, err
-}
-
-var errTaken = errors.New("a port is taken (-addr 127.0.0.1:0 takes free ones)")
-
-func openAt(ctx context.Context, w wish) (_ *box, err error) {
+func open(ctx context.Context, w wish) (_ *box, err error) {
 	b := &box{wish: w}
 	defer func() {
 		if err != nil {
@@ -99,6 +90,11 @@ func openAt(ctx context.Context, w wish) (_ *box, err error) {
 	b.mini = b.sim.App(appName)
 	b.wechat, b.control, b.hook = b.serve(d.wechat, b.sim), b.serve(d.control, b.sim.Control()), b.serve(d.hook, b.partner.Desk())
 
+	if w.callback != "" {
+		b.sim.SetApp(appName, func(a *wechatsim.App) { a.CallbackURL = w.callback })
+		b.sim.User(appName, person)
+		return b, nil
+	}
 	if b.dir, err = os.MkdirTemp("", "wxsim-"); err != nil {
 		return nil, err
 	}
@@ -211,8 +207,19 @@ func (b *box) close() error {
 	return errors.Join(faults...)
 }
 
+// failed gives the error that ended our gateway; never one when there is none.
+func (b *box) failed() <-chan error {
+	if b.app == nil {
+		return nil
+	}
+	return b.app.Failed()
+}
+
 // explain shows the end of the gateway's log.
 func (b *box) explain(w io.Writer) {
+	if b.log == nil {
+		return
+	}
 	raw, err := os.ReadFile(b.log.Name())
 	if err != nil {
 		return
@@ -228,7 +235,7 @@ func (b *box) explain(w io.Writer) {
 func (b *box) config(listen, admin string) ([]byte, error) {
 	var out bytes.Buffer
 	err := sheet.Execute(&out, map[string]any{"Listen": listen, "Admin": admin, "WeChat": b.wechat, "App": b.mini, "Secret": b.secret,
-		"Hook": b.hook + "/hook", "Guarded": guarded(admin), "Password": adminPassword, "AppName": appName, "PartnerName": partnerName})
+		"Hook": b.hook + "/hook", "OwnHook": b.wish.hook, "OwnSecret": b.wish.secret, "Guarded": guarded(admin), "Password": adminPassword, "AppName": appName, "PartnerName": partnerName})
 	return out.Bytes(), err
 }
 
@@ -266,6 +273,11 @@ partners:
     allow: [messages, subscriptions, bindings, tokens, wechat_api, endpoints]
     endpoints:
       - {id: main, url: "{{.Hook}}", events: ["*"], secrets: [{{.Secret}}]}
+{{- if .OwnHook}}
+      - {id: own, url: "{{.OwnHook}}", events: ["*"], secrets: [{{.OwnSecret}}]}
+allow_private_endpoints: ["0.0.0.0/0", "::/0"]
+{{- else}}
 allow_private_endpoints: ["127.0.0.0/8", "::1/128"]
+{{- end}}
 log: {level: info, format: json}
 `))

@@ -12,10 +12,13 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/wxrelay/wxrelay/cmd/wxsim/partnersim"
 )
 
 func main() {
@@ -32,7 +35,10 @@ type wish struct {
 	calm  bool
 	seed  uint64
 	addr  string
-	fixed bool // addr was asked for: no other port will do
+
+	callback string // of somebody's own gateway, in the place of ours
+	hook     string // somebody's own receiver, told beside the simulated partner
+	secret   string // what the hook is signed with
 }
 
 const usage = `wxsim: the world in a box. A simulated WeChat, one partner, an in-process Redis and the real gateway, on loopback.
@@ -57,17 +63,22 @@ func parse(args []string, stderr io.Writer) (wish, error) {
 	fs.BoolVar(&w.calm, "calm", false, "a WeChat without moods")
 	fs.Uint64Var(&w.seed, "seed", 0, "of everything random, to have the same day again (default: a new one)")
 	fs.StringVar(&w.addr, "addr", "", "the gateway's public `host:port`; the other doors take the ports after it, port 0 takes free ones\n"+
-		"(default "+defaultAddr+", free ports when those are taken or with -once)")
+		"(default "+defaultAddr+", free ports with -once); one that is taken is an error")
+	fs.StringVar(&w.callback, "callback", "", "the callback `URL` of your own gateway: WeChat pushes there, and ours is not started")
+	fs.StringVar(&w.hook, "hook", "", "the `URL` of your own receiver of webhooks: it is told what the simulated partner is told")
+	fs.StringVar(&w.secret, "secret", "", "the `whsec_...` that -hook is signed with")
 	if err := fs.Parse(args); err != nil {
 		return w, err
 	}
 	if fs.NArg() > 0 {
 		return w, fmt.Errorf("wxsim takes no arguments, not %q", fs.Args())
 	}
+	if err := w.own(); err != nil {
+		return w, err
+	}
 	if w.seed == 0 {
 		w.seed = 1 + rand.Uint64N(1_000_000)
 	}
-	w.fixed = w.addr != ""
 	if w.addr == "" {
 		w.addr = defaultAddr
 		if w.once {
@@ -75,6 +86,27 @@ func parse(args []string, stderr io.Writer) (wish, error) {
 		}
 	}
 	return w, nil
+}
+
+// own checks what is said of somebody's own gateway and receiver.
+func (w wish) own() error {
+	for name, raw := range map[string]string{"callback": w.callback, "hook": w.hook} {
+		if u, err := url.Parse(raw); raw != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "") {
+			return fmt.Errorf("-%s: not a URL such as http://127.0.0.1:3000/%s", name, name)
+		}
+	}
+	switch {
+	case w.callback != "" && w.hook != "":
+		return errors.New("-callback is for your own gateway, -hook for ours: not both")
+	case (w.hook == "") != (w.secret == ""):
+		return errors.New("-hook and -secret come together")
+	}
+	if w.secret != "" {
+		if _, err := partnersim.New(partnersim.Options{Secrets: []string{w.secret}}); err != nil {
+			return errors.New("-secret: wants whsec_ and base64 behind it")
+		}
+	}
+	return nil
 }
 
 // tourLimit is how long a whole tour may take: an app that had to rest half a minute because of WeChat's mood still ends well.
@@ -97,10 +129,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	code := 0
 	v := &voice{out: stdout, quiet: w.quiet}
 	b.introduce(v)
-	if err := play(ctx, b, v); err != nil {
+	begin := play
+	if w.callback != "" {
+		begin = knock
+	}
+	if err := begin(ctx, b, v); err != nil {
 		code = 1
 		if ctx.Err() == nil {
-			fmt.Fprintf(stderr, "\nwxsim: the tour failed with seed %d: %v\n", w.seed, err)
+			fmt.Fprintf(stderr, "\nwxsim: it failed with seed %d: %v\n", w.seed, err)
 			b.explain(stderr)
 		}
 	}
@@ -108,7 +144,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		b.invite(&voice{out: stdout})
 		select {
 		case <-ctx.Done():
-		case err := <-b.app.Failed():
+		case err := <-b.failed():
 			fmt.Fprintln(stderr, "wxsim: the gateway ended:", err)
 			code = 1
 		}

@@ -18,6 +18,16 @@ func (b *box) introduce(v *voice) {
 }
 
 func (b *box) addresses() [][2]string {
+	if b.app == nil {
+		return [][2]string{
+			{"your gateway's callback", b.wish.callback},
+			{"WeChat", b.wechat + "  (your gateway's wechat.base_url)"},
+			{"WeChat, the control", b.control + "  (a page of buttons: accept, reject, be slow, token dies)"},
+			{"appid, secret", b.mini.AppID + "  " + b.mini.Secret},
+			{"original id", b.mini.OriginalID},
+			{"push token, key, mode", b.mini.Token + "  " + b.mini.EncodingAESKey + "  " + string(b.mini.Mode)},
+		}
+	}
 	return [][2]string{
 		{"gateway, public door", b.public},
 		{"gateway, operators", b.admin + "  (console, /metrics, /readyz" + b.password() + ")"},
@@ -52,6 +62,14 @@ func (b *box) temper() string {
 
 // invite says what to do now, in lines that can be pasted.
 func (b *box) invite(v *voice) {
+	if b.app == nil {
+		v.say("\nEverything stays up until Ctrl-C.")
+		for _, l := range b.addresses() {
+			v.say("  %-26s %s", l[0], l[1])
+		}
+		v.say("\n# Ann allows one message\ncurl -s -X POST %s/api/tap -d '{\"user\":\"%s\",\"template\":\"T1\",\"choice\":\"accept\"}'", b.control, person)
+		return
+	}
 	openid := b.sim.User(appName, person)
 	tmpl := b.mini.Templates[0].ID
 	body, err := json.Marshal(map[string]any{"app": appName, "to": map[string]string{"openid": openid}, "template_id": tmpl,

@@ -25,9 +25,11 @@ function stub(user, choice) {
     },
     requestSubscribeMessage: ({ tmplIds, complete }) => {
       wx.dialogs.push(tmplIds)
-      control('tap', { user, choices: Object.fromEntries(tmplIds.map((t) => [t, choice])) }).then(complete)
+      control('user', { user }) // who opens the mini-program is a user
+        .then(() => control('tap', { user, choices: Object.fromEntries(tmplIds.map((t) => [t, choice])) }))
+        .then(complete)
     },
-    getSetting: ({ success }) => control('settings', { user }).then((subscriptionsSetting) => success({ subscriptionsSetting })),
+    getSetting: ({ success }) => control('user', { user }).then(() => control('settings', { user })).then((subscriptionsSetting) => success({ subscriptionsSetting })),
   }
   return wx
 }

@@ -1,12 +1,14 @@
 package wechatsim
 
 import (
+	"bytes"
 	_ "embed" // the page
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -45,7 +47,9 @@ type command struct {
 // UnmarshalJSON keeps App and OpenID, which Forced names as well, in both places.
 func (c *command) UnmarshalJSON(b []byte) error {
 	type plain command
-	if err := json.Unmarshal(b, (*plain)(c)); err != nil {
+	in := json.NewDecoder(bytes.NewReader(b))
+	in.DisallowUnknownFields()
+	if err := in.Decode((*plain)(c)); err != nil {
 		return err
 	}
 	c.Forced.App, c.Forced.OpenID = c.App, c.OpenID
@@ -57,34 +61,44 @@ var errNoSuch = errors.New("no such")
 
 // actions of POST /api/<name>.
 var actions = map[string]func(*Sim, *http.Request, command) (any, error){
-	"user": person(func(s *Sim, openid string, _ command) any { return map[string]string{"openid": openid} }),
+	"user": newcomer(func(s *Sim, openid string, _ command) any { return map[string]string{"openid": openid} }),
 	"tap": func(s *Sim, _ *http.Request, c command) (any, error) {
 		openid, err := s.openid(c)
 		if err != nil {
 			return nil, err
 		}
 		a := s.world.account(openid).app
+		if c.Template != "" || len(c.Choices) == 0 {
+			c.Choices = map[string]string{c.Template: c.Choice}
+		}
 		choices := map[string]string{}
 		for t, choice := range c.Choices {
-			choices[a.templateID(t)] = choice
-		}
-		if c.Template != "" {
-			choices[a.templateID(c.Template)] = c.Choice
+			id, err := a.templateID(t)
+			if err == nil {
+				err = oneOf("choice", strings.TrimSuffix(choice, AlwaysKeep), "accept", "acceptWithAudio", "acceptWithAlert", "reject", "ban", "filter")
+			}
+			if err != nil {
+				return nil, err
+			}
+			choices[id] = choice
 		}
 		return s.Tap(openid, a.conf().AppID, choices), nil
 	},
-	"setting": person(func(s *Sim, openid string, c command) any {
-		s.ChangeSetting(openid, s.world.account(openid).app.templateID(c.Template), c.Choice)
-		return s.Settings(openid)
+	"setting": aboutTemplate(func(s *Sim, openid, template string, c command) (any, error) {
+		if err := oneOf("choice", c.Choice, "accept", "reject"); err != nil {
+			return nil, err
+		}
+		s.ChangeSetting(openid, template, c.Choice)
+		return s.Settings(openid), nil
 	}),
 	"settings":    person(func(s *Sim, openid string, _ command) any { return s.Settings(openid) }),
 	"main_switch": person(func(s *Sim, openid string, c command) any { s.MainSwitch(openid, c.On); return s.Settings(openid) }),
-	"grant": person(func(s *Sim, openid string, c command) any {
-		t := s.world.account(openid).app.templateID(c.Template)
-		s.Grant(openid, t, max(1, c.N))
-		return map[string]int{"credits": s.Credits(openid, t)}
+	"grant": aboutTemplate(func(s *Sim, openid, template string, c command) (any, error) {
+		s.Grant(openid, template, max(1, c.N))
+		return map[string]int{"credits": s.Credits(openid, template)}, nil
 	}),
-	"login":      person(func(s *Sim, openid string, _ command) any { return map[string]string{"code": s.Login(openid)} }),
+	"reset":      weather(func(s *Sim, _ command) { s.Reset() }),
+	"login":      newcomer(func(s *Sim, openid string, _ command) any { return map[string]string{"code": s.Login(openid)} }),
 	"phone_code": person(func(s *Sim, openid string, _ command) any { return map[string]string{"code": s.PhoneCode(openid)} }),
 	"say":        person(func(s *Sim, openid string, c command) any { return map[string]string{"msgid": s.Say(openid, c.Text)} }),
 	"enter":      person(func(s *Sim, openid string, c command) any { s.EnterSession(openid, c.Text); return fine.body }),
@@ -97,13 +111,20 @@ var actions = map[string]func(*Sim, *http.Request, command) (any, error){
 	"event":      person(func(s *Sim, openid string, c command) any { s.PushEvent(openid, c.Event); return fine.body }),
 	"calm":       weather(func(s *Sim, _ command) { s.Calm() }),
 	"unhelpful":  weather(func(s *Sim, _ command) { s.SetMoods(Unhelpful()) }),
-	"moods": weather(func(s *Sim, c command) {
+	"moods": func(s *Sim, _ *http.Request, c command) (any, error) {
 		m := Moods{}
 		for k, v := range c.Moods {
+			if !known(Mood(k)) {
+				return nil, fmt.Errorf("%w mood: %q", errNoSuch, k)
+			}
+			if v < 0 || v > 1 {
+				return nil, fmt.Errorf("mood %s: %v, wants 0 to 1", k, v)
+			}
 			m[Mood(k)] = v
 		}
 		s.SetMoods(m)
-	}),
+		return s.weather(), nil
+	},
 	"force": func(s *Sim, _ *http.Request, c command) (any, error) {
 		if !known(c.Mood) {
 			return nil, fmt.Errorf("%w mood: %q", errNoSuch, c.Mood)
@@ -123,6 +144,12 @@ var actions = map[string]func(*Sim, *http.Request, command) (any, error){
 	"app": func(s *Sim, _ *http.Request, c command) (any, error) {
 		if s.world.app(c.App) == nil {
 			return nil, fmt.Errorf("%w app: %q", errNoSuch, c.App)
+		}
+		for _, err := range []error{oneOf("mode", c.Mode, "", Plain, Compat, Secure), oneOf("format", c.Format, "", JSON, XML),
+			oneOf("shape", c.Shape, "", Captured, Documented, Wrapped, Pretty, AnyShape)} {
+			if err != nil {
+				return nil, err
+			}
 		}
 		s.SetApp(c.App, func(a *App) {
 			if c.CallbackURL != nil {
@@ -146,6 +173,38 @@ var actions = map[string]func(*Sim, *http.Request, command) (any, error){
 		}
 		return fine.body, nil
 	},
+}
+
+func oneOf[T ~string](name string, given T, known ...T) error {
+	if slices.Contains(known, given) {
+		return nil
+	}
+	return fmt.Errorf("%w %s: %q, wants one of %q", errNoSuch, name, given, known)
+}
+
+func aboutTemplate(do func(*Sim, string, string, command) (any, error)) func(*Sim, *http.Request, command) (any, error) {
+	return func(s *Sim, _ *http.Request, c command) (any, error) {
+		openid, err := s.openid(c)
+		if err != nil {
+			return nil, err
+		}
+		template, err := s.world.account(openid).app.templateID(c.Template)
+		if err != nil {
+			return nil, err
+		}
+		return do(s, openid, template, c)
+	}
+}
+
+// newcomer acts for a user who may be here for the first time.
+func newcomer(do func(*Sim, string, command) any) func(*Sim, *http.Request, command) (any, error) {
+	known := person(do)
+	return func(s *Sim, r *http.Request, c command) (any, error) {
+		if a, err := s.appOf(c); err == nil && c.User != "" && c.OpenID == "" {
+			s.world.enter(a, c.User)
+		}
+		return known(s, r, c)
+	}
 }
 
 func person(do func(*Sim, string, command) any) func(*Sim, *http.Request, command) (any, error) {
@@ -174,7 +233,18 @@ func known(m Mood) bool {
 	return ofPush[m] || m == Refuse
 }
 
-// openid of the user a command names; a name that nobody has is a new user.
+// appOf is the app a command names; the first one when it names none.
+func (s *Sim) appOf(c command) (*app, error) {
+	if c.App == "" {
+		return s.world.all()[0], nil
+	}
+	if a := s.world.app(c.App); a != nil {
+		return a, nil
+	}
+	return nil, fmt.Errorf("%w app: %q", errNoSuch, c.App)
+}
+
+// openid of the user a command names. Only the actions user and login make new ones.
 func (s *Sim) openid(c command) (string, error) {
 	if c.OpenID != "" {
 		if s.world.account(c.OpenID) == nil {
@@ -182,27 +252,28 @@ func (s *Sim) openid(c command) (string, error) {
 		}
 		return c.OpenID, nil
 	}
-	a := s.world.app(c.App)
-	if c.App == "" {
-		a = s.world.all()[0]
-	}
-	if a == nil {
-		return "", fmt.Errorf("%w app: %q", errNoSuch, c.App)
+	a, err := s.appOf(c)
+	if err != nil {
+		return "", err
 	}
 	if c.User == "" {
 		return "", errors.New("name a user, or an openid")
 	}
-	return s.world.enter(a, c.User).openid, nil
+	openid := s.world.openid(a, c.User)
+	if s.world.account(openid) == nil {
+		return "", fmt.Errorf("%w user: %q; POST /api/user makes one", errNoSuch, c.User)
+	}
+	return openid, nil
 }
 
 // templateID takes an id, a title, or T1, T2 ... by position.
-func (a *app) templateID(handle string) string {
+func (a *app) templateID(handle string) (string, error) {
 	for i, t := range a.conf().Templates {
-		if handle == t.Title || handle == fmt.Sprintf("T%d", i+1) {
-			return t.ID
+		if handle == t.ID || handle == t.Title || handle == fmt.Sprintf("T%d", i+1) {
+			return t.ID, nil
 		}
 	}
-	return handle
+	return "", fmt.Errorf("%w template: %q", errNoSuch, handle)
 }
 
 // Control is the control door.
@@ -213,6 +284,7 @@ func (s *Sim) Control() http.Handler {
 		w.Header().Set("Content-Security-Policy", "default-src 'self' 'unsafe-inline'")
 		_, _ = w.Write(controlPage) // the reader went away
 	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, fine.body, nil) })
 	mux.HandleFunc("GET /api/{view}", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.view(r)
 		say(w, v, err)

@@ -79,6 +79,18 @@ func TestControlDoor(t *testing.T) {
 		{"say", `{"user":"ann","app":"none"}`, 404},
 		{"force", `{"mood":"sunny"}`, 404},
 		{"say", `{"user":`, 400},
+		{"say", `{"user":"nobody","text":"hi"}`, 404},
+		{"say", `{"user":"ann","txet":"hi"}`, 400},
+		{"tap", `{"user":"ann","template":"T1","choice":"acept"}`, 404},
+		{"tap", `{"user":"ann","template":"T1"}`, 404},
+		{"tap", `{"user":"ann","template":"T99","choice":"accept"}`, 404},
+		{"tap", `{"user":"ann","choices":{"T1":"accept","T99":"accept"}}`, 404},
+		{"tap", `{"user":"nobody","template":"T1","choice":"accept"}`, 404},
+		{"setting", `{"user":"ann","template":"T1","choice":"maybe"}`, 404},
+		{"grant", `{"user":"ann","template":"none"}`, 404},
+		{"moods", `{"moods":{"sunny":0.5}}`, 404},
+		{"moods", `{"moods":{"busy":5}}`, 400},
+		{"app", `{"app":"` + r.app.Name + `","mode":"open"}`, 404},
 	} {
 		if status, got := do("POST", "/api/"+c.action, c.body); status != c.status || !strings.Contains(got, `"error"`) {
 			t.Errorf("%s %s: %d %s", c.action, c.body, status, got)
@@ -90,6 +102,20 @@ func TestControlDoor(t *testing.T) {
 		if status != 200 || !json.Valid([]byte(got)) {
 			t.Errorf("%s: %d %.100s", view, status, got)
 		}
+	}
+	if status, got := do("GET", "/healthz", ""); status != 200 {
+		t.Errorf("/healthz: %d %s", status, got)
+	}
+	good("force", `{"mood":"timeout","path":"subscribe/send"}`, `timeout`)
+	good("reset", ``, `"forced":[]`)
+	if status, got := do("GET", "/api/inbox?user=ann", ""); status != 404 {
+		t.Errorf("ann is still there: %d %s", status, got)
+	}
+	if len(r.Pushes())+len(r.Calls())+len(r.Sends())+len(r.Counts()) > 0 {
+		t.Error("records are left")
+	}
+	if again := r.User(r.app.Name, "ann"); again == ann || r.Credits(again, tmpl) != 0 {
+		t.Error("ann is remembered")
 	}
 	if status, page := do("GET", "/", ""); status != 200 || !strings.Contains(page, "accepts T") || !strings.Contains(page, "token dies") {
 		t.Errorf("%d %.80s", status, page)

@@ -128,6 +128,13 @@ func newJournal(keep int) *journal {
 	return &journal{keep: keep, counts: map[string]int64{}, wake: make(chan struct{})}
 }
 
+func (j *journal) forget() {
+	j.note(func() {
+		j.sends, j.pushes, j.calls, j.recent = ring[Send]{}, ring[*Push]{}, ring[Call]{}, ring[detail]{}
+		j.counts, j.pushed = map[string]int64{}, 0
+	})
+}
+
 // note runs f under the journal's lock and wakes who waits.
 func (j *journal) note(f func()) {
 	j.mu.Lock()

@@ -40,6 +40,18 @@ type Options struct {
 	Keep int // how many sends, pushes, calls and messages per user the records hold; 0 = 200,000, <0 = counts only
 }
 
+// Reset forgets all users, credits, records and forced moods, and the time that Advance added. Apps, tokens and odds stay.
+// Whoever comes afterwards has another openid than before, so that nobody remembers them.
+func (s *Sim) Reset() {
+	s.world.forget()
+	s.seen.forget()
+	s.temper.mu.Lock()
+	s.temper.forced = nil
+	s.temper.count.Store(0)
+	s.temper.mu.Unlock()
+	s.aged.Store(0)
+}
+
 // Sim is one WeChat. It is the protocol door itself (an http.Handler); Control is the other one.
 type Sim struct {
 	o      Options

@@ -18,6 +18,17 @@ type world struct {
 	handle map[string]*app // by Name, AppID and OriginalID
 	shards [64]shard
 	hash   maphash.Seed
+	age    atomic.Int64 // how often everybody was forgotten
+}
+
+func (w *world) forget() {
+	w.age.Add(1)
+	for i := range w.shards {
+		sh := &w.shards[i]
+		sh.mu.Lock()
+		sh.accounts = map[string]*account{}
+		sh.mu.Unlock()
+	}
 }
 
 type shard struct {
@@ -146,6 +157,9 @@ func (w *world) account(openid string) *account {
 
 // openids are 28 characters beginning with o; unionids the same with a u.
 func (w *world) openid(a *app, person string) string {
+	if n := w.age.Load(); n > 0 {
+		person = fmt.Sprintf("%s\x00%d", person, n)
+	}
 	h := derive(w.seed, "openid", a.conf().AppID, person)
 	return "o" + base64.RawURLEncoding.EncodeToString(h[:])[:27]
 }
