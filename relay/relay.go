@@ -208,3 +208,11 @@ func (r *Relay) appOf(partner, app string) (App, error) {
 	}
 	return a, nil
 }
+
+// ShortID shortens an openid for logs: enough to tell two apart, not enough to write to one.
+func ShortID(openid string) string {
+	if len(openid) <= 8 {
+		return openid
+	}
+	return openid[:6] + "…" + openid[len(openid)-2:]
+}

@@ -2,9 +2,12 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -206,4 +209,44 @@ func (r *Relay) tellMessage(shard int, m Message, partner string, at time.Time) 
 // tellUnknown tells that a send has no answer. open: a report may still settle it; else this is the last word.
 func (r *Relay) tellUnknown(shard int, m Message, partner string, at time.Time, open bool) []queue.Job {
 	return r.tell(telling{shard: shard, partner: partner, typ: EventMessageUnknown, at: at, data: &m, open: open})
+}
+
+// usersOf is whom each partner has bound an openid to, asked once, when somebody is to be told.
+type usersOf func() (map[string]string, error)
+
+func (r *Relay) usersOf(ctx context.Context, app, openid string) usersOf {
+	return sync.OnceValues(func() (map[string]string, error) { return r.bindings.UsersOf(ctx, app, openid) })
+}
+
+// hearers are the partners of an app with an endpoint that wants such events.
+func (r *Relay) hearers(app, typ string) (names []string) {
+	for name, p := range r.rules.Load().Partners {
+		if p.MayUse(app) && slices.ContainsFunc(p.Endpoints, func(e webhook.Endpoint) bool { return e.Wants(typ) }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// tellUser tells every partner of the app, each with its own name for the user.
+func (r *Relay) tellUser(shard int, typ string, data UserEvent, users map[string]string, at time.Time) []queue.Job {
+	var jobs []queue.Job
+	for name, p := range r.rules.Load().Partners {
+		if p.MayUse(data.App) {
+			d := data
+			d.User = some(users[name])
+			jobs = append(jobs, r.tell(telling{shard: shard, app: data.App, partner: name, typ: typ, at: at, data: d})...)
+		}
+	}
+	return jobs
+}
+
+// EventTypes lists every type that is posted to partners.
+func EventTypes() []string {
+	return []string{EventPush,
+		EventSubscriptionAccepted, EventSubscriptionRejected, EventSubscriptionCancelled,
+		EventMessageHeld, EventMessageSent, EventMessageDelivered, EventMessageFailed, EventMessageRefused, EventMessageExpired,
+		EventMessageCancelled, EventMessageUnknown,
+		EventUserLoggedIn, EventUserBound, EventUserUnbound, EventUserRevoked, EventUserPhone,
+		EventEndpointBenched, EventEndpointDisabled, EventEndpointRecovered, EventEndpointTest, EventAlert}
 }

@@ -6,18 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/wxrelay/wxrelay/callback"
+	"github.com/wxrelay/wxrelay/relay/binding"
 	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
-	"github.com/wxrelay/wxrelay/relay/webhook"
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
@@ -214,109 +212,22 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	return queue.Done(nil).With(queue.Change{Jobs: jobs, Operations: moves})
 }
 
-// tellLines makes the subscription.* events of a push: one for each line that the push really moved. An event that only
-// proved what the client had reported moved nothing; its partners heard of the tap already.
-func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callback.Event, replies []string, at time.Time) ([]queue.Job, error) {
-	var jobs []queue.Job
-	users := r.usersOf(ctx, app, ev.OpenID)
-	moved := at
-	if t := time.Unix(ev.CreateTime, 0); ev.CreateTime != 0 && t.Before(at.Add(5*time.Minute)) { // as the ledger believes it
-		moved = t
-	}
-	for i, s := range ev.Subscribes {
-		if i >= len(replies) {
-			break
-		}
-		rep, err := ledger.ParseReply(replies[i])
-		if err != nil || !rep.Changed && rep.Delta == 0 {
-			continue
-		}
-		told, err := r.tellLine(ctx, shard, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep, moved, at, users)
-		if err != nil {
-			return nil, err
-		}
-		jobs = append(jobs, told...)
-	}
-	return jobs, nil
-}
-
-// tellLine tells the line as it was after a movement, booked for the time moved, to every partner of the app, each with its own
-// name for the user.
-func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ string, rep ledger.Reply, moved, at time.Time, users usersOf) ([]queue.Job, error) {
-	hearers := r.hearers(l.App, typ)
-	if len(hearers) == 0 {
-		return nil, nil
-	}
-	st, err := r.ledger.LineOf(ctx, l.App, l.OpenID, l.TemplateID)
-	if err != nil {
-		return nil, err
-	}
-	names, err := users()
-	if err != nil {
-		return nil, err
-	}
-	var jobs []queue.Job
-	for _, partner := range hearers {
-		jobs = append(jobs, r.tell(telling{shard: shard, app: l.App, partner: partner, typ: typ, at: at,
-			data: SubscriptionEvent{Line: r.lineOf(st.After(rep, moved), names[partner]), Cause: rep.Cause}})...)
-	}
-	return jobs, nil
-}
-
-// usersOf is whom each partner has bound an openid to, asked once, when somebody is to be told.
-type usersOf func() (map[string]string, error)
-
-func (r *Relay) usersOf(ctx context.Context, app, openid string) usersOf {
-	return sync.OnceValues(func() (map[string]string, error) { return r.bindings.UsersOf(ctx, app, openid) })
-}
-
-// hearers are the partners of an app with an endpoint that wants such events.
-func (r *Relay) hearers(app, typ string) (names []string) {
-	for name, p := range r.rules.Load().Partners {
-		if p.MayUse(app) && slices.ContainsFunc(p.Endpoints, func(e webhook.Endpoint) bool { return e.Wants(typ) }) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// subscriptionEvent names what a choice means to partners: a reject of the popup is a rejection, one in the settings a
-// cancellation.
-func subscriptionEvent(status string, settings bool) string {
-	switch {
-	case strings.HasPrefix(status, "accept"):
-		return EventSubscriptionAccepted
-	case settings:
-		return EventSubscriptionCancelled
-	}
-	return EventSubscriptionRejected
-}
-
-// tellUser tells every partner of the app, each with its own name for the user.
-func (r *Relay) tellUser(shard int, typ string, data UserEvent, users map[string]string, at time.Time) []queue.Job {
-	var jobs []queue.Job
-	for name, p := range r.rules.Load().Partners {
-		if p.MayUse(data.App) {
-			d := data
-			d.User = some(users[name])
-			jobs = append(jobs, r.tell(telling{shard: shard, app: data.App, partner: name, typ: typ, at: at, data: d})...)
-		}
-	}
-	return jobs
-}
-
-// ShortID shortens an openid for logs: enough to tell two apart, not enough to write to one.
-func ShortID(openid string) string {
-	if len(openid) <= 8 {
-		return openid
-	}
-	return openid[:6] + "…" + openid[len(openid)-2:]
-}
-
 func (r *Relay) observePush(p *callback.Push, result string) {
 	if f := r.observe.Push; f != nil {
 		f(p.App, p.Event.Event, result)
 	}
 	r.log.Info("push", zap.String("app", p.App), zap.String("msg_type", p.Event.MsgType), zap.String("event", p.Event.Event),
 		zap.String("openid", ShortID(p.Event.OpenID)), zap.String("result", result))
+}
+
+// meet learns the unionid of a follower. An account without an Open Platform has none.
+func (r *Relay) meet(ctx context.Context, app, openid string) error {
+	unionid, err := r.wechat.UnionID(ctx, app, openid)
+	if err == nil {
+		_, err = r.bindings.Meet(ctx, app, binding.Identity{OpenID: openid, UnionID: unionid})
+	}
+	if err != nil {
+		r.log.Warn("follower's unionid not learnt", zap.String("app", app), zap.String("openid", ShortID(openid)), zap.Error(err))
+	}
+	return err
 }

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/message"
@@ -251,16 +249,4 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 		}
 		return err
 	}
-}
-
-func (r *Relay) observeMessage(m *Message, errcode int, cause string) {
-	if f := r.observe.Send; f != nil {
-		f(m.App, m.Channel, errcode, m.State)
-	}
-	line := r.log.Check(zap.InfoLevel, "message")
-	if line == nil {
-		return
-	}
-	line.Write(zap.String("app", m.App), zap.String("message", m.ID), zap.String("openid", ShortID(m.OpenID)),
-		zap.String("channel", m.Channel), zap.String("state", m.State), zap.String("cause", cause), zap.Int("errcode", errcode), zap.Int("attempts", m.Attempts))
 }

@@ -209,3 +209,49 @@ func viewRecord(rec queue.Record) (Message, *order, error) {
 	}
 	return m, &o, nil
 }
+
+// Cancel ends a message that still waits; ErrTooLate once it is on its way.
+func (r *Relay) Cancel(ctx context.Context, partner, id string) (Message, error) {
+	for range 5 {
+		rec, o, err := r.record(ctx, partner, id)
+		if err != nil {
+			return Message{}, err
+		}
+		_, s, err := read(rec.Body, rec.Note)
+		if err != nil {
+			return Message{}, err
+		}
+		if rec.State == "leased" || openRecord(&rec, &s) || s.State != StateScheduled && s.State != StateHeld && s.State != StateQueued {
+			return Message{}, ErrTooLate
+		}
+		shard, err := queue.ShardOf(id)
+		if err != nil {
+			return Message{}, ErrNotFound
+		}
+		m, err := r.end(ctx, shard, rec, o, &s, StateCancelled, "partner")
+		switch {
+		case errors.Is(err, queue.ErrStale):
+			continue
+		case errors.Is(err, queue.ErrInHand):
+			return Message{}, ErrTooLate
+		case errors.Is(err, queue.ErrNotFound):
+			return Message{}, ErrNotFound
+		}
+		return m, err
+	}
+	return Message{}, ErrTooLate // it does not stand still
+}
+
+// end brings a waiting message to its end: its credit returns, its partner is told, in one change.
+func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, o *order, s *story, state, cause string) (Message, error) {
+	now := time.Now()
+	s.To(state, cause, now, nil)
+	m := view(rec.ID, o, s)
+	res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.Pack(), To: queue.End},
+		Operations: o.giveBack(s, rec.ID), Jobs: append(r.tellMessage(shard, m, o.Partner, now), r.freed(shard, o, s)...)})
+	if res.Err == nil {
+		r.observeMessage(&m, 0, cause)
+		r.returnFormID(o, s, rec.ID)
+	}
+	return m, res.Err
+}
