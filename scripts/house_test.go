@@ -51,7 +51,7 @@ var plan = map[string]room{
 		outside: []string{"go.uber.org/zap", "go.uber.org/zap/..."}},
 	"cmd/wxsim/wechatsim":  {onlyStd: true},
 	"cmd/wxsim/partnersim": {onlyStd: true},
-	"scripts":              {},
+	"scripts":              {outside: []string{"go.yaml.in/yaml/v3"}},
 	"scripts/openapi":      {outside: []string{"github.com/getkin/kin-openapi/..."}},
 	"scripts/bench": {ours: []string{"config", "cmd/app", "callback", "relay", "relay/...", "gateway", "cmd/wxsim/wechatsim", "cmd/wxsim/partnersim"},
 		outside: []string{"github.com/gin-gonic/gin", redisModule, "go.uber.org/zap"}},
