@@ -114,6 +114,11 @@ func translate(err error) Problem {
 		p.after = s.Wait
 		return p
 	}
+	if q, ok := errors.AsType[*relay.QuotaShared](err); ok {
+		p := problem(RateLimited, q.Error())
+		p.after = q.Reset
+		return p
+	}
 	if v, ok := errors.AsType[*relay.Invalid](err); ok {
 		code := InvalidRequest
 		if Code(v.Code) == InvalidMessage {

@@ -157,6 +157,10 @@ func (g *Handler) routes(e *gin.Engine) {
 	for _, r := range g.partnerRoutes() {
 		partners.Handle(r.method, r.path, g.serve(r))
 	}
+	for _, method := range proxyMethods {
+		partners.Handle(method, proxyRoute, g.serveProxy())
+	}
+	g.compatRoutes(e)
 }
 
 // healthy answers while the process serves, whatever else does not work, and says nothing else; load balancers ask it.

@@ -66,6 +66,9 @@ type Partner struct {
 	Endpoints []webhook.Endpoint
 	PerSecond float64 // requests a second it may make; 0 = no limit
 	Burst     int
+
+	WeChatSecret string   // by which its systems are known at the WeChat-compatible face; "" = they are not
+	WeChatPaths  []string // what wechat_api reaches: see [Partner.mayCall]
 }
 
 // MayUse tells whether the partner is given the app.
@@ -124,8 +127,13 @@ type Relay struct {
 	templates *wechat.TemplateCache
 	alerts    alerts
 	given     given
-	paces     paces
-	retired   retired
+
+	callers     atomic.Pointer[callers] // of the WeChat-compatible face
+	generations generations
+	quotas      quotas
+
+	paces   paces
+	retired retired
 }
 
 // New joins the rooms under the rules. Call Register before the queue runs.
@@ -162,6 +170,7 @@ func (r *Relay) SetRules(rules Rules) {
 		rules.HeldPerUser = 100
 	}
 	r.rules.Store(&rules)
+	r.callers.Store(callersOf(&rules))
 	r.templates.SetApps(slices.Collect(maps.Keys(rules.Apps)))
 }
 

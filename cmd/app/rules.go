@@ -85,7 +85,8 @@ func planOf(c *config.Config) (*plan, error) {
 	}
 	for _, partner := range c.Partners {
 		out := relay.Partner{Name: partner.ID, Apps: partner.Apps, Allow: map[string]bool{},
-			PerSecond: partner.Rate.PerSecond, Burst: partner.Rate.Burst}
+			PerSecond: partner.Rate.PerSecond, Burst: partner.Rate.Burst,
+			WeChatSecret: partner.WeChatSecret.Reveal(), WeChatPaths: partner.WeChatPaths}
 		for _, name := range partner.Allow {
 			out.Allow[name] = true
 		}

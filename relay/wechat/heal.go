@@ -11,19 +11,18 @@ const healSpacing = 30 * time.Second // the platform's own spacing of force_refr
 // withToken runs one call with a token. When WeChat refuses the token the call was rejected and cannot have had an
 // effect: the token is healed and the call repeated, once.
 func (k *keeper) withToken(ctx context.Context, call func(ctx context.Context, token string) error) error {
-	return k.withTokenOf(ctx, Reporter{By: ownReporter}, true, call)
+	return k.withTokenOf(ctx, Reporter{By: ownReporter}, call)
 }
 
-// withTokenOf is withToken for a call of somebody's. repeat false: the call cannot be made again, so the token is healed for
-// those behind it.
-func (k *keeper) withTokenOf(ctx context.Context, who Reporter, repeat bool, call func(ctx context.Context, token string) error) error {
+// withTokenOf is withToken for a call of somebody's.
+func (k *keeper) withTokenOf(ctx context.Context, who Reporter, call func(ctx context.Context, token string) error) error {
 	tok, err := k.token(ctx)
 	if err != nil {
 		return err
 	}
 	err = call(ctx, tok.Value)
 	refusal := tokenRefusal(err)
-	if refusal == nil || !k.reportBad(ctx, tok.Value, refusal, who) || !repeat {
+	if refusal == nil || !k.reportBad(ctx, tok.Value, refusal, who) {
 		return err
 	}
 	next, tokenErr := k.token(ctx)

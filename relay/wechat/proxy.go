@@ -18,8 +18,6 @@ type Request struct {
 	Target string              // path below the base URL with its raw query: "/wxa/getwxacodeunlimit?x=1"
 	Header map[string][]string // hop-by-hop fields and credentials meant for us are dropped
 	Body   []byte              // sent again when the token had to be healed
-	Stream io.Reader           // in the place of Body: sent once
-	Length int64               // of Stream; negative = unknown
 	Who    Reporter            // whose call it is, for the token's log
 }
 
@@ -44,8 +42,8 @@ const (
 )
 
 // Proxy passes one request to WeChat with the app's token put in, and WeChat's answer back. Query, body and answer are not
-// touched; of the query only access_token is replaced. A token refusal is healed, and the request repeated once when its
-// body is Body. The answer streams: however large it is, a fixed amount of memory holds it. Errors: ErrNoAnswer,
+// touched; of the query only access_token is replaced. A token refusal is healed, and the request repeated once. The answer
+// streams: however large it is, a fixed amount of memory holds it. Errors: ErrNoAnswer,
 // ErrNotLeft (*TokenError is one), ErrBody, ErrUnknownApp.
 func (c *Client) Proxy(ctx context.Context, app string, req Request) (*Response, error) {
 	k, err := c.keeper(app)
@@ -56,11 +54,11 @@ func (c *Client) Proxy(ctx context.Context, app string, req Request) (*Response,
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(req.Body)) > c.o.BodyLimit || req.Length > c.o.BodyLimit {
+	if int64(len(req.Body)) > c.o.BodyLimit {
 		return nil, fmt.Errorf("%w: the body has more than %d bytes", ErrBody, c.o.BodyLimit)
 	}
 	var got *Response
-	err = k.withTokenOf(ctx, req.Who, req.Stream == nil, func(ctx context.Context, token string) error {
+	err = k.withTokenOf(ctx, req.Who, func(ctx context.Context, token string) error {
 		if got != nil {
 			_ = got.Body.Close()
 		}
@@ -89,14 +87,11 @@ func (k *keeper) pass(ctx context.Context, req Request, path, query, token strin
 			k.c.o.OnCall(k.app.Name, callLabel(path), code, time.Since(start))
 		}
 	}
-	out, err := http.NewRequestWithContext(context.WithValue(ctx, exchangeKey{}, x), req.Method, sdkHost+path+tokenQuery(token)+query, requestBody(req))
+	out, err := http.NewRequestWithContext(context.WithValue(ctx, exchangeKey{}, x), req.Method, sdkHost+path+tokenQuery(token)+query, bytes.NewReader(req.Body))
 	if err != nil {
 		body.timer.Stop()
 		cancel(nil)
 		return nil, &failure{kind: ErrBody, path: path, why: scrub(err.Error(), x.hide...)}
-	}
-	if req.Stream != nil {
-		out.ContentLength = req.Length
 	}
 	out.Header = passOn(req.Header)
 	out.Header.Del("Accept-Encoding") // an errcode in a compressed answer could not be read
@@ -119,16 +114,6 @@ func (k *keeper) pass(ctx context.Context, req Request, path, query, token strin
 	}
 	body.code = r.Errcode
 	return r, nil
-}
-
-func requestBody(req Request) io.Reader {
-	if req.Stream != nil {
-		return req.Stream
-	}
-	if len(req.Body) == 0 {
-		return nil
-	}
-	return bytes.NewReader(req.Body)
 }
 
 // peek looks for an errcode where one can be: in an answer that begins an object and is short.

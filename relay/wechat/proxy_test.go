@@ -136,30 +136,6 @@ func TestProxyAnswers(t *testing.T) {
 	}
 }
 
-// A body that cannot be made again is sent once: the token is healed for whoever comes next, and the caller hears WeChat.
-func TestAStreamIsSentOnce(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		f := newFake()
-		c := newTestClient(t, rdb, serveFake(t, f))
-		const path = "/wxa/img_sec_check"
-		dead := mustToken(t, c)
-		f.kill(dead.Value, true)
-		stream := func() Request {
-			return Request{Method: "POST", Target: path, Stream: io.MultiReader(strings.NewReader("a"), strings.NewReader("b")), Length: -1, Who: Reporter{By: "orders"}}
-		}
-		if _, answer, err := proxied(t, c, stream()); err != nil || !strings.Contains(answer, "40001") || f.count(path) != 1 {
-			t.Errorf("%s %v, %d calls", answer, err, f.count(path))
-		}
-		if _, answer, err := proxied(t, c, stream()); err != nil || !strings.Contains(answer, `"errcode":0`) {
-			t.Errorf("the next one: %s %v", answer, err)
-		}
-		state, err := c.TokenState(t.Context(), "shop")
-		if err != nil || len(state.Changes) != 3 || state.Changes[1].Cause != ChangeReported || state.Changes[1].By != "orders" {
-			t.Errorf("%+v %v", state.Changes, err)
-		}
-	})
-}
-
 // 200 MB pass in constant memory.
 func TestALargeAnswerStreams(t *testing.T) {
 	const size = 200 << 20
@@ -208,7 +184,7 @@ func TestFallback(t *testing.T) {
 		if err := send(t, c); err != nil {
 			t.Fatal(err)
 		}
-		status, _, err := proxied(t, c, Request{Method: "POST", Target: "/wxa/x", Stream: bytes.NewReader([]byte("body")), Length: 4})
+		status, _, err := proxied(t, c, Request{Method: "POST", Target: "/wxa/x", Body: []byte("body")})
 		if err != nil || status != 200 {
 			t.Fatal(status, err)
 		}

@@ -33,6 +33,10 @@ var (
 	forceLua string
 	//go:embed token_read.lua
 	readLua string
+	//go:embed grant.lua
+	grantLua string
+	//go:embed quota.lua
+	quotaLua string
 )
 
 var (
@@ -42,6 +46,8 @@ var (
 	reportScript = tokenScript(reportLua)
 	forceScript  = tokenScript(forceLua)
 	readScript   = tokenScript(readLua)
+	grantScript  = redis.NewScript(grantLua)
+	quotaScript  = redis.NewScript(quotaLua)
 )
 
 func tokenScript(body string) *redis.Script {

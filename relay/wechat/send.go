@@ -34,6 +34,16 @@ var sendPaths = map[Channel]string{
 	ChannelUniform:         "/cgi-bin/message/wxopen/template/uniform_send",
 }
 
+// ChannelOf is the channel that a path sends by; ok is false for a path that writes to nobody.
+func ChannelOf(path string) (ch Channel, ok bool) {
+	for ch, p := range sendPaths {
+		if p == path {
+			return ch, true
+		}
+	}
+	return "", false
+}
+
 // Payload types of the SDK, so that packages which build a message need not know the SDK.
 type (
 	SubscribeMessage   = subscribe.Message
