@@ -1,9 +1,9 @@
-// Package app owns the order in which the house is put together and taken apart: a config becomes rooms, rooms are
-// joined, doors open; and backwards. It holds no rule of the product.
+// Package app owns the order in which the gateway is put together and taken apart: it turns a config into the packages'
+// options, joins the packages, and opens the listeners; Close does the same backwards. It holds no rule of the product.
 //
-//	Start -> doors open, closed signs hung out (503) -> Redis there -> rooms joined, signs taken down
-//	                                `-> Redis away: asked again until it is there; /readyz is red meanwhile
-//	Close -> nothing new is taken -> what is in hand is finished or given back -> doors and Redis closed
+//	Start -> listeners open, answering 503 -> Redis answers -> packages joined, requests served
+//	                                `-> Redis does not answer: asked again until it does; /readyz is red meanwhile
+//	Close -> nothing new is taken -> what is in hand is finished or given back -> listeners and Redis closed
 package app
 
 import (
@@ -48,18 +48,18 @@ type App struct {
 	startConfig *config.Config // what stays in force of it until a restart
 	reload      sync.Mutex     // one Reload at a time
 
-	rdb      redis.UniversalClient
-	endRedis func() error
-	metrics  *metrics
-	view     *view
-	keys     *keyring
-	door     *callback.Handler
-	sender   *webhook.Sender
-	wechat   *wechat.Client
-	rooms    atomic.Pointer[rooms]       // nil until Redis has been there once
-	teller   atomic.Pointer[relay.Relay] // tells partners of alerts; there before the first token is asked for
-	started  time.Time
-	openErr  atomic.Pointer[error] // why it is not there yet
+	rdb       redis.UniversalClient
+	endRedis  func() error
+	metrics   *metrics
+	collector *collector
+	keys      *keyring
+	door      *callback.Handler
+	sender    *webhook.Sender
+	wechat    *wechat.Client
+	assembled atomic.Pointer[assembled]   // nil until Redis has been there once
+	teller    atomic.Pointer[relay.Relay] // tells partners of alerts; there before the first token is asked for
+	started   time.Time
+	openErr   atomic.Pointer[error] // why it is not there yet
 
 	public, admin         *http.Server
 	connections           connections // of the public listener
@@ -67,11 +67,11 @@ type App struct {
 	guesses               gateway.Guesses // wrong admin passwords
 	publicAddr, adminAddr net.Addr
 	gate, adminHandler    swap // what the two listeners serve now
-	faultLines, pushLines valve
-	queueLines            valve
-	refusedLines          valve
+	faultLines, pushLines sampler
+	queueLines            sampler
+	refusedLines          sampler
 
-	ready    chan struct{} // closed once the rooms are joined
+	ready    chan struct{} // closed once the packages are joined
 	failed   chan error    // the one thing that ended it before Close
 	stopping atomic.Bool
 	work     sync.WaitGroup
@@ -122,8 +122,8 @@ func Start(ctx context.Context, c *config.Config, o Options) (_ *App, err error)
 		return nil, err
 	}
 	redisLines.to.Store(a.log.Named("redis"))
-	a.view = newView(a.rdb)
-	a.metrics = newMetrics(o.Version, a.view)
+	a.collector = newCollector(a.rdb)
+	a.metrics = newMetrics(o.Version, a.collector)
 	a.rdb.AddHook(redisWatch{a.metrics.redisErrors})
 	if err = a.edges(c, p); err != nil {
 		return nil, err
@@ -138,7 +138,7 @@ func Start(ctx context.Context, c *config.Config, o Options) (_ *App, err error)
 	return a, nil
 }
 
-// edges makes the rooms that need no store to stand.
+// edges makes the parts that work before Redis has answered.
 func (a *App) edges(c *config.Config, p *plan) (err error) {
 	seal, unseal := a.keys.at(tokenPlace)
 	a.wechat, err = wechat.New(a.rdb, wechat.Options{BaseURL: c.WeChat.BaseURL, Fallback: c.WeChat.FallbackURL, Timeout: c.WeChat.Timeout,
@@ -153,11 +153,11 @@ func (a *App) edges(c *config.Config, p *plan) (err error) {
 	return err
 }
 
-// errNotYet answers while the rooms are not joined; WeChat pushes again.
+// errNotYet answers while the packages are not joined; WeChat pushes again.
 var errNotYet = errors.New("not ready: Redis has not been there yet")
 
 func (a *App) hear(ctx context.Context, p *callback.Push) ([]byte, error) {
-	r := a.rooms.Load()
+	r := a.assembled.Load()
 	if r == nil {
 		return nil, errNotYet
 	}
@@ -169,7 +169,7 @@ func (a *App) hear(ctx context.Context, p *callback.Push) ([]byte, error) {
 func (a *App) heard(app, event, result string) {
 	switch result {
 	case callback.ResultTaken, callback.ResultReplied, callback.ResultFailed:
-		if a.rooms.Load() != nil {
+		if a.assembled.Load() != nil {
 			return
 		}
 	}
@@ -177,7 +177,7 @@ func (a *App) heard(app, event, result string) {
 }
 
 func (a *App) misheard(app string, err error) {
-	if held, ok := a.pushLines.open(time.Now()); ok {
+	if held, ok := a.pushLines.allow(time.Now()); ok {
 		a.log.Warn("push not taken", zap.String("app", app), zap.Error(err), zap.Int64("not_logged_before", held))
 	}
 }
@@ -222,7 +222,7 @@ func (a *App) remarks(c *config.Config) {
 	}
 }
 
-// enter joins the rooms now, or, when Redis is away, as soon as it is there (decision 2).
+// enter joins the packages now, or, when Redis is away, as soon as it is there (decision 2).
 func (a *App) enter(ctx context.Context) error {
 	first, cancel := context.WithTimeout(ctx, openWait)
 	defer cancel()
@@ -285,7 +285,7 @@ func (a *App) PublicAddr() string { return a.publicAddr.String() }
 // AdminAddr is where operators are answered.
 func (a *App) AdminAddr() string { return a.adminAddr.String() }
 
-// Ready is closed once Redis has been there and the rooms are joined.
+// Ready is closed once Redis has been there and the packages are joined.
 func (a *App) Ready() <-chan struct{} { return a.ready }
 
 // Failed gives the error that ended the app before it was closed, such as another number of shards than Redis knows.

@@ -103,7 +103,7 @@ func TestRedisAwayAtStart(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("not ready though Redis is there")
 	}
-	if got := a.rooms.Load().rules.Load().BatchLimit; got != 7 {
+	if got := a.assembled.Load().rules.Load().BatchLimit; got != 7 {
 		t.Errorf("batch limit %d, want the reloaded 7", got)
 	}
 	if status := push(t, c, a.PublicAddr(), testUser); status != http.StatusOK {

@@ -12,10 +12,10 @@ import (
 // TestPatienceFitsIntoTheGrace: each part ends after the one before and before the grace does, however small that is.
 func TestPatienceFitsIntoTheGrace(t *testing.T) {
 	for grace, want := range map[time.Duration]patience{
-		20 * time.Second:       {rooms: 19500 * time.Millisecond, drain: 19750 * time.Millisecond, leave: 19875 * time.Millisecond},
-		time.Second:            {rooms: 750 * time.Millisecond, drain: 875 * time.Millisecond, leave: 937500 * time.Microsecond},
-		200 * time.Millisecond: {rooms: 150 * time.Millisecond, drain: 175 * time.Millisecond, leave: 187500 * time.Microsecond},
-		time.Nanosecond:        {rooms: 1, drain: 1, leave: 1},
+		20 * time.Second:       {loops: 19500 * time.Millisecond, drain: 19750 * time.Millisecond, leave: 19875 * time.Millisecond},
+		time.Second:            {loops: 750 * time.Millisecond, drain: 875 * time.Millisecond, leave: 937500 * time.Microsecond},
+		200 * time.Millisecond: {loops: 150 * time.Millisecond, drain: 175 * time.Millisecond, leave: 187500 * time.Microsecond},
+		time.Nanosecond:        {loops: 1, drain: 1, leave: 1},
 		0:                      {},
 	} {
 		if got := patienceOf(grace); got != want {

@@ -28,7 +28,7 @@ const (
 )
 
 // listen listens on both addresses and answers at both: the admin address fully, the public one with 503 until the
-// rooms are joined.
+// packages are joined.
 func (a *App) listen(ctx context.Context, c *config.Config, p *plan) error {
 	var lc net.ListenConfig
 	admin, err := lc.Listen(ctx, "tcp", c.Admin.Listen)
@@ -73,7 +73,7 @@ func (a *App) setAdmin(c *config.Config) {
 	var pages http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "Redis has not been there yet; /readyz says why.", http.StatusServiceUnavailable)
 	})
-	if r := a.rooms.Load(); r != nil {
+	if r := a.assembled.Load(); r != nil {
 		pages = r.console
 	}
 	a.adminHandler.set(gateway.Admin(gateway.AdminOptions{Ready: a.checks, Metrics: a.metrics.handler(), Console: pages, Users: adminUsers(c.Admin),
@@ -99,7 +99,7 @@ func (a *App) audit(c gateway.Change) {
 
 // guessed writes down a wrong password; gateway.Guesses chooses which.
 func (a *App) guessed(client string, wrong int) {
-	if held, ok := a.refusedLines.open(time.Now()); ok {
+	if held, ok := a.refusedLines.allow(time.Now()); ok {
 		a.log.Warn("wrong password at the admin address", zap.String("client", client), zap.Int("wrong_tries", wrong), zap.Int64("not_logged_before", held))
 	}
 }
@@ -112,7 +112,7 @@ func (a *App) refusedSignature(r gateway.Refusal) {
 		partner = "unknown"
 	}
 	a.metrics.refusedSignatures.WithLabelValues(partner, r.Cause).Inc()
-	if held, ok := a.refusedLines.open(time.Now()); ok {
+	if held, ok := a.refusedLines.allow(time.Now()); ok {
 		a.log.Warn("signature refused", zap.String("partner", r.Partner), zap.String("cause", r.Cause), zap.Float64("clock_skew_seconds", r.Skew.Seconds()),
 			zap.String("client", r.Client), zap.String("request_id", r.RequestID), zap.Int64("not_logged_before", held))
 	}
@@ -139,7 +139,7 @@ func (a *App) checks(ctx context.Context) []gateway.Check {
 }
 
 func (a *App) queueCheck() gateway.Check {
-	r := a.rooms.Load()
+	r := a.assembled.Load()
 	if r == nil {
 		detail := "not open yet"
 		if err := a.openErr.Load(); err != nil {
@@ -166,7 +166,7 @@ func (a *App) consoleChecks(ctx context.Context) []console.Check {
 // fault logs an error whose answer says less than what happened.
 func (a *App) fault(requestID, route string, err error) {
 	a.metrics.faults.WithLabelValues(a.metrics.routes.or(route)).Inc()
-	held, ok := a.faultLines.open(time.Now())
+	held, ok := a.faultLines.allow(time.Now())
 	if !ok {
 		return
 	}

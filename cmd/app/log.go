@@ -42,9 +42,9 @@ func NewLog(w io.Writer, c config.Log) (log *zap.Logger, level zap.AtomicLevel, 
 	return log, level, func() { _ = out.Stop() }
 }
 
-// valve lets so many lines through in a second, so that an outage does not end in a flood: what is counted in /metrics
+// sampler lets so many lines through in a second, so that an outage does not end in a flood: what is counted in /metrics
 // need not be written down ten thousand times.
-type valve struct {
+type sampler struct {
 	mu     sync.Mutex
 	second int64
 	passed int
@@ -53,8 +53,8 @@ type valve struct {
 
 const linesPerSecond = 20
 
-// open tells whether a line may pass, and how many were held back since the last one that did.
-func (v *valve) open(now time.Time) (held int64, ok bool) {
+// allow tells whether a line may pass, and how many were held back since the last one that did.
+func (v *sampler) allow(now time.Time) (held int64, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if s := now.Unix(); s != v.second {

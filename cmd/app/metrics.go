@@ -39,7 +39,7 @@ type metrics struct {
 	apps, events, codes, paths, routes bounded
 }
 
-func newMetrics(version string, view *view) *metrics {
+func newMetrics(version string, collector *collector) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "wxrelay", Name: name, Help: help}, labels)
 	}
@@ -72,7 +72,7 @@ func newMetrics(version string, view *view) *metrics {
 		m.reloads.WithLabelValues(result)
 	}
 	m.registry.MustRegister(m.pushes, m.sends, m.calls, m.callSeconds, m.alerts, m.deliveries, m.delivery, m.redisErrors,
-		m.queueErrors, m.faults, m.reloads, m.refusedSignatures, m.droppedConnections, build, view,
+		m.queueErrors, m.faults, m.reloads, m.refusedSignatures, m.droppedConnections, build, collector,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

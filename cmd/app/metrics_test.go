@@ -31,20 +31,20 @@ func TestLabelsAreBounded(t *testing.T) {
 
 // TestValve: an outage is told of, not flooded with.
 func TestValve(t *testing.T) {
-	var v valve
+	var v sampler
 	passed := 0
 	for range 1000 {
-		if _, ok := v.open(time.Unix(1, 0)); ok {
+		if _, ok := v.allow(time.Unix(1, 0)); ok {
 			passed++
 		}
 	}
 	if passed != linesPerSecond {
 		t.Errorf("%d lines in a second", passed)
 	}
-	if held, ok := v.open(time.Unix(2, 0)); !ok || held != 1000-linesPerSecond {
+	if held, ok := v.allow(time.Unix(2, 0)); !ok || held != 1000-linesPerSecond {
 		t.Errorf("the next second: %t, %d held back", ok, held)
 	}
-	if held, ok := v.open(time.Unix(2, 1)); !ok || held != 0 {
+	if held, ok := v.allow(time.Unix(2, 1)); !ok || held != 0 {
 		t.Errorf("told twice: %d", held)
 	}
 }

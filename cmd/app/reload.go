@@ -10,7 +10,7 @@ import (
 )
 
 // Reload takes another config over while running: apps, partners, rules, limits, the admin password, the log level.
-// What needs a restart keeps its old value and is logged. A config the rooms refuse (config.Faults) changes nothing.
+// What needs a restart keeps its old value and is logged. A config the packages refuse (config.Faults) changes nothing.
 func (a *App) Reload(c *config.Config) error {
 	a.reload.Lock()
 	defer a.reload.Unlock()
@@ -30,7 +30,7 @@ func (a *App) Reload(c *config.Config) error {
 		return err
 	}
 	a.sender.Allow(c.AllowPrivateEndpoints)
-	if r := a.rooms.Load(); r != nil {
+	if r := a.assembled.Load(); r != nil {
 		r.relay.SetRules(p.rules)
 		r.rules.Store(&p.rules)
 		r.gate.SetLimits(p.limits)

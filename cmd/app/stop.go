@@ -39,7 +39,7 @@ func (a *App) Close(ctx context.Context) error {
 
 // patience is how the grace of a stop is shared out, each part counted from its beginning.
 type patience struct {
-	rooms time.Duration // the queue's own: Redis may be away to the last, and then it uses all of it
+	loops time.Duration // the queue's own: Redis may be away to the last, and then it uses all of it
 	drain time.Duration // a moment more, so that it can write down how it ended
 	leave time.Duration // the desk's last answers; what is left is for closing Redis and writing the log
 }
@@ -47,7 +47,7 @@ type patience struct {
 // patienceOf keeps the whole stop within the grace: whoever sent SIGTERM may kill us at its end.
 func patienceOf(grace time.Duration) patience {
 	spare := min(grace/4, 500*time.Millisecond)
-	return patience{rooms: grace - spare, drain: grace - spare/2, leave: grace - spare/4}
+	return patience{loops: grace - spare, drain: grace - spare/2, leave: grace - spare/4}
 }
 
 // drain ends the public door's requests and the loops side by side (decision 3). What a last request queues is for the

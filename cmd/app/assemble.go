@@ -20,8 +20,8 @@ import (
 // listWait bounds how long the doors wait for the apps' template lists.
 const listWait = 2 * time.Second
 
-// rooms is what stands once Redis has been there.
-type rooms struct {
+// assembled is what exists once Redis has answered.
+type assembled struct {
 	queue   *queue.Queue
 	wechat  *wechat.Client
 	relay   *relay.Relay
@@ -31,10 +31,10 @@ type rooms struct {
 	opened  time.Time
 }
 
-// join opens the queue, joins the rooms over it, lets their loops run, and takes down the closed signs.
+// join opens the queue, joins the packages over it, starts their loops, and lets the listeners serve.
 // queue.ErrUnavailable: Redis is away, nothing has happened; anything else is final.
 func (a *App) join(ctx context.Context) error {
-	a.reload.Lock() // the config must not change between reading it here and the rooms being there for Reload
+	a.reload.Lock() // the config must not change between reading it here and the packages being assembled for Reload
 	defer a.reload.Unlock()
 	c := a.config.Load()
 	p, err := planOf(c)
@@ -44,12 +44,12 @@ func (a *App) join(ctx context.Context) error {
 	q, err := queue.Open(ctx, a.rdb, queue.Options{
 		Shards: c.Redis.Shards, Extensions: relay.Extensions(),
 		Lease: c.Queue.Lease, BuriedKeep: c.Retention.Buried, OnError: a.queueTrouble,
-		Grace: max(patienceOf(c.ShutdownGrace).rooms, 1), // 0 would be its default
+		Grace: max(patienceOf(c.ShutdownGrace).loops, 1), // 0 would be its default
 	})
 	if err != nil {
 		return err
 	}
-	r := &rooms{queue: q, wechat: a.wechat, opened: time.Now()}
+	r := &assembled{queue: q, wechat: a.wechat, opened: time.Now()}
 	health := webhook.NewHealth(a.rdb)
 	sealer := binding.Sealer{Seal: a.keys.Seal, Unseal: a.keys.Unseal}
 	r.relay = relay.New(relay.Rooms{
@@ -76,8 +76,8 @@ func (a *App) join(ctx context.Context) error {
 	case <-listed.Done():
 	case <-a.life.Done():
 	}
-	a.rooms.Store(r)
-	a.view.rooms.Store(r)
+	a.assembled.Store(r)
+	a.collector.assembled.Store(r)
 	a.gate.set(r.gate)
 	a.setAdmin(a.config.Load())
 	close(a.ready)
@@ -86,7 +86,7 @@ func (a *App) join(ctx context.Context) error {
 	return nil
 }
 
-// loop runs one of the rooms' loops for the app's life. None of them ends on its own; one that does ends the app.
+// loop runs one of the packages' loops for the app's life. None of them ends on its own; one that does ends the app.
 func (a *App) loop(name string, run func(context.Context) error) {
 	a.work.Add(1)
 	go func() {
@@ -102,7 +102,7 @@ func (a *App) loop(name string, run func(context.Context) error) {
 // queueTrouble counts and logs what the queue's loops survive.
 func (a *App) queueTrouble(err error) {
 	a.metrics.queueErrors.Inc()
-	if held, ok := a.queueLines.open(time.Now()); ok {
+	if held, ok := a.queueLines.allow(time.Now()); ok {
 		a.log.Error("queue", zap.Error(err), zap.Int64("not_logged_before", held))
 	}
 }

@@ -98,7 +98,7 @@ func (r *keyring) Unseal(sealed, aad []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// at fixes the place for a room that does not name one.
+// at fixes the place for a package that names none.
 func (r *keyring) at(place string) (seal, unseal func([]byte) ([]byte, error)) {
 	aad := []byte(place)
 	return func(b []byte) ([]byte, error) { return r.Seal(b, aad) }, func(b []byte) ([]byte, error) { return r.Unseal(b, aad) }

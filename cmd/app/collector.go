@@ -12,11 +12,11 @@ import (
 	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
-// view is the part of /metrics that is read when it is asked for: the queue's depths, the tokens' ages, the pool.
+// collector is the part of /metrics that is read when it is asked for: the queue's depths, the tokens' ages, the pool.
 // Depths cost Redis some work, so they are read at most once in depthsFresh however many scrape.
-type view struct {
-	rooms atomic.Pointer[rooms] // nil while Redis has not been there yet
-	rdb   redis.UniversalClient
+type collector struct {
+	assembled atomic.Pointer[assembled] // nil while Redis has not been there yet
+	rdb       redis.UniversalClient
 
 	mu     sync.Mutex
 	depths []queue.Depth
@@ -27,11 +27,11 @@ type view struct {
 
 const depthsFresh = 5 * time.Second
 
-func newView(rdb redis.UniversalClient) *view {
+func newCollector(rdb redis.UniversalClient) *collector {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("wxrelay_"+name, help, labels, nil)
 	}
-	return &view{rdb: rdb,
+	return &collector{rdb: rdb,
 		jobs:   d("queue_jobs", "Jobs by lane and state.", "lane", "state"),
 		oldest: d("queue_oldest_seconds", "The lag: how long the oldest ready job of a lane has been due.", "lane"),
 		turn:   d("queue_turn_age_seconds", "Since the queue last turned; /readyz is red from 30 on."),
@@ -42,14 +42,14 @@ func newView(rdb redis.UniversalClient) *view {
 }
 
 // Describe is prometheus.Collector's.
-func (v *view) Describe(c chan<- *prometheus.Desc) {
+func (v *collector) Describe(c chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{v.jobs, v.oldest, v.turn, v.age, v.left, v.conns} {
 		c <- d
 	}
 }
 
 // Collect is prometheus.Collector's.
-func (v *view) Collect(c chan<- prometheus.Metric) {
+func (v *collector) Collect(c chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, x float64, labels ...string) {
 		c <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, x, labels...)
 	}
@@ -57,7 +57,7 @@ func (v *view) Collect(c chan<- prometheus.Metric) {
 		gauge(v.conns, float64(s.TotalConns-s.IdleConns), "busy")
 		gauge(v.conns, float64(s.IdleConns), "idle")
 	}
-	r := v.rooms.Load()
+	r := v.assembled.Load()
 	if r == nil {
 		return
 	}
@@ -79,7 +79,7 @@ func (v *view) Collect(c chan<- prometheus.Metric) {
 }
 
 // read gives the depths, none while Redis is away.
-func (v *view) read(q *queue.Queue) []queue.Depth {
+func (v *collector) read(q *queue.Queue) []queue.Depth {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if time.Since(v.readAt) < depthsFresh {
