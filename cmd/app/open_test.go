@@ -188,34 +188,6 @@ func TestAReportDuringTheRepeatsOfAnOfficialMessage(t *testing.T) {
 	}
 }
 
-// Two open sends of one line and two reports: which is whose cannot be known, so neither is claimed to be delivered, and both
-// end at their deadline with their credits gone.
-func TestTwoOpenSendsAreNotGuessedAt(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, wish{config: patient})
-	ann := w.granted("ann", 3)
-	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Cut, Path: "subscribe/send", Times: 2})
-	w.sim.Force(wechatsim.Forced{Mood: wechatsim.Reorder, Path: "subscribe_msg_sent_event", Delay: 3 * time.Second, Times: 2})
-	var ids []string
-	for range 2 {
-		id := w.send(202, order(ann, nil)).Message().ID
-		w.toldOf(id, "message.unknown")
-		ids = append(ids, id)
-	}
-	w.settled()
-	if err := w.until(func() bool { return w.reports() == 2 }); err != nil {
-		t.Fatal(err)
-	}
-	w.wantLine(ann, tOrder, 1, 2, "accepted")
-	w.later(16 * time.Minute)
-	w.wantLine(ann, tOrder, 1, 0, "accepted")
-	for _, id := range ids {
-		if got := w.message(id); got.State != "unknown" || got.MsgID != nil {
-			t.Errorf("%+v", got)
-		}
-	}
-}
-
 // reports counts WeChat's reports about sends that the partner heard of.
 func (w *world) reports() (n int) {
 	for _, e := range w.partner.Events() {

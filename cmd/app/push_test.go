@@ -94,6 +94,9 @@ func TestPushReceivedIsVerbatim(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
+		if c := ev.Component; c != nil && c.InfoType == "component_verify_ticket" {
+			continue // a secret of the platform's, which is not passed on: see readable_test.go
+		}
 		seen++
 		if status, answer := w.pushes(string(raw)); status != 200 || answer != "success" {
 			t.Fatalf("%s: %d %q", file, status, answer)

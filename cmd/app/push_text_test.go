@@ -65,9 +65,9 @@ func TestAPopupWithTooManyEntries(t *testing.T) {
 	w := newWorld(t, wish{})
 	var entries []string
 	for i := range 1000 {
-		entries = append(entries, fmt.Sprintf(`{"TemplateId":"T%d","SubscribeStatusString":"accept","PopupScene":"0"}`, i))
+		entries = append(entries, fmt.Sprintf(`{"TemplateId":"U%d","SubscribeStatusString":"accept","PopupScene":"0"}`, i))
 	}
-	entries[0] = strings.Replace(entries[0], "T0", tOrder, 1)
+	entries[0] = strings.Replace(entries[0], "U0", tOrder, 1) // the first of the page that shows it
 	raw := `{"ToUserName":"` + w.ear().OriginalID + `","FromUserName":"oANN","CreateTime":1700000000,"MsgType":"event","Event":"subscribe_msg_popup_event","List":[` + strings.Join(entries, ",") + `]}`
 	if status, answer := w.pushes(raw); status != 200 || answer != "success" {
 		t.Fatalf("%d %q", status, answer)
