@@ -32,6 +32,8 @@ type deliveryNote struct {
 const (
 	maxAttemptsKept = 20
 	maxAnswerKept   = 1 << 10
+	maxHeld         = 200_000        // deliveries of a disabled endpoint; the oldest go first
+	maxBenched      = 72 * time.Hour // how old a delivery gets behind an endpoint that stays benched: its own retries would take as long
 )
 
 // deliverOne posts one event to one endpoint once and judges the answer. At least once: a crash after the post and before
@@ -59,10 +61,17 @@ func (r *Relay) deliverOne(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	switch {
 	case err != nil: // Redis is away: nothing is known about the endpoint, and nothing could be noted after a post
 		return queue.Snooze(time.Second, c.Note)
+	case pass.Disabled && c.Expired:
+		return queue.Bury("held_too_long", c.Note)
 	case pass.Disabled:
-		return queue.ParkAgain(parkedFor(env.Partner, env.Endpoint), time.Time{}, c.Note)
-	case pass.Wait > 0:
-		return queue.Snooze(pass.Wait, c.Note)
+		return queue.ParkAgain(parkedFor(env.Partner, env.Endpoint), time.Time{}, c.Note).AtMost(maxHeld / r.q.Shards())
+	case pass.Wait > 0 && note.Replays == 0 && c.Now.Sub(c.Created) > maxBenched:
+		return queue.Bury("exhausted", c.Note)
+	case pass.Wait > 0: // all that waits for the endpoint waits with it
+		if err := r.q.Pause(ctx, c.Lane, pass.Wait); err != nil {
+			return queue.Snooze(pass.Wait, c.Note)
+		}
+		return queue.GiveBack()
 	}
 	out := r.sender.Deliver(ctx, webhook.Attempt{Endpoint: e, ID: env.ID, Type: env.Type, Payload: payload, Number: note.Total + 1, Replay: note.Replays > 0})
 	if ctx.Err() != nil && out.Kind != webhook.Delivered {
@@ -146,11 +155,15 @@ func (r *Relay) observeDelivery(env envelope, id string, out webhook.Outcome, nu
 	if f := r.observe.Delivery; f != nil {
 		f(env.Partner, string(out.Kind), out.Took)
 	}
-	level := zap.InfoLevel
+	level := zap.DebugLevel
 	if out.Kind != webhook.Delivered {
 		level = zap.WarnLevel
 	}
-	r.log.Log(level, "delivery", zap.String("partner", env.Partner), zap.String("endpoint", env.Endpoint), zap.String("delivery", id),
+	line := r.log.Check(level, "delivery")
+	if line == nil {
+		return
+	}
+	line.Write(zap.String("partner", env.Partner), zap.String("endpoint", env.Endpoint), zap.String("delivery", id),
 		zap.String("webhook_id", env.ID), zap.String("type", env.Type), zap.String("result", string(out.Kind)), zap.Int("status", out.Status),
 		zap.Int("attempt", number), zap.Duration("took", out.Took), zap.String("error", out.Err))
 }

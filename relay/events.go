@@ -108,31 +108,37 @@ type telling struct {
 	open    bool // message.unknown: WeChat's report may still settle it
 }
 
-// tell makes one delivery job per endpoint that wants the event; they share the webhook-id.
+// tell makes one delivery job per endpoint that wants the event; they share the webhook-id and, where there are several, the
+// payload.
 func (r *Relay) tell(t telling) []queue.Job {
 	rules := r.rules.Load()
-	var jobs []queue.Job
-	var body []byte // payload, made once and only when somebody wants it
-	id := ""
+	var to []webhook.Endpoint
 	for _, p := range rules.Partners {
 		if t.partner != "" && p.Name != t.partner || t.app != "" && !p.MayUse(t.app) {
 			continue
 		}
 		for _, e := range p.Endpoints {
-			if e.ID == t.not && t.not != "" || !e.Wants(t.typ) {
-				continue
+			if (e.ID != t.not || t.not == "") && e.Wants(t.typ) {
+				to = append(to, e)
 			}
-			if body == nil {
-				id = r.q.NewID("evt_", t.shard)
-				body = t.payload()
-			}
-			job, err := r.delivery(t.shard, e, envelope{ID: id, Type: t.typ, App: t.app}, body)
-			if err != nil { // no key, no storing in clear
-				r.log.Error("event not encrypted", zap.String("type", t.typ), zap.String("partner", p.Name), zap.Error(err))
-				continue
-			}
-			jobs = append(jobs, job)
 		}
+	}
+	if len(to) == 0 {
+		return nil
+	}
+	id, payload := r.q.NewID("evt_", t.shard), t.payload()
+	var shared *queue.Shared
+	if len(to) > 1 {
+		shared = &queue.Shared{Name: id, Data: payload}
+	}
+	jobs := make([]queue.Job, 0, len(to)+1)
+	for _, e := range to {
+		job, err := r.delivery(t.shard, e, envelope{ID: id, Type: t.typ, App: t.app}, payload, shared)
+		if err != nil { // no key, no storing in clear
+			r.log.Error("event not encrypted", zap.String("type", t.typ), zap.String("partner", e.Partner), zap.Error(err))
+			continue
+		}
+		jobs = append(jobs, job)
 	}
 	return jobs
 }
@@ -165,21 +171,30 @@ type envelope struct {
 // secret are the types whose payloads are encrypted in Redis.
 var secret = map[string]bool{EventUserPhone: true}
 
-func (r *Relay) delivery(shard int, e webhook.Endpoint, env envelope, payload []byte) (queue.Job, error) {
+// delivery is the job of telling one endpoint: its body is the envelope, a newline, the payload.
+func (r *Relay) delivery(shard int, e webhook.Endpoint, env envelope, payload []byte, shared *queue.Shared) (queue.Job, error) {
 	env.Partner, env.Endpoint = e.Partner, e.ID
 	id := r.q.NewID("dlv_", shard)
-	if secret[env.Type] && r.sealer.Seal != nil {
+	switch {
+	case secret[env.Type] && r.sealer.Seal != nil:
 		var err error
 		if payload, err = r.sealer.Seal(payload, []byte(id)); err != nil {
 			return queue.Job{}, err
 		}
-		env.Sealed = true
+		env.Sealed, shared = true, nil
+	case shared != nil:
+		payload = nil
 	}
 	head := encode(env)
 	body := make([]byte, 0, len(head)+1+len(payload))
 	body = append(append(append(body, head...), '\n'), payload...)
-	return queue.Job{ID: id, Lane: laneDeliver + ":" + e.Partner + "/" + e.ID, Body: body,
-		Tags: []string{deliveryTag(e.Partner, e.ID)}, Keep: r.rules.Load().KeepEvents}, nil
+	keep := r.rules.Load().KeepEvents
+	return queue.Job{ID: id, Lane: deliverLane(e.Partner, e.ID), Body: body, Shared: shared,
+		Tags: []string{deliveryTag(e.Partner, e.ID)}, Keep: keep, Idle: max(keep, 24*time.Hour), Drop: true}, nil
+}
+
+func deliverLane(partner, endpoint string) string {
+	return laneDeliver + ":" + partner + "/" + endpoint
 }
 
 func deliveryTag(partner, endpoint string) string { return "d/" + partner + "/" + endpoint }

@@ -55,12 +55,14 @@ func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 		return nil, nil
 	}
 	shard := r.q.Shard(p.App, p.Event.OpenID)
-	res := r.q.Commit(ctx, queue.Change{
-		Shard: shard, Operations: r.book(rules, p),
-		Jobs: []queue.Job{{ID: r.q.IDFor("psh_", shard, p.App+"\x00"+p.ID), Lane: lanePush + ":" + p.App, Body: sealPush(p), Replies: true, Known: app.remembers()}},
-	})
+	jobs := r.tell(telling{shard: shard, app: p.App, typ: EventPush, at: time.Now(), data: pushReceived(p.App, string(p.Format), p.Raw, &p.Event)})
+	if job, ok := r.follow(app, shard, p); ok {
+		jobs = append(jobs, job)
+	}
+	res := r.q.Commit(ctx, queue.Change{Shard: shard, Once: "p/" + p.App + "/" + p.ID, OnceFor: app.remembers(),
+		Operations: r.book(rules, p), Jobs: jobs})
 	switch {
-	case errors.Is(res.Err, queue.ErrExists):
+	case errors.Is(res.Err, queue.ErrTaken):
 		r.observePush(p, "duplicate")
 	case res.Err != nil:
 		r.observePush(p, "not_stored")
@@ -101,33 +103,66 @@ func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Operation {
 	return nil
 }
 
-// sealPush is a push as its job carries it: app, format, then the message byte for byte.
-func sealPush(p *callback.Push) []byte {
-	b := make([]byte, 0, len(p.App)+len(p.Format)+2+len(p.Raw))
-	b = append(append(b, p.App...), '\n')
-	b = append(append(b, p.Format...), '\n')
-	return append(b, p.Raw...)
+// follow is the job that does what a push asks for beyond being passed on; most ask for nothing. Where only held messages may
+// have waited for it, the job is made when some do.
+func (r *Relay) follow(app App, shard int, p *callback.Push) (queue.Job, bool) {
+	ev := &p.Event
+	job := queue.Job{Lane: lanePush + ":" + p.App, Replies: true}
+	switch {
+	case ev.Doubtful:
+		r.log.Warn("a push that cannot be read without doubt is passed on and changes nothing", zap.String("app", p.App), zap.String("push", p.ID))
+		return job, false
+	case ev.Event == wxPopup || ev.Event == wxChange:
+		notified := len(ev.Subscribes) > maxParkNames
+		for _, s := range ev.Subscribes {
+			r.templates.Expect(p.App, s.TemplateID)
+			notified = notified || len(r.hearers(p.App, subscriptionEvent(s.Status, ev.Event == wxChange))) > 0
+			job.Parked = append(job.Parked, linePark(ledger.Line{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID}))
+		}
+		if len(ev.Subscribes) == 0 {
+			return job, false
+		}
+		if notified {
+			job.Parked = nil
+		}
+	case ev.Event == wxSent || ev.Event == wxTemplateSent || ev.Event == wxRevoke || ev.Event == wxCancellation:
+	case ev.Event == wxFollow && app.Kind == wechat.KindOfficialAccount:
+	default:
+		if _, ok := triggerOf(app, ev); !ok {
+			return job, false
+		}
+		job.Parked = []string{allowancePark(p.App, ev.OpenID)}
+	}
+	job.ID, job.Body = r.q.NewID("psh_", shard), sealPush(p)
+	return job, true
 }
 
-func openPush(body []byte) (app, format string, raw []byte, err error) {
-	a, rest, ok := bytes.Cut(body, []byte("\n"))
-	f, raw, ok2 := bytes.Cut(rest, []byte("\n"))
-	if !ok || !ok2 {
-		return "", "", nil, errors.New("push job without its header")
+// maxParkNames is how many park names a job can depend on.
+const maxParkNames = 255
+
+// sealPush is a push as its job carries it: app, then the message byte for byte.
+func sealPush(p *callback.Push) []byte {
+	b := make([]byte, 0, len(p.App)+1+len(p.Raw))
+	return append(append(append(b, p.App...), '\n'), p.Raw...)
+}
+
+func openPush(body []byte) (app string, raw []byte, err error) {
+	a, raw, ok := bytes.Cut(body, []byte("\n"))
+	if !ok {
+		return "", nil, errors.New("push job without its header")
 	}
-	return string(a), string(f), raw, nil
+	return string(a), raw, nil
 }
 
 // pushNote is how far a push has been followed.
 type pushNote struct {
-	Told  bool  `json:"told"`  // partners' deliveries are queued
 	Since int64 `json:"since"` // Unix ms: when looking for the message of a receipt began
 }
 
-// followPush does what a push asks for once it is safe: partners are told, receipts settle their messages, held messages
-// leave. Every part may be repeated after a crash.
+// followPush does what a push asks for once it is safe and passed on: lines that moved are told, receipts settle their
+// messages, held messages leave. Every part may be repeated after a crash.
 func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict {
-	app, format, raw, err := openPush(c.Body)
+	app, raw, err := openPush(c.Body)
 	if err != nil {
 		return queue.Bury("malformed", c.Note)
 	}
@@ -151,18 +186,8 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 
 	var jobs []queue.Job
 	var moves []queue.Operation
-	if !note.Told {
-		jobs = r.tell(telling{shard: shard, app: app, typ: EventPush, at: c.Created, data: pushReceived(app, format, raw, &ev)})
-	}
-	if ev.Doubtful {
-		r.log.Warn("a push that cannot be read without doubt is passed on and changes nothing", zap.String("app", app), zap.String("push", c.ID))
-		return queue.Done(nil).With(queue.Change{Jobs: jobs})
-	}
 	switch ev.Event {
 	case wxPopup, wxChange:
-		for _, s := range ev.Subscribes {
-			r.templates.Expect(app, s.TemplateID)
-		}
 		told, err := r.tellLines(ctx, shard, app, &ev, replies, c.Created)
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
@@ -181,7 +206,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 				since = c.Now.UnixMilli()
 			}
 			if waited := c.Now.Sub(time.UnixMilli(since)); err != nil || waited < r.receiptPatience() {
-				return queue.Snooze(r.receiptPause(c.Now.Sub(time.UnixMilli(since))), encode(pushNote{Told: true, Since: since})).With(queue.Change{Jobs: jobs})
+				return queue.Snooze(r.receiptPause(c.Now.Sub(time.UnixMilli(since))), encode(pushNote{Since: since}))
 			}
 			r.log.Info("receipt of a message we did not send", zap.String("app", app), zap.String("openid", ShortID(ev.OpenID)))
 			moves = r.elsewhere(app, &ev, c.ID, foreign, c.Now)
@@ -189,7 +214,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	case wxFollow:
 		if a, _ := r.App(app); a.Kind == wechat.KindOfficialAccount {
 			if err := r.meet(ctx, app, ev.OpenID); err != nil && c.Now.Sub(c.Created) < r.receiptPatience() {
-				return queue.Snooze(5*time.Second, encode(pushNote{Told: true, Since: note.Since})).With(queue.Change{Jobs: jobs})
+				return queue.Snooze(5*time.Second, encode(pushNote{Since: note.Since}))
 			}
 		}
 	case wxRevoke, wxCancellation:
@@ -216,8 +241,10 @@ func (r *Relay) observePush(p *callback.Push, result string) {
 	if f := r.observe.Push; f != nil {
 		f(p.App, p.Event.Event, result)
 	}
-	r.log.Info("push", zap.String("app", p.App), zap.String("msg_type", p.Event.MsgType), zap.String("event", p.Event.Event),
-		zap.String("openid", ShortID(p.Event.OpenID)), zap.String("result", result))
+	if line := r.log.Check(zap.DebugLevel, "push"); line != nil {
+		line.Write(zap.String("app", p.App), zap.String("msg_type", p.Event.MsgType), zap.String("event", p.Event.Event),
+			zap.String("openid", ShortID(p.Event.OpenID)), zap.String("result", result))
+	}
 }
 
 // meet learns the unionid of a follower. An account without an Open Platform has none.

@@ -180,7 +180,7 @@ func (r *Relay) Register() {
 	for _, group := range []string{laneSendHigh, laneSend, laneSendBulk} {
 		r.q.Handle(group, queue.Group{Concurrency: 2 * sendsAtOnce, PerLane: sendsAtOnce}, r.sendOne)
 	}
-	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: 10}, r.deliverOne)
+	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: 10, Ahead: 128}, r.deliverOne)
 	r.q.Handle(laneBinding, queue.Group{Concurrency: 32, PerLane: 32}, r.followBinding)
 	r.q.Handle(laneRelease, queue.Group{Concurrency: 32, PerLane: 32}, r.releaseHeld)
 }

@@ -62,11 +62,20 @@ type Job struct {
 	Park    string        // not "": parked under this name until an Edit releases it
 	Expires time.Time     // still waiting or parked then: handed to the handler with Claimed.Expired
 	Body    []byte        // never changes, at most MaxBody; must not be modified after Commit
+	Shared  *Shared       // follows Body; several jobs of a change may have the same
 	Note    []byte        // the handler's own memory, at most MaxBody
 	Replies bool          // the Note is the operations' replies, joined by "\n"
 	Tags    []string      // listed under these, newest first
 	Keep    time.Duration // readable that long after its end; 0 = forgotten at its end
-	Known   time.Duration // instead of Keep: forgotten at its end, but its ID exists that much longer
+	Idle    time.Duration // how long it waits for a worker once it is due, then it is forgotten; default 60 days
+	Parked  []string      // put only when a job is parked under one of these names
+	Drop    bool          // in a lane with Options.MaxWaiting jobs the first one gives way; else the change is ErrFull
+}
+
+// Shared is a part of a body that is kept once for all jobs that name it. A handler, Get and List see it behind the job's own.
+type Shared struct {
+	Name string // of the change's shard, such as a webhook-id; names what Data is, for ever
+	Data []byte // at most MaxBody; must not be modified after Commit
 }
 
 // Edit steers one job that is not in hand.

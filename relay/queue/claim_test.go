@@ -173,7 +173,7 @@ func TestSlots(t *testing.T) {
 			t.Errorf("%v after two slots more", ids(got))
 		}
 		q.Slots("g:a", 100)
-		if got := claimed(t, q); count(got, "g:a") != 3 || len(q.hands.groups[0].slots) != 0 {
+		if got := claimed(t, q); count(got, "g:a") != 3 || len(q.sched.groups[0].slots) != 0 {
 			t.Errorf("%v, want what Group.PerLane leaves", ids(got))
 		}
 	})
@@ -196,9 +196,9 @@ func TestSlotsRouse(t *testing.T) {
 		put(t, q, several(4, Job{Lane: "g:a"})...)
 		eventually(t, "one is in hand", func() bool { return inHand.Load() == 1 })
 		eventually(t, "the rest is known to wait for a slot", func() bool {
-			q.hands.mu.Lock()
-			defer q.hands.mu.Unlock()
-			return q.hands.groups[0].capped != 0
+			q.sched.mu.Lock()
+			defer q.sched.mu.Unlock()
+			return q.sched.groups[0].lane("g:a").waiting != 0
 		})
 		q.Slots("g:a", 3)
 		eventually(t, "two more", func() bool { return inHand.Load() == 3 })
@@ -217,12 +217,12 @@ func TestClaimIsFairToShards(t *testing.T) {
 		count := map[int]int{}
 		for turn := range 40 {
 			s := q.sites[0]
-			w := q.hands.wish(s, time.Now(), true, true, turn)
-			tr, err := q.turn(t.Context(), w)
+			w := q.sched.request(s, time.Now(), true, true, turn)
+			tr, err := q.ask(t.Context(), w)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.turns++
+			s.claims++
 			s.unsure = nil
 			count[tr.jobs[0].shard]++
 		}

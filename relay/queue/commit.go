@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -47,6 +48,7 @@ func (q *Queue) submit(ctx context.Context, it *item) (Result, byte) {
 	s := q.siteOf[it.shard]
 	if c := s.committer(it); it.ends == nil || !c.join(it) && !s.verdicts.hold(q, it) {
 		if !c.push(s, it) {
+			q.unborn(it)
 			it.put()
 			return Result{Err: unavailable(errFull)}, 0
 		}
@@ -64,14 +66,22 @@ func (q *Queue) submit(ctx context.Context, it *item) (Result, byte) {
 	return res, code
 }
 
+// gather is how long the verdicts of groups with Ahead wait for a call that is made anyway: at 500 pushes a second they cost
+// none.
+const gather = 10 * time.Millisecond
+
 // committer is the group commit of a site, or of half of its shards: with two of them Redis works on one call while the next
 // is made and the last is handed out. Each is a caller of its own to the script, which knows the last call of each again.
 // No goroutine waits for work: the first change of an idle one starts it, and it ends when nothing is left. A third one only
 // holds verdicts, for the loop to take along.
 type committer struct {
+	q       *Queue
 	mu      sync.Mutex
 	pending []*item
 	bytes   int
+	eager   int  // of pending: those that do not wait for others
+	late    bool // those that do have waited long enough
+	timed   bool // somebody will say so
 	busy    bool
 	company bool // the call under way, or the next, carries more than verdicts
 	open    bool // of verdicts: somebody will come for what is held
@@ -95,6 +105,30 @@ func (c *committer) push(s *site, it *item) bool {
 	return true
 }
 
+// later adds a verdict that waits for company.
+func (c *committer) later(s *site, it *item) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.add(it) {
+		return false
+	}
+	if !c.timed {
+		c.timed = true
+		time.AfterFunc(gather, func() {
+			c.mu.Lock()
+			c.timed = false
+			c.late = len(c.pending) > 0
+			start := c.late && !c.busy
+			c.busy = c.busy || start
+			c.mu.Unlock()
+			if start {
+				c.flush(s)
+			}
+		})
+	}
+	return true
+}
+
 // join adds a verdict to the next call when one is under way that others asked for: where they commit all the time, it costs
 // no call.
 func (c *committer) join(it *item) bool {
@@ -110,7 +144,7 @@ func (c *committer) hold(q *Queue, it *item) bool {
 	first := len(c.pending) == 1
 	c.mu.Unlock()
 	if held && first {
-		q.hands.rouse()
+		q.sched.rouse()
 	}
 	return held
 }
@@ -123,6 +157,9 @@ func (c *committer) add(it *item) bool {
 	c.pending = append(c.pending, it)
 	c.bytes += it.size
 	c.company = c.company || it.ends == nil
+	if !it.lazy {
+		c.eager++
+	}
 	return true
 }
 
@@ -137,41 +174,48 @@ func (c *committer) held() int {
 func (c *committer) shut(s *site) {
 	c.mu.Lock()
 	held := c.pending
-	c.pending, c.bytes, c.open = nil, 0, false
+	c.pending, c.bytes, c.eager, c.open = nil, 0, 0, false
 	c.mu.Unlock()
 	for _, it := range held {
 		if !s.committer(it).push(s, it) {
-			it.res = Result{Err: unavailable(errFull)}
-			it.done <- struct{}{}
+			c.q.answer(c, []*item{it}, "", unavailable(errFull))
 		}
 	}
 }
 
-// next takes what fits into one call. over: nothing waits, and the flush that asked must end, since the next push starts another.
+// next takes what fits into one call. over: nothing is to be sent now, and the flush that asked must end, since the next push
+// starts another.
 func (c *committer) next(batch []*item) (_ []*item, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, bytes := 0, 0
 	c.company = false
-	for n < len(c.pending) && len(batch) < maxBatch && (bytes == 0 || bytes+c.pending[n].size <= maxBatchBytes) {
+	for now := c.eager > 0 || c.late || len(c.pending) >= maxBatch; now && n < len(c.pending); n++ {
 		it := c.pending[n]
-		n++
+		if len(batch) == maxBatch || bytes > 0 && bytes+it.size > maxBatchBytes {
+			break
+		}
 		c.bytes -= it.size
+		if !it.lazy {
+			c.eager--
+		}
 		if it.state.CompareAndSwap(itemWaits, itemTaken) {
 			batch = append(batch, it)
 			bytes += it.size
 			c.company = c.company || it.ends == nil
 		} else {
+			c.q.unborn(it)
 			it.put()
 		}
 	}
 	rest := copy(c.pending, c.pending[n:])
 	clear(c.pending[rest:])
 	c.pending = c.pending[:rest]
-	over = len(batch) == 0 && rest == 0
+	c.late = c.late && rest > 0
+	over = len(batch) == 0 && (rest == 0 || c.eager == 0 && !c.late)
 	if over {
 		c.busy = false
-		if cap(c.pending) > 4*maxBatch { // a burst's room is given back
+		if cap(c.pending) > 4*maxBatch && rest == 0 { // what a burst needed is given back
 			c.pending, c.args = nil, nil
 		}
 	}
@@ -198,47 +242,98 @@ func (s *site) call(c *committer, batch []*item) {
 	q := s.q
 	text, err := s.carry(c, batch, false)
 	if err != nil && redis.HasErrorPrefix(err, "OOM") {
-		ends := make([]*item, 0, len(batch))
+		err = unavailable(err)
+		q.o.OnError(err)
+		ends, others := make([]*item, 0, len(batch)), make([]*item, 0, len(batch))
 		for _, it := range batch {
 			if it.ends != nil {
 				ends = append(ends, it)
 			} else {
-				it.res = Result{Err: unavailable(err)}
-				it.done <- struct{}{}
+				others = append(others, it)
 			}
 		}
-		q.o.OnError(unavailable(err))
-		if batch = ends; len(batch) > 0 {
-			text, err = s.carry(c, batch, true)
+		q.answer(c, others, "", err)
+		if batch = ends; len(batch) == 0 {
+			return
 		}
+		text, err = s.carry(c, batch, true)
 	}
 	if err != nil {
 		err = unavailable(err)
-		if len(batch) > 0 {
-			q.o.OnError(err)
-		}
+		q.o.OnError(err)
 	}
-	q.answer(batch, text, err)
+	q.answer(c, batch, text, err)
 }
 
-// answer hands out what became of a batch. The slot of a job that has ended is free before its worker knows.
-func (q *Queue) answer(batch []*item, text string, err error) {
+// answer hands out what became of a batch that a committer carried. The place of a job that has ended is free before its
+// worker knows, and what was born begins before its committer does.
+func (q *Queue) answer(c *committer, batch []*item, text string, err error) {
+	var now int64
+	if err == nil {
+		var at string
+		at, text, _ = strings.Cut(text, " ")
+		now = number(at)
+	}
 	for _, it := range batch {
 		if err == nil {
 			text, err = it.answer(text)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			it.res = Result{Err: err}
-		} else {
+			q.doubtful(c, it)
+		case it.code == 'W': // whether one of its lanes is paused it does not say
+			q.sched.nudge(it)
+			q.doubtful(c, it)
+		case it.res.Err == nil && it.put_:
+			q.sched.nudge(it)
+			q.begin(it, now)
+		default:
 			if it.res.Err == nil {
-				q.hands.nudge(it)
+				q.sched.nudge(it)
 			}
-			if it.ends != nil && over[it.code] {
-				q.release(it.ends)
-			}
+			q.unborn(it)
 		}
-		it.done <- struct{}{}
+		if it.ends != nil && err == nil && over[it.code] {
+			q.sched.release(it.ends)
+		}
+		if it.lazy {
+			q.settle(it)
+		} else {
+			it.done <- struct{}{}
+		}
 	}
+}
+
+// begin starts the jobs that a change has put into this process' hand.
+func (q *Queue) begin(it *item, now int64) {
+	for _, j := range it.born {
+		j.Created = time.UnixMicro(now).UTC()
+		j.Now, j.due = j.Created, strconv.FormatInt(now, 10)
+		if j.replies {
+			j.Note = []byte(strings.Join(it.res.Replies, "\n"))
+		}
+		q.start(j)
+	}
+}
+
+// unborn gives back the places of jobs whose change did not happen.
+func (q *Queue) unborn(it *item) {
+	for _, j := range it.born {
+		q.sched.release(j)
+	}
+	it.born = it.born[:0]
+}
+
+// doubtful looks after the jobs of a change of which nobody knows whether it happened: if it did they are in our hand, and must
+// go back. The same committer says so, because the script takes no call that comes after a later one of its caller.
+func (q *Queue) doubtful(c *committer, it *item) {
+	for _, j := range it.born {
+		v := GiveBack()
+		j.due = strconv.FormatInt(time.Now().UnixMicro(), 10)
+		q.sayLater(c, j, &v)
+	}
+	it.born = it.born[:0]
 }
 
 // over are the codes after which a job is not in this process' hand any more.
@@ -270,7 +365,7 @@ func (c *committer) write(q *Queue, args []any, batch []*item, relief bool) []an
 	if relief {
 		flag = "1"
 	}
-	args = append(args, c.caller, strconv.FormatUint(c.calls, 10), ms(q.o.BuriedKeep), flag)
+	args = append(args, c.caller, strconv.FormatUint(c.calls, 10), ms(q.o.BuriedKeep), flag, (q.o.MaxWaiting+q.o.Shards-1)/q.o.Shards)
 	for _, it := range batch {
 		for i := range it.strs {
 			args = append(args, &it.strs[i])
@@ -307,13 +402,21 @@ func (it *item) answer(text string) (rest string, err error) {
 		}
 		replies, rest = append(replies, after[:l]), after[l:]
 	}
-	it.res = Result{Replies: replies}
+	it.res, it.put_ = Result{Replies: replies}, false
 	switch it.code {
 	case 'k': // whoever waited for the serial may be of any lane
+		it.code, it.ready, it.put_ = 'K', ^uint64(0), true
+	case 'Q':
+		it.code, it.ready, it.res.Refused = 'K', ^uint64(0), true
+	case 'U':
 		it.code, it.ready = 'K', ^uint64(0)
-	case 'A', 'W':
+	case 'A':
 		it.ready = ^uint64(0)
-	case 'K', 'S':
+	case 'W':
+		it.ready = ^uint64(0)
+	case 'K':
+		it.put_ = true
+	case 'S':
 	case 'T':
 		it.res = Result{Err: ErrTaken, Held: strings.Join(replies, "")}
 	case 'R':

@@ -62,7 +62,7 @@ func (q *Queue) Depths(ctx context.Context) ([]Depth, error) {
 }
 
 // Pause keeps a lane from being claimed, on every shard and by every replica, for d or until Resume. What is in hand is
-// finished. Jobs that expire meanwhile are handed out when the pause is over.
+// finished, what this process has taken ahead goes back. Jobs that expire meanwhile are handed out when the pause is over.
 func (q *Queue) Pause(ctx context.Context, lane string, d time.Duration) error {
 	return q.setPause(ctx, lane, d)
 }
@@ -70,11 +70,16 @@ func (q *Queue) Pause(ctx context.Context, lane string, d time.Duration) error {
 // Resume ends a pause.
 func (q *Queue) Resume(ctx context.Context, lane string) error {
 	err := q.setPause(ctx, lane, 0)
-	q.hands.everywhere()
+	q.sched.everywhere()
 	return err
 }
 
 func (q *Queue) setPause(ctx context.Context, lane string, d time.Duration) error {
+	back, known := q.sched.rest(lane, d)
+	defer q.giveBack(back) // behind the pause, or they would be claimed again
+	if known {
+		return nil
+	}
 	return q.eachShard(func(i int) error {
 		if _, err := q.pause.run(ctx, q.rdb, Prefix(i), lane, ms(d)); err != nil {
 			return unavailable(err)

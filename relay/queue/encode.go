@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	maxJobs   = 1000    // of one change
-	maxChange = 8 << 20 // bytes of one change
-	dayMs     = 24 * 3600 * 1000
+	maxJobs       = 1000    // of one change
+	maxOperations = 10_000  // of one change: a push of 256 KiB has fewer answers in it
+	maxChange     = 8 << 20 // bytes of one change
 )
 
 // item is a change on its way: its ARGV (see commit.lua), the strings first, then the blobs.
@@ -22,11 +22,16 @@ type item struct {
 	blobs [][]byte
 	size  int // bytes
 	shard int
-	ends  *job // whose verdict it carries, if any
+	ends  *job    // whose verdict it carries, if any
+	says  Verdict // of a lazy one: what it says
+	lazy  bool    // nobody waits for the answer: the queue itself looks after it
 
-	ready  uint64        // groups (bits) that get due work by it
-	later  uint64        // groups that get work after wakeIn
-	wakeIn time.Duration // the soonest of it
+	born    []*job        // jobs of the change that are this process' from their first moment
+	put_    bool          // the answer says that Jobs were put
+	waiting []string      // lanes of this process' that get a due job which is not
+	ready   uint64        // groups (bits) that get due work by it
+	later   uint64        // groups that get work after wakeIn
+	wakeIn  time.Duration // the soonest of it
 
 	state atomic.Int32
 	done  chan struct{}
@@ -37,21 +42,21 @@ type item struct {
 // shape is what commit.lua reads first of a change.
 type shape struct {
 	size, blobs                    uint16 // of its ARGV; how many of them are blobs
-	once, operations, finish, edit byte
-	jobs, refused                  uint16
-	names, key, look, queue        byte
+	operations, jobs, refused      uint16
+	once, finish, edit             byte
+	names, key, look, queue, lanes byte
 }
 
 func (s *shape) String() string {
-	return string([]byte{byte(s.size >> 8), byte(s.size), byte(s.blobs >> 8), byte(s.blobs), s.once, s.operations, s.finish, s.edit,
-		byte(s.jobs >> 8), byte(s.jobs), byte(s.refused >> 8), byte(s.refused), s.names, s.key, s.look, s.queue})
+	return string([]byte{byte(s.size >> 8), byte(s.size), byte(s.blobs >> 8), byte(s.blobs), s.once,
+		byte(s.operations >> 8), byte(s.operations), s.finish, s.edit,
+		byte(s.jobs >> 8), byte(s.jobs), byte(s.refused >> 8), byte(s.refused), s.names, s.key, s.look, s.queue, s.lanes})
 }
 
 // How commit.lua looks whether the ids of a change exist.
 const (
-	lookAll   = iota // a job, kept or not
-	lookNot          // not at all (DECISIONS.md 15)
-	lookKnown        // a job, or one that is known beyond its end
+	lookAll = iota // a job, kept or not
+	lookNot        // not at all (DECISIONS.md 15)
 )
 
 const (
@@ -65,7 +70,8 @@ var items = sync.Pool{New: func() any { return &item{done: make(chan struct{}, 1
 func newItem(shard int) *item {
 	it := items.Get().(*item)
 	it.strs, it.blobs = it.strs[:0], it.blobs[:0]
-	it.size, it.shard, it.ends, it.ready, it.later, it.wakeIn = 0, shard, nil, 0, 0, 0
+	it.size, it.shard, it.ends, it.lazy, it.ready, it.later, it.wakeIn = 0, shard, nil, false, 0, 0, 0
+	it.born, it.waiting = it.born[:0], it.waiting[:0]
 	it.res, it.code = Result{}, 0
 	it.state.Store(itemWaits)
 	return it
@@ -75,7 +81,9 @@ func newItem(shard int) *item {
 func (it *item) put() {
 	clear(it.strs)
 	clear(it.blobs)
-	it.res, it.ends = Result{}, nil
+	clear(it.born)
+	clear(it.waiting)
+	it.res, it.ends, it.says = Result{}, nil, Verdict{}
 	items.Put(it)
 }
 
@@ -88,10 +96,10 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	if c.Shard < 0 || c.Shard >= q.o.Shards {
 		return fmt.Errorf("%w: shard %d of %d", ErrID, c.Shard, q.o.Shards)
 	}
-	if len(c.Jobs) > maxJobs || len(c.Refused) > maxJobs || len(c.Names) > 255 || len(c.Operations) > 255 {
+	if len(c.Jobs) > maxJobs || len(c.Refused) > maxJobs || len(c.Names) > 255 || len(c.Operations) > maxOperations {
 		return fmt.Errorf("%w: %d jobs, %d names, %d operations in one change", ErrTooLarge, len(c.Jobs)+len(c.Refused), len(c.Names), len(c.Operations))
 	}
-	shape := shape{operations: byte(len(c.Operations)), jobs: uint16(len(c.Jobs)), refused: uint16(len(c.Refused)), names: byte(len(c.Names))}
+	shape := shape{operations: uint16(len(c.Operations)), jobs: uint16(len(c.Jobs)), refused: uint16(len(c.Refused)), names: byte(len(c.Names))}
 	it.str("", Prefix(c.Shard))
 	if len(c.Refused) > 0 {
 		it.str("", "")
@@ -122,27 +130,24 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	}
 	if c.ParkLimit != nil {
 		shape.queue += 2
-		if err := it.room(c, f != nil); err != nil {
+		if err := it.parkLimit(q, c, f != nil); err != nil {
 			return err
 		}
 	}
-	fresh, known := true, false
+	fresh := true
 	for _, jobs := range [2][]Job{c.Jobs, c.Refused} {
 		for i := range jobs {
 			if err := jobs[i].check(c.Shard); err != nil {
 				return err
 			}
 			fresh = fresh && minted(jobs[i].ID)
-			known = known || jobs[i].Known > 0
 			it.str(jobs[i].ID)
 		}
 	}
-	switch {
-	case fresh && shape.once == 1:
+	if fresh && shape.once == 1 {
 		shape.look = lookNot
-	case known:
-		shape.look = lookKnown
 	}
+	shape.lanes = it.lanesOf(c.Jobs)
 	for i := range c.Operations {
 		m := &c.Operations[i]
 		n, ok := q.extensions[m.Extension]
@@ -160,12 +165,12 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 		it.str(n.Name, n.Value, ms(or(n.For, 24*time.Hour)))
 	}
 	for i := range c.Jobs {
-		it.job(q, &c.Jobs[i])
+		it.job(q, c.Jobs, i, true)
 	}
 	if len(c.Refused) > 0 {
 		it.strs[2], it.strs[3] = strconv.Itoa(len(it.strs)), strconv.Itoa(len(it.blobs))
 		for i := range c.Refused {
-			it.job(q, &c.Refused[i])
+			it.job(q, c.Refused, i, false)
 		}
 	}
 	if len(it.strs)+len(it.blobs) > 1<<16-1 {
@@ -210,14 +215,14 @@ func (it *item) edit(q *Queue, shard int, e *Edit) error {
 	return nil
 }
 
-// room writes what the job that Refused parks needs.
-func (it *item) room(c *Change, verdict bool) error {
+// parkLimit writes what the job that Refused parks needs.
+func (it *item) parkLimit(q *Queue, c *Change, verdict bool) error {
 	n := slices.IndexFunc(c.Refused, func(j Job) bool { return j.Park != "" })
 	if n < 0 || verdict || c.ParkLimit.Set == "" || c.ParkLimit.Most < 1 {
-		return fmt.Errorf("%w: room %+v needs a refused job that parks, a crowd and how many", ErrID, *c.ParkLimit)
+		return fmt.Errorf("%w: limit %+v needs a refused job that parks, a set and how many", ErrID, *c.ParkLimit)
 	}
 	j := &c.Refused[n]
-	it.str(j.Park, j.ID, c.ParkLimit.Set, strconv.Itoa(c.ParkLimit.Most), c.ParkLimit.Key, strconv.FormatInt(j.listedFor(), 10))
+	it.str(j.Park, j.ID, c.ParkLimit.Set, strconv.Itoa(c.ParkLimit.Most), c.ParkLimit.Key, q.life(j))
 	if c.ParkLimit.Key != "" {
 		it.ready = ^uint64(0) // whose lane it is that those who give way are in, the script knows
 	}
@@ -240,8 +245,11 @@ func (j *Job) check(shard int) error {
 	if j.Lane == "" || j.Lane[0] == ':' || strings.IndexByte(j.Lane, '\n') >= 0 || strings.IndexByte(j.Serial, '\n') >= 0 || strings.HasPrefix(j.Serial, "+") {
 		return fmt.Errorf("%w: lane %q, serial %q", ErrID, j.Lane, j.Serial)
 	}
-	if j.Known > 0 && j.Keep > 0 {
-		return fmt.Errorf("%w: job %s has Keep and Known", ErrID, j.ID)
+	if s := j.Shared; s != nil && (s.Name == "" || j.Replies) {
+		return fmt.Errorf("%w: job %s shares a body without a name, or has replies beside it", ErrID, j.ID)
+	}
+	if len(j.Parked) > 255 {
+		return fmt.Errorf("%w: %d park names of job %s", ErrTooLarge, len(j.Parked), j.ID)
 	}
 	for _, t := range j.Tags {
 		if t == "" || strings.IndexByte(t, '\n') >= 0 {
@@ -251,20 +259,39 @@ func (j *Job) check(shard int) error {
 	return nil
 }
 
-func (it *item) job(q *Queue, j *Job) {
-	shape := [5]byte{'n', '-', '0', '0', '0'}
-	it.blob(j.Body)
+// lanesOf writes the lanes of jobs, each once; one job's policy counts for all of its lane.
+func (it *item) lanesOf(jobs []Job) byte {
+	at := len(it.strs)
+	for i := range jobs {
+		j := &jobs[i]
+		known := len(it.strs)-at >= 2*255
+		for k := at; k < len(it.strs) && !known; k += 2 {
+			known = it.strs[k] == j.Lane
+		}
+		if known {
+			continue
+		}
+		policy := "0"
+		if j.Drop {
+			policy = "1"
+		}
+		it.str(j.Lane, policy)
+	}
+	return byte((len(it.strs) - at) / 2)
+}
+
+// job writes one of the jobs of a change. hold: it may be this process' from its first moment.
+func (it *item) job(q *Queue, jobs []Job, i int, hold bool) {
+	j := &jobs[i]
+	shape := [7]byte{'n', '-', '0', '0', '0', '0', '0'}
 	tags := ""
 	if len(j.Tags) > 0 {
 		tags = "\n" + strings.Join(j.Tags, "\n")
 	}
-	keep := ms(j.Keep)
-	if j.Known > 0 {
-		keep = "-" + ms(j.Known)
-	}
-	it.str(j.Lane, "\n"+j.Lane+"\n"+keep+tags, "")
+	it.str(j.Lane, "\n"+j.Lane+"\n"+ms(j.Keep)+tags, q.life(j), "")
 	at := len(it.strs) - 1
-	group := q.hands.groupBit(j.Lane)
+	it.blob(j.Body)
+	group := q.sched.groupBit(j.Lane)
 	switch {
 	case j.Park != "":
 		shape[0] = 'p'
@@ -278,14 +305,16 @@ func (it *item) job(q *Queue, j *Job) {
 		it.str(ms(j.After))
 		it.wake(group, j.After)
 	default:
-		it.ready |= group
-	}
-	switch {
-	case j.Replies:
-		shape[1] = 'r'
-	case len(j.Note) > 0:
-		shape[1] = 'n'
-		it.blob(j.Note)
+		if b := q.sched.reserve(j, it.shard, hold && group != 0 && len(j.Parked) == 0); b != nil {
+			shape[0] = 'h'
+			b.keep, b.tags, b.lasts = ms(j.Keep), tags, j.Idle > 0 && j.Idle <= j.Keep
+			it.str(b.token, b.group.session, strconv.FormatInt(b.group.conf.Lease.Milliseconds(), 10))
+			it.born = append(it.born, b)
+		} else {
+			if group != 0 && !slices.Contains(it.waiting, j.Lane) {
+				it.waiting = append(it.waiting, j.Lane)
+			}
+		}
 	}
 	if j.Serial != "" {
 		shape[2] = '1'
@@ -297,22 +326,50 @@ func (it *item) job(q *Queue, j *Job) {
 	}
 	if tags != "" {
 		shape[4] = '1'
-		it.str(tags, strconv.FormatInt(j.listedFor(), 10))
+		it.str(tags)
+	}
+	if s := j.Shared; s != nil {
+		it.str(s.Name)
+		if shape[5] = '1'; slices.ContainsFunc(jobs[:i], func(o Job) bool { return o.Shared != nil && o.Shared.Name == s.Name && len(o.Parked) == 0 }) {
+			shape[5] = '2'
+		} else {
+			it.blob(s.Data)
+		}
+	}
+	if len(j.Parked) > 0 {
+		shape[6] = '1'
+		it.str(strconv.Itoa(len(j.Parked)))
+		it.str(j.Parked...)
+	}
+	switch {
+	case j.Replies:
+		shape[1] = 'r'
+	case len(j.Note) > 0:
+		shape[1] = 'n'
+		it.blob(j.Note)
 	}
 	it.strs[at] = string(shape[:])
 }
 
-// listedFor is how long, in ms, a tag's index must live for this job: to the latest time it is known to wait for, its
-// keeping, and a day. Burying, parking and editing look after it again.
-func (j *Job) listedFor() int64 {
-	wait := max(0, time.Until(j.Due), j.After)
-	if j.Park != "" {
-		wait = 365 * 24 * time.Hour
-	}
-	if !j.Expires.IsZero() {
+// idleLife is Job.Idle where it says nothing, and what it is once the job was put off.
+const idleLife = 60 * 24 * time.Hour
+
+// freshFor is how old a job may be whose end leaves its expiry as it is: it is kept so much shorter.
+const freshFor = time.Hour
+
+// life is how long, in ms, a job and what lists it must live: to the latest time it is known to wait for, then as long as it is
+// kept, or waits for somebody to work on it. Verdicts and edits look after it again.
+func (q *Queue) life(j *Job) string {
+	wait := max(0, j.After)
+	switch {
+	case !j.Expires.IsZero():
 		wait = max(0, time.Until(j.Expires))
+	case j.Park != "":
+		wait = q.o.BuriedKeep
+	case !j.Due.IsZero():
+		wait = max(0, time.Until(j.Due))
 	}
-	return (wait + j.Keep).Milliseconds() + dayMs
+	return ms(wait + max(j.Keep, or(j.Idle, idleLife)))
 }
 
 // verdict writes what becomes of a job in hand.
@@ -325,7 +382,7 @@ func (it *item) verdict(q *Queue, f *job, v *Verdict) {
 	if v.kind != giveBack && v.kind != lapse {
 		version++
 	}
-	group := q.hands.groupBit(f.Lane)
+	group := q.sched.groupBit(f.Lane)
 	switch v.kind {
 	case retry:
 		attempts++
@@ -340,14 +397,18 @@ func (it *item) verdict(q *Queue, f *job, v *Verdict) {
 			when = strconv.FormatInt(v.expires.UnixMilli(), 10)
 		}
 	}
-	it.str(f.ID, f.token, f.Lane, f.serial, string(v.kind), noted, f.keep, f.tags)
+	keep := f.keep
+	if v.kind == done && f.lasts && f.Now.Sub(f.Created) < freshFor {
+		keep = "" // it lives long enough as it is
+	}
+	it.str(f.ID, f.token, f.Lane, f.serial, string(v.kind), noted, keep, f.tags)
 	switch v.kind {
 	case giveBack:
-		it.str(f.due)
+		it.str(f.due, "")
 	case done:
-		it.str(strconv.FormatInt(version, 10))
+		it.str(strconv.FormatInt(version, 10), "")
 	default:
-		it.str(strconv.FormatInt(version, 10), when, f.expires, v.reason, strconv.Itoa(attempts))
+		it.str(strconv.FormatInt(version, 10), f.shared, when, f.expires, v.reason, strconv.Itoa(attempts), strconv.Itoa(v.most))
 	}
 }
 

@@ -23,12 +23,15 @@ type Handler func(ctx context.Context, c *Claimed) Verdict
 
 // Group says how a group of lanes is worked on by this process.
 type Group struct {
-	Concurrency int           // jobs in hand at once, default 16
-	PerLane     int           // of one lane, default Concurrency; see Queue.Slots
-	Lease       time.Duration // default Options.Lease
+	Concurrency int // jobs in hand at once, default 16
+	PerLane     int // of one lane, default Concurrency; see Queue.Slots
+	// Ahead is how many jobs of a lane are taken in hand before there is a slot for them. Their verdicts are committed later,
+	// when their slot is in use again. A crash gives back what was done too, so it is for work that may be repeated; 0 = none.
+	Ahead int
+	Lease time.Duration // default Options.Lease
 }
 
-// verdictKind is spelled as commit.lua reads it.
+// verdictKind is what Lua is told.
 type verdictKind string
 
 const (
@@ -48,6 +51,7 @@ type Verdict struct {
 	after   time.Duration
 	reason  string
 	expires time.Time
+	most    int
 	with    *Change
 }
 
@@ -72,6 +76,13 @@ func Bury(reason string, note []byte) Verdict {
 // ParkAgain parks it under a name; expires replaces Job.Expires unless it is zero.
 func ParkAgain(name string, expires time.Time, note []byte) Verdict {
 	return Verdict{kind: parkAgain, reason: name, expires: expires, note: note}
+}
+
+// AtMost bounds how many are parked under the name of ParkAgain: the one that was parked first comes to its handler as
+// [Claimed.Expired].
+func (v Verdict) AtMost(n int) Verdict {
+	v.most = n
+	return v
 }
 
 // GiveBack returns a job nothing was done about: it stands where it stood.

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
@@ -53,44 +52,6 @@ func TestCommitTakesAKey(t *testing.T) {
 			if res := ask("three", "two", q.NewID("msg", 3), "break"); !errors.Is(res.Err, ErrExtension) || holds() != "" {
 				t.Errorf("perShard %v: an extension failed: %+v, holds %q", perShard, res, holds())
 			}
-		}
-	})
-}
-
-// A job that is known beyond its end cannot be put again, and leaves nothing else behind.
-func TestKnownBeyondItsEnd(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
-		q := open(t, rdb, Options{})
-		id := q.IDFor("psh", 2, "push")
-		put := func() error {
-			return q.Commit(t.Context(), Change{Shard: 2, Jobs: []Job{{ID: id, Lane: "g", Body: []byte("b"), Known: time.Hour}}}).Err
-		}
-		if err := put(); err != nil {
-			t.Fatal(err)
-		}
-		if err := put(); err != ErrExists {
-			t.Errorf("while it waits: %v", err)
-		}
-		q.Handle("g", Group{}, func(context.Context, *Claimed) Verdict { return Done([]byte("note")) })
-		start(t, q)
-		eventually(t, "the job ends", func() bool { return q.Tally().Finished == 1 })
-		if err := put(); err != ErrExists {
-			t.Errorf("after its end: %v", err)
-		}
-		if _, err := q.Get(t.Context(), id); err != ErrNotFound {
-			t.Errorf("it is still there: %v", err)
-		}
-		if ttl := rdb.PTTL(t.Context(), Prefix(2)+"o:"+id).Val(); ttl <= 59*time.Minute || ttl > time.Hour {
-			t.Errorf("known for %v", ttl)
-		}
-		edited := q.IDFor("psh", 2, "another")
-		commit(t, q, Change{Shard: 2, Jobs: []Job{{ID: edited, Lane: "nobody", Known: time.Hour}}})
-		commit(t, q, Change{Shard: 2, Edit: &Edit{ID: edited, Version: -1, To: End}})
-		if err := q.Commit(t.Context(), Change{Shard: 2, Jobs: []Job{{ID: edited, Lane: "nobody", Known: time.Hour}}}).Err; err != ErrExists {
-			t.Errorf("ended by an edit: %v", err)
-		}
-		if err := q.Commit(t.Context(), Change{Shard: 2, Jobs: []Job{{ID: q.NewID("j", 2), Lane: "g", Known: time.Hour, Keep: time.Hour}}}).Err; !errors.Is(err, ErrID) {
-			t.Errorf("kept and known: %v", err)
 		}
 	})
 }

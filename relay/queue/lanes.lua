@@ -1,28 +1,30 @@
--- lanes.lua stands before every script of this room: where a job is, and how it gets elsewhere.
--- Keys below a shard's prefix P (R-6: what expires says so):
---   j:<id>     hash  the job: b body, n note, m "created_us\nlane\nkeep_ms[\ntag...]", s serial, x expires_ms,
---                    v version, a attempts, r reclaims, st parked|ended|buried (absent: waits or in hand), e ended_ms,
---                    w reason, p park name, i key (ParkLimit.Key).                     Expires once ended or buried.
---   q:<lane>   zset  id -> due_us: ready and later jobs alike
+-- lanes.lua stands before every script of this package: where a job is, and how it gets elsewhere.
+-- Keys below a shard's prefix P. Each expires, or holds only what is named by keys that do (R-6):
+--   j:<id>     hash  the job: b body, f the shared body that follows b, n note, m "created_us\nlane\nkeep_ms[\ntag...]",
+--                    s serial, x expires_ms, v version, a attempts, r reclaims, st parked|ended|buried (absent: waits or in
+--                    hand), e ended_ms, w reason, p park name, i key (ParkLimit.Key).                   Expires.
+--   b:<name>   string  a body that several jobs share.                                                  Expires.
+--   q:<lane>   zset  id -> due_us: ready and later jobs alike; at most Options.MaxWaiting over all shards
 --   g:<group>  zset  lane -> due_us of its first job, or earlier; NEVER when empty
 --   gs         set   groups
 --   h          hash  "id token" -> lane: jobs in hand, that is, those that have no st and stand in no q and no s
 --   z          zset  session -> lease_until_ms of the workers with something in hand
---   w          zset  id -> expires_ms (or NEVER): parked jobs;  k:<name> zset id -> parked_us: the same by name,
---                    and a crowd's (ParkLimit), which expires and is swept when it is full
---   y, s:<serial>    hash serial -> id in hand, "\n"serial -> '' when somebody waits for it;  zset id ->
---                    due_us: those that wait for it
+--   w          zset  id -> expires_ms: parked jobs;  k:<name> zset id -> parked_us: the same by name, and the sets of
+--                    ParkLimit, which expire and are swept when they are full
+--   y, s:<serial>    hash serial -> id in hand, "\n"serial -> '' when somebody waits for it;  zset id -> due_us: those that
+--                    wait for it
 --   u          hash  "p"lane, "s"lane -> how many are parked, wait for their serial
---   d:<lane>   zset  id -> forgotten_ms: buried jobs.            Expires.
---   t:<tag>    zset  id -> created_us.                          Expires.
---   o:<name>   string, taken once; o:<id> an id known beyond its job's end;  n:<name> string, a Name;  p hash lane -> paused_until_ms;
---   c:<caller>, r:<caller>  strings: what its last commit, its last claim answered.   All expire.
+--   d:<lane>   zset  id -> forgotten_ms: buried jobs.                                                   Expires.
+--   t:<tag>    zset  id -> created_us.                                                                  Expires.
+--   o:<name>   string, taken once;  n:<name> string, a Name;  p hash lane -> paused_until_ms;
+--   c:<caller>, r:<caller>  strings: what its last commit, its last claim answered.                     All expire.
+-- What does not expire is empty when no job waits: its members are taken out with their job, and one whose hash has expired
+-- when its turn comes. NEVER, IDLE, REMEMBERED and the verdicts are constants of Go (script.go).
 local call, byte, sub, match = redis.call, string.byte, string.sub, string.match
 local tm = call('TIME')
 local NOW = tm[1] .. string.format('%06d', tonumber(tm[2])) -- microseconds, as a string: it never passes through a double's text
 local NOW_MS = sub(NOW, 1, -4)
 local now_ms = tonumber(NOW_MS)
-local NEVER = '9000000000000000' -- in the year 2255; not +inf, which the in-process Redis' Lua cannot read
 local function num(score) return score + 0 end -- nor can its tonumber read 9e+15, as scores may come back
 local HORIZON = NOW_MS .. '999' -- due in this millisecond is due
 
@@ -50,10 +52,23 @@ local function wait(P, lane, id, score)
   if score == NOW then awake[q] = true end
 end
 
-local function park(P, lane, id, name, x)
-  call('ZADD', P .. 'w', (x and x ~= '') and x or NEVER, id)
+-- hold puts a job into the hand of a session: a token is its session and a number.
+local leased = {}
+local function hold(P, lane, id, token, session, lease)
+  call('HSET', P .. 'h', id .. ' ' .. token, lane)
+  local z = P .. session
+  if leased[z] then return end
+  leased[z] = true
+  call('ZADD', P .. 'z', string.format('%.0f', now_ms + lease), session)
+end
+
+-- park tells when the job expires, at the latest after most_ms.
+local function park(P, lane, id, name, x, most_ms)
+  local till = (x and x ~= '') and x or string.format('%.0f', now_ms + most_ms)
+  call('ZADD', P .. 'w', till, id)
   call('ZADD', P .. 'k:' .. name, NOW, id)
   call('HINCRBY', P .. 'u', 'p' .. lane, 1)
+  return till
 end
 
 local function less(P, field)
@@ -63,6 +78,14 @@ end
 -- stands is the due_us of a job that waits, in its lane or its serial's line; nil when it is in hand.
 local function stands(P, lane, id, serial)
   return call('ZSCORE', P .. 'q:' .. lane, id) or serial and call('ZSCORE', P .. 's:' .. serial, id) or nil
+end
+
+-- state tells how a job stands and, where it waits, its due_us. J is what its hash says: m st s.
+local function state(P, id, J)
+  if J[2] then return J[2], '' end
+  local at = stands(P, match(J[1], '^%d+\n([^\n]*)'), id, J[3])
+  if not at then return 'leased', '' end
+  return num(at) > num(HORIZON) and 'later' or 'ready', at
 end
 
 -- queue has a job wait for its serial, which another one holds.
@@ -95,7 +118,38 @@ local function free(P, serial)
 end
 
 -- keeps tells whether a verdict leaves a serial with its job: one that begins with + is held through Retry and Snooze.
-local function keeps(serial, verdict) return byte(serial) == 43 and (verdict == 'r' or verdict == 's') end
+local function keeps(serial, verdict) return byte(serial) == 43 and (verdict == RETRY or verdict == SNOOZE) end
+
+local lengths = {} -- of the lanes this call has looked at
+
+-- sound tells how many wait in a lane, and raises when a key that a job of it would need is of another type: before anything
+-- is written, since a script cannot take back what it did.
+local function sound(P, lane, more)
+  local q = P .. 'q:' .. lane
+  local n = lengths[q]
+  if not n then
+    n = call('ZCARD', q)
+    call('ZCARD', P .. 'g:' .. match(lane, '^[^:]*'))
+    call('HLEN', P .. 'h')
+  elseif more then n = n + more end
+  lengths[q] = n
+  return n
+end
+
+local pauses = {} -- of the shards this call has asked: false = none, else lane -> until_ms
+
+-- paused tells whether a lane is not to be begun with now.
+local function paused(P, lane)
+  local p = pauses[P]
+  if p == nil then
+    p = false
+    local all = call('HGETALL', P .. 'p')
+    if all[1] then p = {} end
+    for k = 1, #all, 2 do p[all[k]] = tonumber(all[k + 1]) end
+    pauses[P] = p
+  end
+  return p and p[lane] and p[lane] > now_ms and p[lane]
+end
 
 -- leave takes a job that is not in hand from where it stands; st is its field, name its park name. It may have been the one
 -- whose turn it was: the next of its serial gets it.
@@ -127,6 +181,13 @@ local function outlive(P, tags, ms)
   end
 end
 
+-- live has a job exist for ms, and with it its shared body and its place in the indexes.
+local function live(P, id, tags, common, ms)
+  call('PEXPIRE', P .. 'j:' .. id, string.format('%.0f', ms))
+  if common ~= '' and call('PTTL', P .. 'b:' .. common) < ms then call('PEXPIRE', P .. 'b:' .. common, string.format('%.0f', ms)) end
+  outlive(P, tags, ms)
+end
+
 -- sweep takes jobs that are gone out of an index, from a place on, if the one that stands there is gone.
 local function sweep(P, k, from)
   for size = 0, 63, 63 do
@@ -156,9 +217,45 @@ local function list(P, id, tags, ms)
   end
 end
 
--- forget deletes a job that is not kept; -known_ms in the place of keep_ms: its id exists that much longer.
-local function forget(P, id, keep, tags)
+-- forget deletes a job that is not kept.
+local function forget(P, id, tags)
   call('DEL', P .. 'j:' .. id)
-  if byte(keep) == 45 then call('SET', P .. 'o:' .. id, '1', 'PX', sub(keep, 2)) end
   for tag in string.gmatch(tags, '[^\n]+') do call('ZREM', P .. 't:' .. tag, id) end
+end
+
+-- drop ends a job that waits, without a handler. J is what its hash says: m s st p.
+local function drop(P, id, J, reason)
+  local lane, keep, tags = match(J[1], '^%d+\n([^\n]*)\n(%d+)(.*)$')
+  leave(P, lane, id, J[2], J[3], J[4])
+  if keep == '0' then return forget(P, id, tags) end
+  local j = P .. 'j:' .. id
+  call('HSET', j, 'st', 'ended', 'e', NOW_MS, 'w', reason)
+  call('HINCRBY', j, 'v', 1)
+  call('PEXPIRE', j, keep)
+end
+
+-- expire has a waiting or parked job come to its handler as one that has expired.
+local function expire(P, id, J)
+  local lane, j = match(J[1], '^%d+\n([^\n]*)'), P .. 'j:' .. id
+  leave(P, lane, id, J[2], J[3], J[4])
+  call('HDEL', j, 'st', 'p')
+  call('HSET', j, 'x', NOW_MS)
+  wait(P, lane, id, NOW)
+end
+
+-- shed drops the first of a lane that is too long.
+local function shed(P, lane)
+  local q = P .. 'q:' .. lane
+  local id = call('ZRANGE', q, 0, 0)[1]
+  local J = call('HMGET', P .. 'j:' .. id, 'm', 's', 'st', 'p')
+  if J[1] then drop(P, id, J, 'too_many') else call('ZREM', q, id) end
+  lengths[q] = lengths[q] - 1
+end
+
+-- crowd has the first of a park expire when more than most are parked there.
+local function crowd(P, lane, name, most)
+  if most == 0 or call('ZCARD', P .. 'k:' .. name) <= most then return end
+  local id = call('ZRANGE', P .. 'k:' .. name, 0, 0)[1]
+  local J = call('HMGET', P .. 'j:' .. id, 'm', 's', 'st', 'p')
+  if J[1] then expire(P, id, J) else call('ZREM', P .. 'k:' .. name, id) end
 end

@@ -58,7 +58,7 @@ func TestLeasesAreRenewed(t *testing.T) {
 	other.Handle("g", Group{}, never)
 	put(t, q, Job{Lane: "g"})
 	j := claimed(t, q)[0]
-	g := q.hands.group("g")
+	g := q.sched.group("g")
 	for range 10 {
 		c.pass(50 * time.Second)
 		g.beatAt[1] = time.Time{} // it is time
@@ -89,7 +89,7 @@ func TestALostLeaseEndsTheHandlersContext(t *testing.T) {
 	if got := claimed(t, other); len(got) != 1 || got[0].Reclaims != 1 {
 		t.Fatalf("%v", got)
 	}
-	q.hands.group("g").beatAt[1] = time.Time{}
+	q.sched.group("g").beatAt[1] = time.Time{}
 	claimed(t, q)
 	if !errors.Is(context.Cause(ctx), ErrLeaseLost) {
 		t.Errorf("cause %v", context.Cause(ctx))
@@ -104,11 +104,11 @@ func TestALeaseInDoubt(t *testing.T) {
 	put(t, q, Job{Lane: "g"})
 	j := claimed(t, q)[0]
 	ctx := j.group.leases[j.shard].ctx
-	q.hands.doubt(time.Now().Add(59 * time.Second))
+	q.sched.doubt(time.Now().Add(59 * time.Second))
 	if ctx.Err() != nil {
 		t.Fatal("too soon")
 	}
-	q.hands.doubt(time.Now().Add(61 * time.Second))
+	q.sched.doubt(time.Now().Add(61 * time.Second))
 	if !errors.Is(context.Cause(ctx), ErrLeaseLost) {
 		t.Errorf("cause %v", context.Cause(ctx))
 	}
@@ -126,11 +126,11 @@ func TestALostAnswerIsAskedAgain(t *testing.T) {
 	q.Handle("g", Group{Concurrency: 3}, never)
 	want := put(t, q, several(5, Job{Lane: "g", Body: []byte("b")})...)
 	s := q.sites[0]
-	lost := q.hands.wish(s, time.Now(), true, true, 0)
-	if _, err := q.turn(t.Context(), lost); err != nil {
+	lost := q.sched.request(s, time.Now(), true, true, 0)
+	if _, err := q.ask(t.Context(), lost); err != nil {
 		t.Fatal(err)
 	}
-	q.hands.again(lost)     // as the loop does when no answer came
+	q.sched.again(lost)     // as the loop does when no answer came
 	c.pass(5 * time.Minute) // Redis was away, longer than the lease
 	got := claimed(t, q)
 	if diff := cmp.Diff(want[:3], ids(got)); diff != "" {
@@ -154,8 +154,8 @@ func TestALostAnswerThatLapsed(t *testing.T) {
 	q.Handle("g", Group{}, never)
 	other.Handle("g", Group{}, never)
 	want := put(t, q, Job{Lane: "g"})
-	lost := q.hands.wish(q.sites[0], time.Now(), true, true, 0)
-	if _, err := q.turn(t.Context(), lost); err != nil {
+	lost := q.sched.request(q.sites[0], time.Now(), true, true, 0)
+	if _, err := q.ask(t.Context(), lost); err != nil {
 		t.Fatal(err)
 	}
 	c.pass(2 * time.Minute)
@@ -175,14 +175,15 @@ func TestNoRoomForALateAnswer(t *testing.T) {
 	begun, end := make(chan string, 3), make(chan struct{})
 	q.Handle("g", Group{Concurrency: 1}, func(_ context.Context, c *Claimed) Verdict { begun <- c.ID; <-end; return Done(nil) })
 	want := put(t, q, several(2, Job{Lane: "g", Keep: time.Hour})...)
-	w := q.hands.wish(q.sites[0], time.Now(), true, true, 0)
-	w.groups[0].slots, w.groups[0].lanes = 2, map[string]int{"g": 2} // so many were free when it was asked
-	tr, err := q.turn(t.Context(), w)
+	w := q.sched.request(q.sites[0], time.Now(), true, true, 0)
+	w.groups[0].places, w.groups[0].lanes = 2, map[string]int{"g": 2} // so many were free when it was asked
+	tr, err := q.ask(t.Context(), w)
 	if err != nil || len(tr.jobs) != 2 {
 		t.Fatal(tr, err)
 	}
-	l := &loop{q: q, ctx: t.Context(), handlers: t.Context(), claiming: true}
-	l.accept(answer{wish: w, turn: tr})
+	q.sched.open(t.Context())
+	l := &loop{q: q, ctx: t.Context(), claiming: true}
+	l.accept(answer{request: w, brought: tr})
 	if id := <-begun; id != want[0] {
 		t.Errorf("begun %s", id)
 	}
@@ -191,7 +192,7 @@ func TestNoRoomForALateAnswer(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	close(end)
-	<-q.hands.empty()
+	<-q.sched.empty()
 }
 
 // A turn that failed is asked again under its number even when there is no slot left, or what it claimed would stay in a
@@ -201,39 +202,40 @@ func TestAFailedTurnIsAskedAgain(t *testing.T) {
 	q := open(t, c.rdb, Options{OnError: ignore})
 	q.Handle("g", Group{Concurrency: 1}, never)
 	want := put(t, q, several(2, Job{Lane: "g", Keep: time.Hour})...)
-	g, s := q.hands.group("g"), q.sites[0]
-	l := &loop{q: q, ctx: t.Context(), handlers: t.Context(), claiming: true}
-	lost := q.hands.wish(s, time.Now(), true, true, 0)
-	if _, err := q.turn(t.Context(), lost); err != nil {
+	g, s := q.sched.group("g"), q.sites[0]
+	q.sched.open(t.Context())
+	l := &loop{q: q, ctx: t.Context(), claiming: true}
+	lost := q.sched.request(s, time.Now(), true, true, 0)
+	if _, err := q.ask(t.Context(), lost); err != nil {
 		t.Fatal(err)
 	}
 	s.out = true
-	l.accept(answer{wish: lost, err: errors.New("cut")})
+	l.accept(answer{request: lost, err: errors.New("cut")})
 	if s.fails != 1 || !s.retryAt.After(time.Now()) || s.out || g.dirty == 0 {
 		t.Errorf("after a failure: %+v, dirty %b", s.claimer, g.dirty)
 	}
 	other := &job{Claimed: Claimed{ID: "other", Lane: "g"}}
-	q.hands.take(t.Context(), g, other, time.Now())
+	q.sched.take(g, other, time.Now())
 	for _, claiming := range []bool{false, true} { // shutting down, too
-		again := q.hands.wish(s, time.Now(), false, claiming, 1)
+		again := q.sched.request(s, time.Now(), false, claiming, 1)
 		if again == nil {
 			t.Fatal("not asked again")
 		}
 		if !claiming {
 			continue
 		}
-		tr, err := q.turn(t.Context(), again)
+		tr, err := q.ask(t.Context(), again)
 		if err != nil || len(tr.jobs) != 1 || tr.jobs[0].ID != want[0] {
 			t.Fatal(tr, err)
 		}
-		l.accept(answer{wish: again, turn: tr})
+		l.accept(answer{request: again, brought: tr})
 	}
 	eventually(t, "it is given back", func() bool { return get(t, q, want[0]).State == "ready" })
-	if s.fails != 0 || s.turns != 1 || len(s.unsure) != 0 {
+	if s.fails != 0 || s.claims != 1 || len(s.unsure) != 0 {
 		t.Errorf("after a success: %+v", s.claimer)
 	}
-	q.hands.release(other)
-	<-q.hands.empty() // Redis knows of the job's return before the worker has left its slot
+	q.sched.release(other)
+	<-q.sched.empty() // Redis knows of the job's return before the worker has left its slot
 	if diff := cmp.Diff(want[:1], ids(claimed(t, q))); diff != "" {
 		t.Error(diff)
 	}

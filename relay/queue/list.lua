@@ -4,12 +4,12 @@
 --          to skip, how many to look at, state ('' = any, waiting, parked, ended, buried), then texts that must stand in the
 --          body's first line
 -- Returns  { how many members were looked at, how many of them were gone, id, score, ... }
-local P, k, order, from, to, skip, n, state = KEYS[1], KEYS[1] .. ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local P, k, order, from, to, skip, n, wanted = KEYS[1], KEYS[1] .. ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local range = order == 'newest' and 'ZREVRANGEBYSCORE' or 'ZRANGEBYSCORE'
 local found = call(range, k, from, to, 'WITHSCORES', 'LIMIT', skip, n)
 
 local function fits(id)
-  if state ~= '' and (call('HGET', P .. 'j:' .. id, 'st') or 'waiting') ~= state then return false end
+  if wanted ~= '' and (call('HGET', P .. 'j:' .. id, 'st') or 'waiting') ~= wanted then return false end
   if #ARGV > 7 then
     local body = call('HGET', P .. 'j:' .. id, 'b') or ''
     local line = match(body, '^[^\n]*')

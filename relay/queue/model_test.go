@@ -17,7 +17,7 @@ import (
 type imagined struct {
 	id, lane, serial, state    string
 	due                        time.Time // of ready and later
-	expires                    time.Time
+	expires, till              time.Time // till: when a parked one expires that has no time of its own
 	keep                       time.Duration
 	ended                      time.Time
 	note                       string
@@ -85,8 +85,8 @@ func (w *world) sweep(alive func(worker int) bool) (late []imagined) {
 			j.reclaims++
 			j.hand = nil
 			j.due, j.state = w.now, "waits"
-		case j.state == "parked" && !j.expires.IsZero() && !j.expires.After(w.now):
-			j.due, j.state = w.now, "waits"
+		case j.state == "parked" && !cmp.Or(j.expires, j.till).After(w.now):
+			j.due, j.state, j.expires = w.now, "waits", w.now
 		}
 	}
 	return late
@@ -147,7 +147,7 @@ func TestModel(t *testing.T) {
 					w.wait(m, change.Jobs[0].Due)
 				case "park":
 					change.Jobs[0].Park = "p"
-					m.state = "parked"
+					m.state, m.till = "parked", w.now.Add(modelBuried)
 				}
 				err := qs[0].Commit(t.Context(), change).Err
 				if until, ok := w.onces[change.Once]; ok && change.Once != "" && w.now.Before(until) {
@@ -165,8 +165,8 @@ func TestModel(t *testing.T) {
 			"claim": func(rt *rapid.T) {
 				n := rapid.IntRange(0, 1).Draw(rt, "worker")
 				beat[n] = w.now // its lease is renewed with the turn, even a lapsed one if nobody noticed
-				for i := range qs[n].hands.group("g").beatAt {
-					qs[n].hands.group("g").beatAt[i] = time.Time{}
+				for i := range qs[n].sched.group("g").beatAt {
+					qs[n].sched.group("g").beatAt[i] = time.Time{}
 				}
 				got := claimed(t, qs[n])
 				late := w.sweep(func(worker int) bool { return w.now.Before(beat[worker].Add(modelLease)) })
@@ -242,7 +242,7 @@ func TestModel(t *testing.T) {
 					m.state, m.ended = "buried", w.now
 				case "park":
 					judge(t, q, j, ParkAgain("p", time.Time{}, b))
-					m.state = "parked"
+					m.state, m.till = "parked", w.now.Add(modelBuried)
 				case "give back":
 					judge(t, q, j, GiveBack())
 					m.state = "waits" // due when it was

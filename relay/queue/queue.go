@@ -70,6 +70,7 @@ type Options struct {
 	BuriedKeep time.Duration // how long buried jobs are kept for replay, default 30 days
 	Grace      time.Duration // how long Run waits for handlers when its context ends, default 20s
 	OnError    func(error)   // told of every failure the loops survive, from their goroutines; may be nil
+	MaxWaiting int           // jobs that may wait in one lane over all shards, default 1,000,000; see Job.Drop
 	PerShard   bool          // one script call carries one shard only; always so on a cluster
 }
 
@@ -88,14 +89,14 @@ type Queue struct {
 	extensions map[string]byte
 	ids        mint
 
-	turns, get, list, depths, pause *script // turns commits and claims
+	turns, get, list, depths, pause, clear *script // turns commits and claims
 
 	apart  bool // one call carries one shard
 	sites  []*site
 	siteOf [64]*site
 
-	hands    hands
-	crew     crew
+	sched    scheduler
+	pool     pool
 	lastTurn atomic.Int64
 	gone     chan struct{} // closed when Run is over
 	tally    tally
@@ -114,12 +115,15 @@ func Open(ctx context.Context, rdb redis.UniversalClient, o Options) (*Queue, er
 			*d = def
 		}
 	}
+	if o.MaxWaiting <= 0 {
+		o.MaxWaiting = 1_000_000
+	}
 	if o.OnError == nil {
 		o.OnError = func(error) {}
 	}
 	q := &Queue{rdb: rdb, o: o, caller: randomName(), gone: make(chan struct{}), extensions: make(map[string]byte, len(o.Extensions))}
-	q.hands.init(o.Shards)
-	q.crew = crew{work: q.work, next: make(chan task, crewMost)}
+	q.sched.init(o.Shards)
+	q.pool = pool{work: q.work, next: make(chan task)}
 	var b strings.Builder
 	b.WriteString("local extensions = {}\n")
 	for i, r := range o.Extensions {
@@ -129,6 +133,7 @@ func Open(ctx context.Context, rdb redis.UniversalClient, o Options) (*Queue, er
 	q.turns = newScript(b.String(), commitLua+claimLua+turnLua)
 	q.get, q.list = newScript("", getLua), newScript("", listLua)
 	q.depths, q.pause = newScript("", depthsLua), newScript("", pauseLua)
+	q.clear = newScript("", clearLua)
 	_, single := rdb.(*redis.Client)
 	q.divide(!single || o.PerShard)
 	if err := q.agree(ctx); err != nil {
@@ -152,7 +157,7 @@ func (q *Queue) agree(ctx context.Context) error {
 		return fmt.Errorf("%w: this Redis was started with %d, the config says %d; set it back, or start over on an empty Redis", ErrShards, n, q.o.Shards)
 	}
 	for _, s := range q.sites { // an empty commit: the extensions' Lua compiles, and the scripts are loaded
-		if _, err := q.turns.run(ctx, q.rdb, s.key, "0", q.caller, "0", "0", "0"); err != nil {
+		if _, err := q.turns.run(ctx, q.rdb, s.key, "0", q.caller, "0", "0", "0", "0"); err != nil {
 			return unavailable(err)
 		}
 	}
@@ -186,9 +191,9 @@ func (q *Queue) divide(perShard bool) {
 	}
 	for _, s := range q.sites {
 		for i := range s.committers {
-			s.committers[i].caller = q.caller + "." + strconv.Itoa(i)
+			s.committers[i].q, s.committers[i].caller = q, q.caller+"."+strconv.Itoa(i)
 		}
-		s.verdicts.caller = q.caller + ".v"
+		s.verdicts.q, s.verdicts.caller = q, q.caller+".v"
 	}
 }
 

@@ -50,9 +50,9 @@ func (q *Queue) fetch(ctx context.Context, shard int, ids ...string) ([]Record, 
 	flat, _ := res.([]any)
 	recs := make([]Record, 0, len(ids))
 	for i, id := range ids {
-		var f [12]string
+		var f [11]string
 		for k := range f {
-			if n := 12*i + k; n < len(flat) {
+			if n := 11*i + k; n < len(flat) {
 				f[k], _ = flat[n].(string)
 			}
 		}
@@ -68,25 +68,19 @@ func (q *Queue) fetch(ctx context.Context, shard int, ids ...string) ([]Record, 
 	return recs, nil
 }
 
-// readRecord: m b n v a r st e w p where due_us
-func readRecord(id string, f *[12]string) (Record, error) {
+// readRecord: m b n v a r e w p state due_us
+func readRecord(id string, f *[11]string) (Record, error) {
 	created, lane, _, _, err := readMeta(f[0])
 	if err != nil {
 		return Record{}, err
 	}
 	r := Record{ID: id, Lane: lane, Body: []byte(f[1]), Note: []byte(f[2]), Version: number(f[3]), Attempts: int(number(f[4])),
-		Reclaims: int(number(f[5])), Created: created, State: f[6], Reason: f[8], Park: f[9]}
-	if f[7] != "" {
-		r.Ended = time.UnixMilli(number(f[7])).UTC()
+		Reclaims: int(number(f[5])), Created: created, Reason: f[7], Park: f[8], State: f[9]}
+	if f[6] != "" {
+		r.Ended = time.UnixMilli(number(f[6])).UTC()
 	}
-	if r.State == "" {
-		r.State = map[string]string{"h": "leased", "l": "later"}[f[10]]
-		if r.State == "" {
-			r.State = "ready"
-		}
-		if f[11] != "" {
-			r.Due = time.UnixMicro(number(f[11])).UTC()
-		}
+	if f[10] != "" {
+		r.Due = time.UnixMicro(number(f[10])).UTC()
 	}
 	return r, nil
 }

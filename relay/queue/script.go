@@ -5,6 +5,8 @@ import (
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
+	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -26,7 +28,20 @@ var (
 	depthsLua string
 	//go:embed pause.lua
 	pauseLua string
+	//go:embed clear.lua
+	clearLua string
 )
+
+// noDue is the due time of what has none, in microseconds: the year 2255, and not +inf, which the in-process Redis' Lua
+// cannot read.
+const noDue = "9000000000000000"
+
+// callRemembered is how long the answer to a call is known again.
+const callRemembered = time.Hour
+
+// constantsLua are the constants that Lua shares with Go.
+var constantsLua = fmt.Sprintf("local NEVER, IDLE, REMEMBERED = '%s', %d, '%d'\nlocal DONE, RETRY, SNOOZE, BURY, PARK, GIVE_BACK, LAPSE = '%s', '%s', '%s', '%s', '%s', '%s', '%s'\n",
+	noDue, idleLife.Milliseconds(), callRemembered.Milliseconds(), done, retry, snooze, bury, parkAgain, giveBack, lapse)
 
 // script is Lua with its name in Redis' cache. Every one of ours has one key, a shard's prefix.
 type script struct{ src, sha string }
@@ -39,12 +54,12 @@ end
 `
 
 func newScript(extensions, src string) *script {
-	src = lanesLua + textLua + extensions + src
+	src = constantsLua + textLua + lanesLua + extensions + src
 	sum := sha1.Sum([]byte(src))
 	return &script{src: src, sha: hex.EncodeToString(sum[:])}
 }
 
-// cmd prepares a call by sha; args has five free places at its front.
+// cmd prepares a call by sha; args has [head] free places at its front.
 func (s *script) cmd(ctx context.Context, key string, args []any) *redis.Cmd {
 	args[0], args[1], args[2], args[3] = "evalsha", s.sha, 1, key
 	return redis.NewCmd(ctx, args...)

@@ -38,27 +38,38 @@ func claimed(t *testing.T, q *Queue) []*job {
 	t.Helper()
 	var jobs []*job
 	for i, s := range q.sites {
-		w := q.hands.wish(s, time.Now(), true, true, i)
-		tr, err := q.turn(context.Background(), w)
+		w := q.sched.request(s, time.Now(), true, true, i)
+		a, err := q.ask(context.Background(), w)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.turns++
+		s.claims++
 		s.unsure = nil
-		q.hands.learn(w, &tr)
-		for _, j := range tr.jobs {
-			q.hands.take(context.Background(), q.hands.bySession(sessionOf(j.token)), j, w.at)
+		q.sched.learn(w, &a)
+		for _, j := range a.jobs {
+			byHand(q, j, w.at)
 		}
-		jobs = append(jobs, tr.jobs...)
+		jobs = append(jobs, a.jobs...)
 	}
 	return jobs
+}
+
+// byHand has a claimed job begin, as far as the scheduler knows.
+func byHand(q *Queue, j *job, asked time.Time) {
+	g := q.sched.bySession(sessionOf(j.token))
+	q.sched.take(g, j, asked)
+	q.sched.mu.Lock()
+	defer q.sched.mu.Unlock()
+	q.sched.handlers = context.Background()
+	q.sched.begin(j)
+	q.sched.handlers = nil
 }
 
 // judge gives a verdict on a job claimed by hand.
 func judge(t *testing.T, q *Queue, j *job, v Verdict) {
 	t.Helper()
 	q.finish(j, &v)
-	q.hands.release(j)
+	q.sched.release(j)
 }
 
 func ids(jobs []*job) []string {
