@@ -30,7 +30,7 @@ func BenchmarkPartnerRequest(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r := relay.New(relay.Rooms{}, relay.Rules{Partners: map[string]relay.Partner{"orders": {Name: "orders", Secrets: []webhook.Secret{key}, Apps: []string{"shop"}, Allow: map[string]bool{"messages": true}}}})
+	r := relay.New(relay.Dependencies{}, relay.Rules{Partners: map[string]relay.Partner{"orders": {Name: "orders", Secrets: []webhook.Secret{key}, Apps: []string{"shop"}, Allow: map[string]bool{"messages": true}}}})
 	g := Public(Options{Relay: r})
 	text := "oAnn0000000000000000000000"
 	answer := relay.Message{ID: "msg_07", App: "shop", OpenID: text, Channel: "subscribe", TemplateID: &text, State: "queued", Metadata: []byte("{}"), Timeline: []relay.Step{{State: "queued", Cause: "accepted"}}}

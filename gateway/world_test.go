@@ -75,7 +75,7 @@ type world struct {
 	sim   *wechatsim.Sim
 	relay *relay.Relay
 	gate  *Handler
-	rooms relay.Rooms
+	rooms relay.Dependencies
 	rules relay.Rules
 	ids   atomic.Int64
 
@@ -119,7 +119,7 @@ func newWorld(t *testing.T, rdb redis.UniversalClient) *world {
 			"turned": {Name: "turned", Secrets: two, Apps: []string{"shop"}, Allow: all},
 			"slow":   {Name: "slow", Secrets: one, Apps: []string{"shop"}, Allow: all, PerSecond: 0.01, Burst: 2},
 		}, BatchLimit: 5}}
-	w.rooms = relay.Rooms{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf), WeChat: wc, Bindings: binding.New(rdb, binding.Sealer{}),
+	w.rooms = relay.Dependencies{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf), WeChat: wc, Bindings: binding.New(rdb, binding.Sealer{}),
 		Sender: webhook.NewSender(webhook.SenderOptions{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), Health: webhook.NewHealth(rdb)}
 	w.relay = relay.New(w.rooms, w.rules)
 	door, err := callback.NewHandler([]callback.App{{Name: "shop", AppID: app.AppID, Mode: "secure", Key: callback.Key{Token: app.Token, EncodingAESKey: app.EncodingAESKey}}},

@@ -36,56 +36,56 @@ func needs(channel string) bool {
 }
 
 // reserve takes what channel n of the chain needs. It may refuse, and agrees again for the same message.
-func (o *order) reserve(n int, id string) []queue.Operation {
-	try := o.NoCredit == "try"
-	switch o.Channels[n] {
+func (d *draft) reserve(n int, id string) []queue.Operation {
+	try := d.NoCredit == "try"
+	switch d.Channels[n] {
 	case ChannelSubscribe:
-		return []queue.Operation{move(ledger.Reserve(o.line(), id, try))}
+		return []queue.Operation{move(ledger.Reserve(d.line(), id, try))}
 	case ChannelCustomerService:
-		return []queue.Operation{allowance(ledger.TakeAllowance(o.App, o.OpenID, id, try))}
+		return []queue.Operation{allowance(ledger.TakeAllowance(d.App, d.OpenID, id, try))}
 	}
 	return nil
 }
 
 // spend: WeChat took the message.
-func (o *order) spend(s *story, id string) []queue.Operation {
-	switch o.Channels[s.Channel] {
+func (d *draft) spend(s *progress, id string) []queue.Operation {
+	switch d.Channels[s.Channel] {
 	case ChannelSubscribe:
-		return []queue.Operation{move(ledger.Spend(o.line(), id))}
+		return []queue.Operation{move(ledger.Spend(d.line(), id))}
 	case ChannelCustomerService:
-		return []queue.Operation{allowance(ledger.UseAllowance(o.App, o.OpenID, id))}
+		return []queue.Operation{allowance(ledger.UseAllowance(d.App, d.OpenID, id))}
 	}
 	return nil
 }
 
 // giveBack: the message did not go. Of a message that holds nothing, nothing moves.
-func (o *order) giveBack(s *story, id string) []queue.Operation {
-	switch o.Channels[s.Channel] {
+func (d *draft) giveBack(s *progress, id string) []queue.Operation {
+	switch d.Channels[s.Channel] {
 	case ChannelSubscribe:
-		return []queue.Operation{move(ledger.Return(o.line(), id))}
+		return []queue.Operation{move(ledger.Return(d.line(), id))}
 	case ChannelCustomerService:
-		return []queue.Operation{allowance(ledger.ReturnAllowance(o.App, o.OpenID, id))}
+		return []queue.Operation{allowance(ledger.ReturnAllowance(d.App, d.OpenID, id))}
 	}
 	return nil
 }
 
 // void: WeChat says that there is nothing left, whatever we believed.
-func (o *order) void(s *story, id, cause string) []queue.Operation {
-	switch o.Channels[s.Channel] {
+func (d *draft) void(s *progress, id, cause string) []queue.Operation {
+	switch d.Channels[s.Channel] {
 	case ChannelSubscribe:
-		return []queue.Operation{move(ledger.Void(o.line(), id, cause))}
+		return []queue.Operation{move(ledger.Void(d.line(), id, cause))}
 	case ChannelCustomerService:
-		return []queue.Operation{allowance(ledger.EndAllowance(o.App, o.OpenID))}
+		return []queue.Operation{allowance(ledger.EndAllowance(d.App, d.OpenID))}
 	}
 	return nil
 }
 
 // parkName is where messages wait until the user gives what channel n needs.
-func (o *order) parkName(n int) string {
-	if o.Channels[n] == ChannelCustomerService {
-		return allowancePark(o.App, o.OpenID)
+func (d *draft) parkName(n int) string {
+	if d.Channels[n] == ChannelCustomerService {
+		return allowancePark(d.App, d.OpenID)
 	}
-	return linePark(o.line())
+	return linePark(d.line())
 }
 
 func linePark(l ledger.Line) string { return "l/" + l.App + "/" + l.OpenID + "/" + l.TemplateID }
@@ -93,11 +93,11 @@ func linePark(l ledger.Line) string { return "l/" + l.App + "/" + l.OpenID + "/"
 func allowancePark(app, openid string) string { return "a/" + app + "/" + openid }
 
 // waitsOn is the channel at which a message with no_credit: hold waits: the first that needs something; -1 = none.
-func (o *order) waitsOn() int {
-	if o.NoCredit != "hold" {
+func (d *draft) waitsOn() int {
+	if d.NoCredit != "hold" {
 		return -1
 	}
-	return slices.IndexFunc(o.Channels, needs)
+	return slices.IndexFunc(d.Channels, needs)
 }
 
 // triggerOf is what an act of the user allows customer service to send.

@@ -27,7 +27,7 @@ const (
 // an answer: open, not sent again unless that is safe or the partner asked for it. What is open stays so until WeChat takes a
 // repeat, reports, or the deadline comes: a repeat that is refused says nothing about the call before it (DECISIONS 6).
 func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
-	o, s, err := read(c.Body, c.Note)
+	d, s, err := read(c.Body, c.Note)
 	if err != nil {
 		return queue.Bury("malformed", c.Note)
 	}
@@ -35,7 +35,7 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	if err != nil {
 		return queue.Bury("malformed", c.Note)
 	}
-	w := &sending{r: r, c: c, o: &o, s: &s, shard: shard}
+	w := &sending{r: r, c: c, draft: &d, progress: &s, shard: shard}
 	switch {
 	case s.State == StateUnknown: // the deadline: nothing settled it
 		return w.close()
@@ -45,16 +45,16 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 		s.Lapses = c.Reclaims
 		s.Attempts++
 		s.Silent()                                                                              // an answer kept from before is not this call's
-		return w.unanswered(ctx, "the sender died with the call in hand", time.UnixMilli(s.At)) // not before its story's last step
+		return w.unanswered(ctx, "the sender died with the call in hand", time.UnixMilli(s.At)) // not before the last step of its progress
 	case w.expired() && s.InDoubt():
 		return w.unknown("expires_at")
 	case w.expired():
-		r.returnFormID(&o, &s, c.ID)
+		r.returnFormID(&d, &s, c.ID)
 		cause := "expires_at"
-		if o.Expires == 0 {
+		if d.Expires == 0 {
 			cause = "retention" // it was held as long as anything waits
 		}
-		return w.finish(StateExpired, cause, o.giveBack(&s, c.ID), r.freed(shard, &o, &s)...)
+		return w.finish(StateExpired, cause, d.giveBack(&s, c.ID), r.freed(shard, &d, &s)...)
 	case s.InDoubt() && !w.repeatable() && !w.granted() && !w.lastCredit(ctx):
 		return w.unknown("too late to send it again")
 	}
@@ -63,18 +63,18 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 
 // sending is one message in a worker's hands.
 type sending struct {
-	r     *Relay
-	c     *queue.Claimed
-	o     *order
-	s     *story
-	shard int
-	left  time.Time // when the call left, by the clock of c.Now, which stands at its answer then
+	r        *Relay
+	c        *queue.Claimed
+	draft    *draft
+	progress *progress
+	shard    int
+	left     time.Time // when the call left, by the clock of c.Now, which stands at its answer then
 }
 
-func (w *sending) channel() string { return w.o.Channels[w.s.Channel] }
+func (w *sending) channel() string { return w.draft.Channels[w.progress.Channel] }
 
 func (w *sending) expired() bool {
-	return w.c.Expired || w.o.Expires != 0 && w.c.Now.UnixMilli() >= w.o.Expires
+	return w.c.Expired || w.draft.Expires != 0 && w.c.Now.UnixMilli() >= w.draft.Expires
 }
 
 // repeatable tells whether an open call may be made again without harm: oa_template carries a client_msg_id, of which
@@ -85,7 +85,7 @@ func (w *sending) repeatable() bool {
 
 // granted tells whether an open call may be made again on the partner's word, taken not too long ago.
 func (w *sending) granted() bool {
-	return w.s.Resent != 0 && w.c.Now.Sub(time.UnixMilli(w.s.Resent)) < w.r.rules.Load().UnknownDeadline
+	return w.progress.Resent != 0 && w.c.Now.Sub(time.UnixMilli(w.progress.Resent)) < w.r.rules.Load().UnknownDeadline
 }
 
 // busyFor is how long a send that was answered -1 is repeated.
@@ -95,26 +95,26 @@ const busyFor = 2 * time.Minute
 // the only credit of a one-time line, so WeChat answers 43101 to the repeat if it took the first call (DECISIONS 10). The
 // ledger is read at each repeat; when it cannot be read, or the user accepted again meanwhile, the answer is no.
 func (w *sending) lastCredit(ctx context.Context) bool {
-	busy := w.s.Errcode != nil && *w.s.Errcode == -1 && w.s.Resent == 0
-	if !busy || w.channel() != ChannelSubscribe || w.o.Kind != string(ledger.OneTime) || w.o.NoCredit == "try" || w.openFor() >= busyFor {
+	busy := w.progress.Errcode != nil && *w.progress.Errcode == -1 && w.progress.Resent == 0
+	if !busy || w.channel() != ChannelSubscribe || w.draft.Kind != string(ledger.OneTime) || w.draft.NoCredit == "try" || w.openFor() >= busyFor {
 		return false
 	}
-	st, err := w.r.ledger.LineOf(ctx, w.o.App, w.o.OpenID, w.o.TemplateID)
+	st, err := w.r.ledger.LineOf(ctx, w.draft.App, w.draft.OpenID, w.draft.TemplateID)
 	return err == nil && st.Credits == 0 && st.Reserved == 1
 }
 
-func (w *sending) openFor() time.Duration { return w.c.Now.Sub(time.UnixMilli(w.s.Open)) }
+func (w *sending) openFor() time.Duration { return w.c.Now.Sub(time.UnixMilli(w.progress.Open)) }
 
 func (w *sending) call(ctx context.Context) queue.Verdict {
-	if stay := w.r.paces.admit(w.path(), w.c.Now); stay.wait > 0 {
-		w.s.Waits(stay.why, w.c.Now, stay.errcode)
-		if stay.begins {
-			w.pause(w.path(), stay.wait)
+	if delay := w.r.throttle.admit(w.route(), w.c.Now); delay.wait > 0 {
+		w.progress.Waits(delay.why, w.c.Now, delay.errcode)
+		if delay.first {
+			w.pauseLanes(w.route(), delay.wait)
 		}
-		return queue.Snooze(stay.wait, w.s.Pack())
+		return queue.Snooze(delay.wait, w.progress.Pack())
 	}
 	if why, wait, err := w.book(ctx); err != nil {
-		return queue.Snooze(time.Second, w.s.Pack())
+		return queue.Snooze(time.Second, w.progress.Pack())
 	} else if why != "" {
 		return w.lacks(why, wait)
 	}
@@ -123,7 +123,7 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	case errors.Is(err, binding.ErrEmpty):
 		return w.refusedFor(StateFailed, "no_form_id")
 	case err != nil:
-		return queue.Snooze(time.Second, w.s.Pack())
+		return queue.Snooze(time.Second, w.progress.Pack())
 	}
 	start := time.Now()
 	got, err := w.r.wechat.Send(ctx, w.sender(), wechat.Channel(w.channel()), body)
@@ -131,21 +131,21 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	var api *wechat.APIError
 	switch {
 	case err == nil:
-		w.s.Attempts++
-		w.r.paces.works(w.path(), w.left)
+		w.progress.Attempts++
+		w.r.throttle.succeeded(w.route(), w.left)
 		return w.sent(got)
 	case errors.Is(err, wechat.ErrNotLeft):
 		return w.notLeft(ctx, err)
 	case errors.As(err, &api):
-		w.s.Attempts++
+		w.progress.Attempts++
 		return w.answered(ctx, api)
 	case errors.Is(err, wechat.ErrNoAnswer):
-		w.s.Attempts++
-		w.s.Silent()
+		w.progress.Attempts++
+		w.progress.Silent()
 		return w.unanswered(ctx, "no_answer", w.left)
 	}
 	// The app left the config, or the body cannot be sent as it is: nothing left, and it never will.
-	w.r.log.Error("send not possible", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Error(err))
+	w.r.log.Error("send not possible", zap.String("app", w.draft.App), zap.String("message", w.c.ID), zap.Error(err))
 	return w.refusedFor(StateFailed, "not_possible")
 }
 
@@ -157,23 +157,23 @@ func (w *sending) notLeft(ctx context.Context, err error) queue.Verdict {
 	}
 	var api *wechat.APIError
 	if errors.As(err, &api) {
-		w.s.Answered(api.Code, api.Msg, api.RID)
-		return w.rest(w.path().whole(), configPause, "no_token", api)
+		w.progress.Answered(api.Code, api.Msg, api.RID)
+		return w.pauseRoute(w.route().whole(), configPause, "no_token", api)
 	}
 	if w.c.Attempts >= maxNotLeft {
 		return w.refusedFor(StateFailed, "wechat_unreachable")
 	}
-	w.s.Waits("not_left", w.c.Now, w.s.Errcode)
-	return queue.Retry(backoff(w.c.Attempts), w.s.Pack(), "not_left")
+	w.progress.Waits("not_left", w.c.Now, w.progress.Errcode)
+	return queue.Retry(backoff(w.c.Attempts), w.progress.Pack(), "not_left")
 }
 
 // book takes what the channel needs, unless it was taken before: when the message was accepted, or released. why is the
 // ledger's refusal, wait how long it holds where time ends it. Should we die between this and the call, the next worker counts it as a call without an answer.
 func (w *sending) book(ctx context.Context) (why string, wait time.Duration, err error) {
-	if !needs(w.channel()) || w.s.Booked == w.s.Channel+1 {
+	if !needs(w.channel()) || w.progress.Booked == w.progress.Channel+1 {
 		return "", 0, nil
 	}
-	res := w.r.q.Commit(ctx, queue.Change{Shard: w.shard, Operations: w.o.reserve(w.s.Channel, w.c.ID)})
+	res := w.r.q.Commit(ctx, queue.Change{Shard: w.shard, Operations: w.draft.reserve(w.progress.Channel, w.c.ID)})
 	if res.Err != nil {
 		return "", 0, res.Err
 	}
@@ -181,32 +181,32 @@ func (w *sending) book(ctx context.Context) (why string, wait time.Duration, err
 		why, wait = refusalOf(res)
 		return why, wait, nil
 	}
-	w.s.Booked = w.s.Channel + 1
+	w.progress.Booked = w.progress.Channel + 1
 	return "", 0, nil
 }
 
 // lacks: the user gives nothing for this channel at the time of sending. The message waits where it asks for that.
 func (w *sending) lacks(why string, wait time.Duration) queue.Verdict {
 	switch {
-	case w.s.InDoubt() || w.o.waitsOn() != w.s.Channel:
+	case w.progress.InDoubt() || w.draft.waitsOn() != w.progress.Channel:
 		return w.refusedFor(StateRefused, why)
 	case wait > 0: // no accept ends a period
-		w.s.Waits(why, w.c.Now, w.s.Errcode)
-		return queue.Snooze(wait, w.s.Pack())
+		w.progress.Waits(why, w.c.Now, w.progress.Errcode)
+		return queue.Snooze(wait, w.progress.Pack())
 	}
-	again := queue.Job{ID: w.r.q.NewID("rel_", w.shard), Lane: laneRelease + ":" + w.o.App, // for a credit that came meanwhile
-		Body: encode(wordsOrder{Park: w.o.parkName(w.s.Channel)})}
-	return w.hold(why, w.s.Errcode, queue.Change{Jobs: []queue.Job{again}})
+	again := queue.Job{ID: w.r.q.NewID("rel_", w.shard), Lane: laneRelease + ":" + w.draft.App, // for a credit that came meanwhile
+		Body: encode(reportJob{Park: w.draft.parkName(w.progress.Channel)})}
+	return w.hold(why, w.progress.Errcode, queue.Change{Jobs: []queue.Job{again}})
 }
 
 // sender is the app whose token is used.
-func (w *sending) sender() string { return w.o.sender(w.s.Channel) }
+func (w *sending) sender() string { return w.draft.sender(w.progress.Channel) }
 
-func (w *sending) path() path { return path{w.sender(), w.channel()} }
+func (w *sending) route() route { return route{w.sender(), w.channel()} }
 
 // body is what WeChat is given, with what only the moment of sending knows.
 func (w *sending) body(ctx context.Context) (json.RawMessage, error) {
-	raw := w.o.Payloads[w.s.Channel]
+	raw := w.draft.Payloads[w.progress.Channel]
 	switch w.channel() {
 	case ChannelOATemplate:
 		return with(raw, "client_msg_id", w.c.ID)

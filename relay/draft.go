@@ -48,20 +48,20 @@ var Channels = message.Channels
 // ParseTime reads a time in RFC 3339.
 func ParseTime(s string) (time.Time, bool) { return message.ParseTime(s) }
 
-// order is a message's draft, with what it means to the queue and the ledger.
-type order struct{ message.Draft }
+// draft is a message.Draft, with what it means to the queue and the ledger.
+type draft struct{ message.Draft }
 
-// story is how far a message has come.
-type story = message.Progress
+// progress is how far a message has come.
+type progress = message.Progress
 
 // read takes a message out of its job.
-func read(body, note []byte) (order, story, error) {
+func read(body, note []byte) (draft, progress, error) {
 	d, s, err := message.Unpack(body, note)
-	return order{d}, s, err
+	return draft{d}, s, err
 }
 
 // view shows a message to its partner.
-func view(id string, o *order, s *story) Message { return message.View(id, &o.Draft, s) }
+func view(id string, d *draft, s *progress) Message { return message.View(id, &d.Draft, s) }
 
 // ParseMessage reads the body of a send request. The error is a *[Malformed].
 func ParseMessage(body []byte) (SendRequest, error) { return message.Parse(body) }
@@ -87,7 +87,7 @@ func invalidUnless(issues message.Issues, err error) error {
 }
 
 // compose gathers the facts about a request and builds its draft; all faults are told at once.
-func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *SendRequest, now time.Time) (*order, error) {
+func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *SendRequest, now time.Time) (*draft, error) {
 	f := message.Facts{Now: now, Partner: partner, Genuine: binding.Genuine}
 	var app App // stays empty when none is named: what needs no app is checked all the same
 	var err error
@@ -134,7 +134,7 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	if r.retired.all(d.App, d.Channels, now) {
 		return nil, ErrChannelRetired
 	}
-	return &order{d}, nil
+	return &draft{d}, nil
 }
 
 // templateOf is what an app's list says of a template.
@@ -146,9 +146,9 @@ func (r *Relay) templateOf(ctx context.Context, app, id string) message.Template
 	return message.Template{Known: known, Listed: ok, Keywords: tpl.Keywords, Enums: tpl.Enums}
 }
 
-func (o *order) line() ledger.Line {
-	return ledger.Line{App: o.App, OpenID: o.OpenID, TemplateID: o.TemplateID, Kind: ledger.Kind(o.Kind),
-		Every: time.Duration(o.Every) * time.Millisecond, Value: o.Value}
+func (d *draft) line() ledger.Line {
+	return ledger.Line{App: d.App, OpenID: d.OpenID, TemplateID: d.TemplateID, Kind: ledger.Kind(d.Kind),
+		Every: time.Duration(d.Every) * time.Millisecond, Value: d.Value}
 }
 
 // encode is JSON as WeChat and partners want it.
@@ -205,11 +205,11 @@ func (r *Relay) addressee(ctx context.Context, partner string, app App, to messa
 }
 
 // sender is the app by which channel n goes.
-func (o *order) sender(n int) string {
-	if o.Channels[n] == ChannelOATemplate && o.Account != "" {
-		return o.Account
+func (d *draft) sender(n int) string {
+	if d.Channels[n] == ChannelOATemplate && d.Account != "" {
+		return d.Account
 	}
-	return o.App
+	return d.App
 }
 
 // oa_template goes by an official account, where the same person has another openid. What joins the two is the unionid:

@@ -126,7 +126,7 @@ func (v *village) process(d *died) *Relay {
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	r := New(Rooms{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf), WeChat: wc, Bindings: binding.New(rdb, binding.Sealer{}), Health: webhook.NewHealth(rdb),
+	r := New(Dependencies{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf), WeChat: wc, Bindings: binding.New(rdb, binding.Sealer{}), Health: webhook.NewHealth(rdb),
 		Sender: webhook.NewSender(webhook.SenderOptions{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})},
 		Rules{Apps: map[string]App{"shop": {Name: "shop", AppID: "wx1", Kind: "miniprogram"}},
 			Partners: map[string]Partner{"orders": {Name: "orders", Apps: []string{"shop"}, Endpoints: []webhook.Endpoint{

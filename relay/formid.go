@@ -31,11 +31,11 @@ func (w *sending) withFormID(ctx context.Context, raw json.RawMessage) (json.Raw
 	if w.ownFormID() != "" {
 		return raw, nil
 	}
-	cred, err := w.r.bindings.Take(ctx, w.o.App, w.o.OpenID, "", w.c.ID)
+	cred, err := w.r.bindings.Take(ctx, w.draft.App, w.draft.OpenID, "", w.c.ID)
 	if err != nil {
 		return nil, err
 	}
-	w.s.Cred, w.s.CredUntil = string(cred.Kind), cred.Expires.UnixMilli()
+	w.progress.Cred, w.progress.CredUntil = string(cred.Kind), cred.Expires.UnixMilli()
 	return with(raw, "form_id", cred.ID)
 }
 
@@ -43,57 +43,57 @@ func (w *sending) withFormID(ctx context.Context, raw json.RawMessage) (json.Raw
 var prepayForm = regexp.MustCompile(`^wx[0-9]{14}`)
 
 // ownFormID is what the message itself carries.
-func (w *sending) ownFormID() string { return w.o.formID(w.s.Channel) }
+func (w *sending) ownFormID() string { return w.draft.formID(w.progress.Channel) }
 
-func (o *order) formID(n int) string {
+func (d *draft) formID(n int) string {
 	var has struct {
 		FormID string `json:"form_id"`
 	}
-	_ = json.Unmarshal(o.Payloads[n], &has) // ours
+	_ = json.Unmarshal(d.Payloads[n], &has) // ours
 	return has.FormID
 }
 
 // lacksFormID tells whether channel n needs a form_id and there is none. It is a look, not a hold: of two messages that see
 // the last one, the later fails when it is sent.
-func (r *Relay) lacksFormID(ctx context.Context, o *order, n int) (bool, error) {
-	if o.Channels[n] != ChannelTemplate || o.NoCredit == "try" || o.formID(n) != "" {
+func (r *Relay) lacksFormID(ctx context.Context, d *draft, n int) (bool, error) {
+	if d.Channels[n] != ChannelTemplate || d.NoCredit == "try" || d.formID(n) != "" {
 		return false, nil
 	}
-	any, err := r.bindings.Any(ctx, o.App, o.OpenID)
+	any, err := r.bindings.Any(ctx, d.App, d.OpenID)
 	return !any, err
 }
 
 // formIDRefused: 41028 soon after a payment passes with time; otherwise the credential is bad, and the next one is taken.
 func (w *sending) formIDRefused(api *wechat.APIError) queue.Verdict {
-	if w.s.Cred == "" { // the message brought its own; what it is, its form tells
-		if api.Code == 41028 && prepayForm.MatchString(w.ownFormID()) && w.c.Now.Sub(time.UnixMilli(w.o.Created)) < prepaySettles {
-			return queue.Retry(prepayPause<<min(w.c.Attempts, 4), w.s.Pack(), "prepay_id not settled")
+	if w.progress.Cred == "" { // the message brought its own; what it is, its form tells
+		if api.Code == 41028 && prepayForm.MatchString(w.ownFormID()) && w.c.Now.Sub(time.UnixMilli(w.draft.Created)) < prepaySettles {
+			return queue.Retry(prepayPause<<min(w.c.Attempts, 4), w.progress.Pack(), "prepay_id not settled")
 		}
 		return w.refusedFor(StateFailed, "wechat")
 	}
-	added := time.UnixMilli(w.s.CredUntil).Add(-credentialLife)
-	if api.Code == 41028 && w.s.Cred == string(binding.PrepayID) && w.c.Now.Sub(added) < prepaySettles {
-		return queue.Retry(prepayPause, w.s.Pack(), "prepay_id not settled")
+	added := time.UnixMilli(w.progress.CredUntil).Add(-credentialLife)
+	if api.Code == 41028 && w.progress.Cred == string(binding.PrepayID) && w.c.Now.Sub(added) < prepaySettles {
+		return queue.Retry(prepayPause, w.progress.Pack(), "prepay_id not settled")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if err := w.r.bindings.Spoil(ctx, w.o.App, w.o.OpenID, w.c.ID); err != nil {
+	if err := w.r.bindings.Spoil(ctx, w.draft.App, w.draft.OpenID, w.c.ID); err != nil {
 		w.r.log.Warn("credential not dropped", zap.String("message", w.c.ID), zap.Error(err))
-		return queue.Snooze(time.Second, w.s.Pack())
+		return queue.Snooze(time.Second, w.progress.Pack())
 	}
-	w.s.Cred, w.s.CredUntil = "", 0
-	return queue.Snooze(0, w.s.Pack())
+	w.progress.Cred, w.progress.CredUntil = "", 0
+	return queue.Snooze(0, w.progress.Pack())
 }
 
 // returnFormID gives the credential back when the message does not go for another reason. Should this fail, the credential
 // stays with the message: one lost, none used twice.
-func (r *Relay) returnFormID(o *order, s *story, id string) {
-	if o.Channels[s.Channel] != ChannelTemplate || s.Cred == "" {
+func (r *Relay) returnFormID(d *draft, s *progress, id string) {
+	if d.Channels[s.Channel] != ChannelTemplate || s.Cred == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if err := r.bindings.GiveBack(ctx, o.App, o.OpenID, id); err != nil {
+	if err := r.bindings.GiveBack(ctx, d.App, d.OpenID, id); err != nil {
 		r.log.Warn("credential not given back", zap.String("message", id), zap.Error(err))
 	}
 }

@@ -21,28 +21,28 @@ func (r *Relay) waiting(ctx context.Context, shard int, park string) ([]queue.Re
 
 // behind is the park name whose messages come before a new one on channel n; "" = none do. Rate-limited lines have no queue:
 // what makes one of their messages wait does not concern the others.
-func (o *order) behind(n int) string {
-	if o.NoCredit == "try" || !needs(o.Channels[n]) || o.Channels[n] == ChannelSubscribe && o.Kind == string(ledger.RateLimited) {
+func (d *draft) behind(n int) string {
+	if d.NoCredit == "try" || !needs(d.Channels[n]) || d.Channels[n] == ChannelSubscribe && d.Kind == string(ledger.RateLimited) {
 		return ""
 	}
-	return o.parkName(n)
+	return d.parkName(n)
 }
 
 // room is what a message takes that waits: of one user so many may, and of one supersede_key the newest.
-func (o *order) room(rules *Rules) *queue.ParkLimit {
-	room := &queue.ParkLimit{Set: "h/" + o.App + "/" + o.OpenID, Most: rules.HeldPerUser}
-	if o.Supersede != "" {
-		room.Key = o.Partner + "\x00" + o.Supersede
+func (d *draft) room(rules *Rules) *queue.ParkLimit {
+	room := &queue.ParkLimit{Set: "h/" + d.App + "/" + d.OpenID, Most: rules.HeldPerUser}
+	if d.Supersede != "" {
+		room.Key = d.Partner + "\x00" + d.Supersede
 	}
 	return room
 }
 
 // freed asks for a release where a message gives its credit back: the next that waits is to have it, and not who comes next.
-func (r *Relay) freed(shard int, o *order, s *story) []queue.Job {
-	if !needs(o.Channels[s.Channel]) || s.Booked != s.Channel+1 {
+func (r *Relay) freed(shard int, d *draft, s *progress) []queue.Job {
+	if !needs(d.Channels[s.Channel]) || s.Booked != s.Channel+1 {
 		return nil
 	}
-	return []queue.Job{{ID: r.q.NewID("rel_", shard), Lane: laneRelease + ":" + o.App, Body: encode(wordsOrder{Park: o.parkName(s.Channel)})}}
+	return []queue.Job{{ID: r.q.NewID("rel_", shard), Lane: laneRelease + ":" + d.App, Body: encode(reportJob{Park: d.parkName(s.Channel)})}}
 }
 
 func tooManyHeld(rules *Rules) error {
@@ -73,9 +73,9 @@ func (r *Relay) superseded(ctx context.Context, shard int, ids []string) {
 		if err != nil {
 			continue
 		}
-		o, s, err := read(rec.Body, rec.Note)
+		d, s, err := read(rec.Body, rec.Note)
 		if err == nil && s.State == StateHeld && (rec.State == "ready" || rec.State == "parked") {
-			_, _ = r.end(ctx, shard, rec, &o, &s, StateCancelled, "superseded")
+			_, _ = r.end(ctx, shard, rec, &d, &s, StateCancelled, "superseded")
 		}
 	}
 }
@@ -137,39 +137,39 @@ func newestOf(held []queue.Record) map[string]string {
 	}
 	first, out := map[key]seat{}, map[string]string{}
 	for _, rec := range held {
-		o, _, err := read(rec.Body, rec.Note)
-		if err != nil || o.Supersede == "" {
+		d, _, err := read(rec.Body, rec.Note)
+		if err != nil || d.Supersede == "" {
 			continue
 		}
-		k := key{o.Partner, o.Supersede}
+		k := key{d.Partner, d.Supersede}
 		switch was, ok := first[k]; {
-		case ok && was.created > o.Created:
+		case ok && was.created > d.Created:
 			out[rec.ID] = was.id
 		case ok:
 			out[was.id] = rec.ID
 			fallthrough
 		default:
-			first[k] = seat{rec.ID, o.Created}
+			first[k] = seat{rec.ID, d.Created}
 		}
 	}
 	return out
 }
 
 func (r *Relay) releaseOne(ctx context.Context, shard int, rec queue.Record, now time.Time) (res queue.Result, ok bool) {
-	o, s, err := read(rec.Body, rec.Note)
+	d, s, err := read(rec.Body, rec.Note)
 	if err != nil || s.State != StateHeld {
 		return res, false
 	}
 	s.Booked = s.Channel + 1
-	edit := &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Ready, Lasting: o.Expires == 0}
-	if wait := time.UnixMilli(o.Due).Sub(now); o.Due != 0 && wait > 0 {
+	edit := &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Ready, Lasting: d.Expires == 0}
+	if wait := time.UnixMilli(d.Due).Sub(now); d.Due != 0 && wait > 0 {
 		edit.To, edit.After = queue.Later, wait
 		s.To(StateScheduled, "credit", now, nil)
 	} else {
 		s.To(StateQueued, "credit", now, nil)
 	}
 	edit.Note = s.Pack()
-	return r.q.Commit(ctx, queue.Change{Shard: shard, Edit: edit, Operations: o.reserve(s.Channel, rec.ID)}), true
+	return r.q.Commit(ctx, queue.Change{Shard: shard, Edit: edit, Operations: d.reserve(s.Channel, rec.ID)}), true
 }
 
 // postpone has a held message go when its line's period is over: the user has accepted, and will not be asked again. It then

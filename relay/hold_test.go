@@ -27,7 +27,7 @@ func deskOf(t *testing.T) (*Relay, *queue.Queue, int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := New(Rooms{Queue: q}, Rules{Apps: map[string]App{"shop": {Name: "shop"}}, Partners: map[string]Partner{"orders": {Name: "orders", Apps: []string{"shop"}}}})
+	r := New(Dependencies{Queue: q}, Rules{Apps: map[string]App{"shop": {Name: "shop"}}, Partners: map[string]Partner{"orders": {Name: "orders", Apps: []string{"shop"}}}})
 	r.templates = wechat.NewTemplateCache(func(context.Context, string) ([]wechat.Template, error) { return nil, errors.New("away") })
 	return r, q, q.Shard("shop", someone)
 }

@@ -28,7 +28,7 @@ func (r *Relay) message(ctx context.Context, partner, id string) (Message, error
 	return m, err
 }
 
-func (r *Relay) record(ctx context.Context, partner, id string) (queue.Record, *order, error) {
+func (r *Relay) record(ctx context.Context, partner, id string) (queue.Record, *draft, error) {
 	if len(id) < 5 || id[:4] != "msg_" {
 		return queue.Record{}, nil, ErrNotFound
 	}
@@ -39,11 +39,11 @@ func (r *Relay) record(ctx context.Context, partner, id string) (queue.Record, *
 	case err != nil:
 		return rec, nil, err
 	}
-	o, _, err := read(rec.Body, rec.Note)
-	if err == nil && partner != "" && o.Partner != partner {
+	d, _, err := read(rec.Body, rec.Note)
+	if err == nil && partner != "" && d.Partner != partner {
 		return rec, nil, ErrNotFound
 	}
-	return rec, &o, err
+	return rec, &d, err
 }
 
 // MessageQuery chooses messages of a partner; empty fields choose all.
@@ -58,10 +58,10 @@ type MessageQuery struct {
 }
 
 // fits tells whether a message is one of those that its place in the lists does not choose already.
-func (q *MessageQuery) fits(partner string, m *Message, o *order) bool {
-	return o.Partner == partner && (q.App == "" || o.App == q.App) && (q.State == "" || m.State == q.State) &&
-		(q.TemplateID == "" || o.TemplateID == q.TemplateID) && (q.Channel == "" || m.Channel == q.Channel) &&
-		(q.MsgID == "" || m.MsgID != nil && *m.MsgID == q.MsgID) && (q.AudienceSend == "" || o.Audience == q.AudienceSend)
+func (q *MessageQuery) fits(partner string, m *Message, d *draft) bool {
+	return d.Partner == partner && (q.App == "" || d.App == q.App) && (q.State == "" || m.State == q.State) &&
+		(q.TemplateID == "" || d.TemplateID == q.TemplateID) && (q.Channel == "" || m.Channel == q.Channel) &&
+		(q.MsgID == "" || m.MsgID != nil && *m.MsgID == q.MsgID) && (q.AudienceSend == "" || d.Audience == q.AudienceSend)
 }
 
 // maxLooked is how many messages a page looks at: one that looks for few may be short and still have a next one.
@@ -88,8 +88,8 @@ func (r *Relay) Messages(ctx context.Context, partner string, q MessageQuery) (P
 		var found []Message
 		last := 0 // how many of recs fill the page
 		for i, rec := range recs {
-			m, o, err := viewRecord(rec)
-			if err == nil && q.fits(partner, &m, o) {
+			m, d, err := viewRecord(rec)
+			if err == nil && q.fits(partner, &m, d) {
 				if found = append(found, m); len(page.Items)+len(found) == limit {
 					last = i + 1
 					break
@@ -123,7 +123,7 @@ func (r *Relay) byMsgID(ctx context.Context, partner string, q *MessageQuery) (P
 			if err != nil {
 				return page, err
 			}
-			rec, o, err := r.record(ctx, partner, id)
+			rec, d, err := r.record(ctx, partner, id)
 			if errors.Is(err, ErrNotFound) {
 				continue
 			}
@@ -131,7 +131,7 @@ func (r *Relay) byMsgID(ctx context.Context, partner string, q *MessageQuery) (P
 				return page, err
 			}
 			m, _, err := viewRecord(rec)
-			if err != nil || !q.fits(partner, &m, o) || q.OpenID != "" && m.OpenID != q.OpenID ||
+			if err != nil || !q.fits(partner, &m, d) || q.OpenID != "" && m.OpenID != q.OpenID ||
 				q.User != "" && (m.User == nil || *m.User != q.User) ||
 				!q.Since.IsZero() && m.CreatedAt.Before(q.Since) || !q.Until.IsZero() && m.CreatedAt.After(q.Until) {
 				continue
@@ -187,19 +187,19 @@ func badCursor(err error) error {
 
 // openRecord tells whether the user may have a stored message although no answer says so (R-2); one whose lease
 // lapsed may, before somebody has looked at it.
-func openRecord(rec *queue.Record, s *story) bool {
+func openRecord(rec *queue.Record, s *progress) bool {
 	lapsed := rec.Reclaims > s.Lapses && (s.State == StateQueued || s.State == StateScheduled)
 	return s.InDoubt() || lapsed
 }
 
 // viewRecord shows a stored message; one in a worker's hands or on its way is `sending`, a scheduled one that fell
 // due is `queued`.
-func viewRecord(rec queue.Record) (Message, *order, error) {
-	o, s, err := read(rec.Body, rec.Note)
+func viewRecord(rec queue.Record) (Message, *draft, error) {
+	d, s, err := read(rec.Body, rec.Note)
 	if err != nil {
 		return Message{}, nil, err
 	}
-	m := view(rec.ID, &o, &s)
+	m := view(rec.ID, &d, &s)
 	switch {
 	case rec.State == "leased" && (s.State == StateQueued || s.State == StateScheduled || s.State == StateHeld),
 		openRecord(&rec, &s) && s.State != StateUnknown:
@@ -207,13 +207,13 @@ func viewRecord(rec queue.Record) (Message, *order, error) {
 	case rec.State == "ready" && s.State == StateScheduled:
 		m.State = StateQueued
 	}
-	return m, &o, nil
+	return m, &d, nil
 }
 
 // Cancel ends a message that still waits; ErrTooLate once it is on its way.
 func (r *Relay) Cancel(ctx context.Context, partner, id string) (Message, error) {
 	for range 5 {
-		rec, o, err := r.record(ctx, partner, id)
+		rec, d, err := r.record(ctx, partner, id)
 		if err != nil {
 			return Message{}, err
 		}
@@ -228,7 +228,7 @@ func (r *Relay) Cancel(ctx context.Context, partner, id string) (Message, error)
 		if err != nil {
 			return Message{}, ErrNotFound
 		}
-		m, err := r.end(ctx, shard, rec, o, &s, StateCancelled, "partner")
+		m, err := r.end(ctx, shard, rec, d, &s, StateCancelled, "partner")
 		switch {
 		case errors.Is(err, queue.ErrStale):
 			continue
@@ -243,15 +243,15 @@ func (r *Relay) Cancel(ctx context.Context, partner, id string) (Message, error)
 }
 
 // end brings a waiting message to its end: its credit returns, its partner is told, in one change.
-func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, o *order, s *story, state, cause string) (Message, error) {
+func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, d *draft, s *progress, state, cause string) (Message, error) {
 	now := time.Now()
 	s.To(state, cause, now, nil)
-	m := view(rec.ID, o, s)
+	m := view(rec.ID, d, s)
 	res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.Pack(), To: queue.End},
-		Operations: o.giveBack(s, rec.ID), Jobs: append(r.tellMessage(shard, m, o.Partner, now), r.freed(shard, o, s)...)})
+		Operations: d.giveBack(s, rec.ID), Jobs: append(r.tellMessage(shard, m, d.Partner, now), r.freed(shard, d, s)...)})
 	if res.Err == nil {
 		r.observeMessage(&m, 0, cause)
-		r.returnFormID(o, s, rec.ID)
+		r.returnFormID(d, s, rec.ID)
 	}
 	return m, res.Err
 }

@@ -15,11 +15,11 @@ import (
 
 // sent: WeChat took it. The credit is spent, the msgid will name the receipt.
 func (w *sending) sent(got wechat.Receipt) queue.Verdict {
-	w.s.MsgID, w.s.Open = got.MsgID, 0
-	w.s.Answered(0, "ok", "")
+	w.progress.MsgID, w.progress.Open = got.MsgID, 0
+	w.progress.Answered(0, "ok", "")
 	code := 0
-	w.s.To(StateSent, "wechat", w.c.Now, &code)
-	ch := queue.Change{Operations: w.o.spend(w.s, w.c.ID)}
+	w.progress.To(StateSent, "wechat", w.c.Now, &code)
+	ch := queue.Change{Operations: w.draft.spend(w.progress, w.c.ID)}
 	if got.MsgID != "" {
 		ch.Names = []queue.Name{{Name: msgidName(w.sender(), got.MsgID), Value: w.c.ID, For: w.r.rules.Load().KeepMessages}}
 	}
@@ -32,37 +32,37 @@ var ofOneAPI = map[int]bool{48001: true, 43104: true}
 
 // answered: WeChat refused in words. The table of errcodes says what that means for the message, the line and the app.
 func (w *sending) answered(ctx context.Context, api *wechat.APIError) queue.Verdict {
-	w.s.Answered(api.Code, api.Msg, api.RID)
+	w.progress.Answered(api.Code, api.Msg, api.RID)
 	if f := w.r.observe.Send; f != nil {
-		f(w.o.App, w.channel(), api.Code, string(api.Reaction()))
+		f(w.draft.App, w.channel(), api.Code, string(api.Reaction()))
 	}
 	switch api.Reaction() {
 	case wechat.ReactionRetry: // -1: WeChat says "again later", and may have taken it all the same (DECISIONS 10)
 		return w.unanswered(ctx, "wechat_busy", w.left)
 	case wechat.ReactionSerial: // 43108: another send to this openid is under way somewhere else
-		w.s.Waits("another send to this user is under way", w.c.Now, &api.Code)
-		return queue.Snooze(serialPause(w.s.Attempts), w.s.Pack())
+		w.progress.Waits("another send to this user is under way", w.c.Now, &api.Code)
+		return queue.Snooze(serialPause(w.progress.Attempts), w.progress.Pack())
 	case wechat.ReactionQuotaMinute:
-		w.r.paces.refused(w.path(), w.left)
-		return w.rest(w.path(), untilNext(w.left, time.Minute), "WeChat takes no more this minute", nil)
+		w.r.throttle.refused(w.route(), w.left)
+		return w.pauseRoute(w.route(), untilNext(w.left, time.Minute), "WeChat takes no more this minute", nil)
 	case wechat.ReactionQuotaDay:
-		return w.rest(w.path(), quotaPause, "WeChat takes no more today", api)
+		return w.pauseRoute(w.route(), quotaPause, "WeChat takes no more today", api)
 	case wechat.ReactionConfig, wechat.ReactionToken, wechat.ReactionWait:
-		at := w.path().whole()
+		at := w.route().whole()
 		if ofOneAPI[api.Code] {
-			at = w.path()
+			at = w.route()
 		}
-		return w.rest(at, configPause, "the app needs its operator", api)
+		return w.pauseRoute(at, configPause, "the app needs its operator", api)
 	}
-	w.r.paces.works(w.path(), w.left)
+	w.r.throttle.succeeded(w.route(), w.left)
 	if api.Code == 40037 {
 		w.r.templates.Doubt(w.sender())
 	}
 	if api.Reaction() == wechat.ReactionUnknown {
-		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.o.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
+		w.r.log.Error("WeChat answered a code that is not in our table", zap.String("app", w.draft.App), zap.String("message", w.c.ID), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID))
 		w.r.alert(w.sender(), api, w.c.Now)
 	}
-	if w.s.InDoubt() {
+	if w.progress.InDoubt() {
 		return w.unknown("refused when sent again")
 	}
 	switch api.Reaction() {
@@ -73,7 +73,7 @@ func (w *sending) answered(ctx context.Context, api *wechat.APIError) queue.Verd
 	case wechat.ReactionFormID:
 		return w.formIDRefused(api)
 	case wechat.ReactionRetired:
-		w.r.retired.note(w.o.App, w.channel(), time.Now())
+		w.r.retired.note(w.draft.App, w.channel(), time.Now())
 		return w.refusedFor(StateFailed, "channel_retired")
 	}
 	return w.refusedFor(StateFailed, "wechat")
@@ -83,13 +83,13 @@ func (w *sending) answered(ctx context.Context, api *wechat.APIError) queue.Verd
 // waiting.
 func (w *sending) noCredit(ctx context.Context, api *wechat.APIError) queue.Verdict {
 	cause := strconv.Itoa(api.Code)
-	void := w.o.void(w.s, w.c.ID, cause)
+	void := w.draft.void(w.progress, w.c.ID, cause)
 	w.unbook(ctx)
-	if w.o.waitsOn() == w.s.Channel && (w.o.Expires == 0 || w.c.Now.UnixMilli() < w.o.Expires) {
+	if w.draft.waitsOn() == w.progress.Channel && (w.draft.Expires == 0 || w.c.Now.UnixMilli() < w.draft.Expires) {
 		return w.hold("wechat "+cause, &api.Code, queue.Change{Operations: void})
 	}
 	if w.next() {
-		return queue.Snooze(0, w.s.Pack()).With(queue.Change{Operations: void})
+		return queue.Snooze(0, w.progress.Pack()).With(queue.Change{Operations: void})
 	}
 	if api.Code != 43101 {
 		return w.finish(StateFailed, "wechat", void)
@@ -102,93 +102,93 @@ func (w *sending) noCredit(ctx context.Context, api *wechat.APIError) queue.Verd
 func (w *sending) banned(ctx context.Context, api *wechat.APIError) queue.Verdict {
 	w.r.alert(w.sender(), api, w.c.Now)
 	w.unbook(ctx)
-	ch := queue.Change{Operations: w.o.void(w.s, w.c.ID, strconv.Itoa(api.Code))}
+	ch := queue.Change{Operations: w.draft.void(w.progress, w.c.ID, strconv.Itoa(api.Code))}
 	if w.next() {
-		return queue.Snooze(0, w.s.Pack()).With(ch)
+		return queue.Snooze(0, w.progress.Pack()).With(ch)
 	}
-	w.s.To(StateFailed, "wechat", w.c.Now, w.s.Errcode)
+	w.progress.To(StateFailed, "wechat", w.c.Now, w.progress.Errcode)
 	return w.done(ch, api.Code)
 }
 
 // refusedFor ends a message that is known not to have reached the user, unless another channel is left.
 func (w *sending) refusedFor(state, cause string) queue.Verdict {
-	if w.s.InDoubt() { // not known: an earlier call may have
+	if w.progress.InDoubt() { // not known: an earlier call may have
 		return w.unknown(cause)
 	}
-	back := w.o.giveBack(w.s, w.c.ID)
-	w.r.returnFormID(w.o, w.s, w.c.ID)
-	freed := w.r.freed(w.shard, w.o, w.s)
+	back := w.draft.giveBack(w.progress, w.c.ID)
+	w.r.returnFormID(w.draft, w.progress, w.c.ID)
+	freed := w.r.freed(w.shard, w.draft, w.progress)
 	if w.next() {
-		return queue.Snooze(0, w.s.Pack()).With(queue.Change{Operations: back, Jobs: freed})
+		return queue.Snooze(0, w.progress.Pack()).With(queue.Change{Operations: back, Jobs: freed})
 	}
-	w.s.To(state, cause, w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Operations: back, Jobs: freed}, code(w.s))
+	w.progress.To(state, cause, w.c.Now, w.progress.Errcode)
+	return w.done(queue.Change{Operations: back, Jobs: freed}, code(w.progress))
 }
 
 // next steps to the next channel of the chain.
 func (w *sending) next() bool {
-	if w.s.Channel+1 >= len(w.o.Channels) {
+	if w.progress.Channel+1 >= len(w.draft.Channels) {
 		return false
 	}
 	was := w.channel()
-	w.s.Channel++
-	w.s.Cred, w.s.CredUntil = "", 0
-	w.s.To(StateQueued, was+" did not reach the user", w.c.Now, w.s.Errcode)
+	w.progress.Channel++
+	w.progress.Cred, w.progress.CredUntil = "", 0
+	w.progress.To(StateQueued, was+" did not reach the user", w.c.Now, w.progress.Errcode)
 	return true
 }
 
 // unanswered: a call left, not before since, and what became of it is not known. It is made again where that is safe, or once
 // on the partner's word.
 func (w *sending) unanswered(ctx context.Context, cause string, since time.Time) queue.Verdict {
-	if w.s.Open == 0 {
-		w.s.Open = since.UnixMilli()
+	if w.progress.Open == 0 {
+		w.progress.Open = since.UnixMilli()
 	}
 	switch {
 	case w.expired():
 	case w.repeatable():
-		w.s.Waits(cause+", sent again under the same client_msg_id", w.c.Now, w.s.Errcode)
-		return queue.Retry(backoff(w.c.Attempts), w.s.Pack(), cause)
+		w.progress.Waits(cause+", sent again under the same client_msg_id", w.c.Now, w.progress.Errcode)
+		return queue.Retry(backoff(w.c.Attempts), w.progress.Pack(), cause)
 	case w.lastCredit(ctx):
-		w.s.Waits(cause+", sent again unless WeChat reports it", w.c.Now, w.s.Errcode)
-		return queue.Snooze(busyPause(w.s.Attempts), w.s.Pack())
-	case w.o.Retry && w.s.Resent == 0:
-		w.s.Resent = w.c.Now.UnixMilli()
-		w.s.Waits(cause+", sent again as on_unknown asks", w.c.Now, w.s.Errcode)
-		return queue.Snooze(time.Second, w.s.Pack())
+		w.progress.Waits(cause+", sent again unless WeChat reports it", w.c.Now, w.progress.Errcode)
+		return queue.Snooze(busyPause(w.progress.Attempts), w.progress.Pack())
+	case w.draft.Retry && w.progress.Resent == 0:
+		w.progress.Resent = w.c.Now.UnixMilli()
+		w.progress.Waits(cause+", sent again as on_unknown asks", w.c.Now, w.progress.Errcode)
+		return queue.Snooze(time.Second, w.progress.Pack())
 	}
 	return w.unknown(cause)
 }
 
 // unknown: whether the user has the message is not known. The credit stays reserved until WeChat's report or the deadline.
 func (w *sending) unknown(cause string) queue.Verdict {
-	w.s.To(StateUnknown, cause, w.c.Now, w.s.Errcode)
-	m := view(w.c.ID, w.o, w.s)
-	w.r.observeMessage(&m, code(w.s), cause)
+	w.progress.To(StateUnknown, cause, w.c.Now, w.progress.Errcode)
+	m := view(w.c.ID, w.draft, w.progress)
+	w.r.observeMessage(&m, code(w.progress), cause)
 	deadline := w.c.Now.Add(w.r.rules.Load().UnknownDeadline) // whatever expires_at says: the message has left
-	return queue.ParkAgain(openPark(w.o.App, w.o.OpenID), deadline, w.s.Pack()).
-		With(queue.Change{Jobs: w.r.tellUnknown(w.shard, m, w.o.Partner, w.c.Now, true)})
+	return queue.ParkAgain(openPark(w.draft.App, w.draft.OpenID), deadline, w.progress.Pack()).
+		With(queue.Change{Jobs: w.r.tellUnknown(w.shard, m, w.draft.Partner, w.c.Now, true)})
 }
 
 // close ends an unknown send at its deadline: it stays unknown, and its credit counts as spent, since a credit that may be
 // gone at WeChat must not promise another send.
 func (w *sending) close() queue.Verdict {
-	w.s.To(StateUnknown, "deadline", w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Operations: w.o.spend(w.s, w.c.ID)}, code(w.s))
+	w.progress.To(StateUnknown, "deadline", w.c.Now, w.progress.Errcode)
+	return w.done(queue.Change{Operations: w.draft.spend(w.progress, w.c.ID)}, code(w.progress))
 }
 
 func (w *sending) finish(state, cause string, moves []queue.Operation, jobs ...queue.Job) queue.Verdict {
-	w.s.To(state, cause, w.c.Now, w.s.Errcode)
-	return w.done(queue.Change{Operations: moves, Jobs: jobs}, code(w.s))
+	w.progress.To(state, cause, w.c.Now, w.progress.Errcode)
+	return w.done(queue.Change{Operations: moves, Jobs: jobs}, code(w.progress))
 }
 
 func (w *sending) done(ch queue.Change, errcode int) queue.Verdict {
-	m := view(w.c.ID, w.o, w.s)
-	ch.Jobs = append(ch.Jobs, w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)...)
-	w.r.observeMessage(&m, errcode, w.s.Steps[len(w.s.Steps)-1].Cause)
-	return queue.Done(w.s.Pack()).With(ch)
+	m := view(w.c.ID, w.draft, w.progress)
+	ch.Jobs = append(ch.Jobs, w.r.tellMessage(w.shard, m, w.draft.Partner, w.c.Now)...)
+	w.r.observeMessage(&m, errcode, w.progress.Steps[len(w.progress.Steps)-1].Cause)
+	return queue.Done(w.progress.Pack()).With(ch)
 }
 
-func code(s *story) int {
+func code(s *progress) int {
 	if s.Errcode == nil {
 		return 0
 	}
@@ -197,21 +197,21 @@ func code(s *story) int {
 
 // rest lets the lanes of an app, or of one channel of it, rest, since WeChat refuses all that goes there and not the message;
 // api is told to the operator. The message waits and goes again: each end of a rest is a probe.
-func (w *sending) rest(at path, d time.Duration, why string, api *wechat.APIError) queue.Verdict {
-	w.s.Waits(why, w.c.Now, w.s.Errcode)
-	if w.r.paces.rested(at, d, why, w.s.Errcode, w.c.Now) {
-		w.pause(at, d)
+func (w *sending) pauseRoute(at route, d time.Duration, why string, api *wechat.APIError) queue.Verdict {
+	w.progress.Waits(why, w.c.Now, w.progress.Errcode)
+	if w.r.throttle.pause(at, d, why, w.progress.Errcode, w.c.Now) {
+		w.pauseLanes(at, d)
 	}
 	if api != nil {
 		w.r.alert(w.sender(), api, w.c.Now)
 	}
-	return queue.Snooze(d, w.s.Pack())
+	return queue.Snooze(d, w.progress.Pack())
 }
 
 // pause keeps the lanes of a path from being claimed. An account that is at fault does not stop the mini-program for which it
 // sends, nor does a channel those that stand in another one's lane.
-func (w *sending) pause(at path, d time.Duration) {
-	if at.app != w.o.App {
+func (w *sending) pauseLanes(at route, d time.Duration) {
+	if at.app != w.draft.App {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -230,26 +230,26 @@ func (w *sending) pause(at path, d time.Duration) {
 
 // hold parks the message until the user's next accept.
 func (w *sending) hold(cause string, errcode *int, ch queue.Change) queue.Verdict {
-	w.s.Booked = 0
-	w.s.To(StateHeld, cause, w.c.Now, errcode)
-	m := view(w.c.ID, w.o, w.s)
-	ch.Jobs = append(ch.Jobs, w.r.tellMessage(w.shard, m, w.o.Partner, w.c.Now)...)
-	return queue.ParkAgain(w.o.parkName(w.s.Channel), w.o.heldUntil(w.r.rules.Load()), w.s.Pack()).With(ch)
+	w.progress.Booked = 0
+	w.progress.To(StateHeld, cause, w.c.Now, errcode)
+	m := view(w.c.ID, w.draft, w.progress)
+	ch.Jobs = append(ch.Jobs, w.r.tellMessage(w.shard, m, w.draft.Partner, w.c.Now)...)
+	return queue.ParkAgain(w.draft.parkName(w.progress.Channel), w.draft.heldUntil(w.r.rules.Load()), w.progress.Pack()).With(ch)
 }
 
 // unbook has the other messages that hold a credit of this line reserve again when they are sent: what WeChat said of this one
 // takes theirs too. None of them is in hand, since messages to one user go one at a time. One that cannot be written to is told
 // by WeChat.
 func (w *sending) unbook(ctx context.Context) {
-	park := w.o.parkName(w.s.Channel)
+	park := w.draft.parkName(w.progress.Channel)
 	for cursor := ""; ; {
-		recs, next, err := w.r.q.List(ctx, userTag(w.o.App, w.o.OpenID), w.shard, cursor, 100)
+		recs, next, err := w.r.q.List(ctx, userTag(w.draft.App, w.draft.OpenID), w.shard, cursor, 100)
 		for _, rec := range recs {
 			if rec.ID == w.c.ID || rec.State != "ready" && rec.State != "later" {
 				continue
 			}
-			o, s, bad := read(rec.Body, rec.Note)
-			if bad != nil || s.Booked != s.Channel+1 || !needs(o.Channels[s.Channel]) || o.parkName(s.Channel) != park || openRecord(&rec, &s) {
+			d, s, bad := read(rec.Body, rec.Note)
+			if bad != nil || s.Booked != s.Channel+1 || !needs(d.Channels[s.Channel]) || d.parkName(s.Channel) != park || openRecord(&rec, &s) {
 				continue
 			}
 			s.Booked = 0
@@ -257,7 +257,7 @@ func (w *sending) unbook(ctx context.Context) {
 				Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.Pack(), To: queue.Stay}}).Err)
 		}
 		if err != nil {
-			w.r.log.Warn("messages keep a credit that WeChat took", zap.String("app", w.o.App), zap.String("openid", ShortID(w.o.OpenID)), zap.Error(err))
+			w.r.log.Warn("messages keep a credit that WeChat took", zap.String("app", w.draft.App), zap.String("openid", ShortID(w.draft.OpenID)), zap.Error(err))
 		}
 		if cursor = next; next == "" || err != nil {
 			return

@@ -103,13 +103,13 @@ func (r *Relay) pass(ctx context.Context, who Caller, c WeChatCall) (*WeChatAnsw
 // It is stored before the call, as open: its credit reserved, parked for WeChat's report until the deadline. A crash at any
 // point leaves what a send without an answer leaves.
 type direct struct {
-	r     *Relay
-	who   Caller
-	c     WeChatCall
-	o     *order
-	s     *story
-	id    string
-	shard int
+	r        *Relay
+	who      Caller
+	c        WeChatCall
+	draft    *draft
+	progress *progress
+	id       string
+	shard    int
 }
 
 // directSend reads who is written to; nil when the body does not say it, for WeChat to refuse.
@@ -122,12 +122,12 @@ func (r *Relay) directSend(who Caller, channel string, c WeChatCall) *direct {
 		return nil
 	}
 	now := time.Now()
-	o := &order{message.Draft{Partner: who.Partner, App: who.App, OpenID: body.ToUser, Channels: []string{channel}, TemplateID: body.TemplateID,
+	m := &draft{message.Draft{Partner: who.Partner, App: who.App, OpenID: body.ToUser, Channels: []string{channel}, TemplateID: body.TemplateID,
 		Payloads: []json.RawMessage{json.RawMessage("{}")}, NoCredit: "try", Created: now.UnixMilli(), Priority: "normal"}}
 	if channel == ChannelSubscribe {
-		o.Kind = string(r.kind(who.App, body.TemplateID))
+		m.Kind = string(r.kind(who.App, body.TemplateID))
 	}
-	d := &direct{r: r, who: who, c: c, o: o, s: &story{Booked: 1}, shard: r.q.Shard(who.App, body.ToUser)}
+	d := &direct{r: r, who: who, c: c, draft: m, progress: &progress{Booked: 1}, shard: r.q.Shard(who.App, body.ToUser)}
 	if c.Key == "" {
 		d.id = r.q.NewID("msg_", d.shard)
 	} else {
@@ -139,11 +139,11 @@ func (r *Relay) directSend(who Caller, channel string, c WeChatCall) *direct {
 // call books the message, makes the call, and books what became of it.
 func (d *direct) call(ctx context.Context) (*WeChatAnswer, error) {
 	now, rules := time.Now(), d.r.rules.Load()
-	d.s.Open = now.UnixMilli()
-	d.s.To(StateUnknown, "sent by the partner itself", now, nil)
-	job := d.r.messageJob(rules, d.id, d.o, d.s)
-	job.Park, job.Expires = openPark(d.o.App, d.o.OpenID), now.Add(rules.UnknownDeadline)
-	res := d.r.q.Commit(ctx, queue.Change{Shard: d.shard, Jobs: []queue.Job{job}, Operations: d.o.reserve(0, d.id)})
+	d.progress.Open = now.UnixMilli()
+	d.progress.To(StateUnknown, "sent by the partner itself", now, nil)
+	job := d.r.messageJob(rules, d.id, d.draft, d.progress)
+	job.Park, job.Expires = openPark(d.draft.App, d.draft.OpenID), now.Add(rules.UnknownDeadline)
+	res := d.r.q.Commit(ctx, queue.Change{Shard: d.shard, Jobs: []queue.Job{job}, Operations: d.draft.reserve(0, d.id)})
 	switch {
 	case errors.Is(res.Err, queue.ErrExists): // this very request was made before, and its answer is lost: it is not sent again
 		return nil, fmt.Errorf("%w: this request was made before, as message %s", wechat.ErrNoAnswer, d.id)
@@ -165,14 +165,14 @@ func (d *direct) note(ctx context.Context, answer *WeChatAnswer, err error) {
 		if gone != nil || rec.State != "parked" {
 			return
 		}
-		s := *d.s
-		s.Steps = append([]message.Entry(nil), d.s.Steps...)
+		s := *d.progress
+		s.Steps = append([]message.Entry(nil), d.progress.Steps...)
 		ch, code, cause := d.outcome(ctx, &s, answer, err)
 		ch.Shard = d.shard
 		ch.Edit.ID, ch.Edit.Version, ch.Edit.Note = d.id, rec.Version, s.Pack()
 		now := time.Now()
-		m := view(d.id, d.o, &s)
-		ch.Jobs = append(ch.Jobs, d.r.tellMessage(d.shard, m, d.o.Partner, now)...)
+		m := view(d.id, d.draft, &s)
+		ch.Jobs = append(ch.Jobs, d.r.tellMessage(d.shard, m, d.draft.Partner, now)...)
 		res := d.r.q.Commit(ctx, ch)
 		if errors.Is(res.Err, queue.ErrStale) || errors.Is(res.Err, queue.ErrInHand) {
 			continue
@@ -187,7 +187,7 @@ func (d *direct) note(ctx context.Context, answer *WeChatAnswer, err error) {
 }
 
 // outcome is what WeChat's answer means for the message, its line and the app.
-func (d *direct) outcome(ctx context.Context, s *story, answer *WeChatAnswer, err error) (ch queue.Change, code int, cause string) {
+func (d *direct) outcome(ctx context.Context, s *progress, answer *WeChatAnswer, err error) (ch queue.Change, code int, cause string) {
 	now := time.Now()
 	ch.Edit = &queue.Edit{To: queue.End}
 	end := func(state, why string, ops []queue.Operation) (queue.Change, int, string) {
@@ -203,7 +203,7 @@ func (d *direct) outcome(ctx context.Context, s *story, answer *WeChatAnswer, er
 	}
 	switch {
 	case errors.Is(err, wechat.ErrNotLeft), err != nil && !errors.Is(err, wechat.ErrNoAnswer):
-		return end(StateFailed, "not_left", d.o.giveBack(s, d.id))
+		return end(StateFailed, "not_left", d.draft.giveBack(s, d.id))
 	case err != nil, !answer.JSON:
 		s.Attempts++
 		return open("no_answer")
@@ -214,9 +214,9 @@ func (d *direct) outcome(ctx context.Context, s *story, answer *WeChatAnswer, er
 	s.Answered(code, answer.Errmsg, answer.RID)
 	if code == 0 {
 		if s.MsgID = answer.MsgID; s.MsgID != "" {
-			ch.Names = []queue.Name{{Name: msgidName(d.o.App, s.MsgID), Value: d.id, For: d.r.rules.Load().KeepMessages}}
+			ch.Names = []queue.Name{{Name: msgidName(d.draft.App, s.MsgID), Value: d.id, For: d.r.rules.Load().KeepMessages}}
 		}
-		return end(StateSent, "wechat", d.o.spend(s, d.id))
+		return end(StateSent, "wechat", d.draft.spend(s, d.id))
 	}
 	switch api.Reaction() {
 	case wechat.ReactionRetry:
@@ -226,15 +226,15 @@ func (d *direct) outcome(ctx context.Context, s *story, answer *WeChatAnswer, er
 		if code == 43101 {
 			state = StateRefused
 		}
-		w := &sending{r: d.r, c: &queue.Claimed{ID: d.id, Now: now}, o: d.o, s: s, shard: d.shard}
+		w := &sending{r: d.r, c: &queue.Claimed{ID: d.id, Now: now}, draft: d.draft, progress: s, shard: d.shard}
 		w.unbook(ctx)
-		return end(state, "wechat", d.o.void(s, d.id, strconv.Itoa(code)))
+		return end(state, "wechat", d.draft.void(s, d.id, strconv.Itoa(code)))
 	case wechat.ReactionConfig, wechat.ReactionQuotaDay, wechat.ReactionUnknown:
-		d.r.alert(d.o.App, api, now)
+		d.r.alert(d.draft.App, api, now)
 	case wechat.ReactionRetired:
-		d.r.retired.note(d.o.App, d.o.Channels[0], now)
+		d.r.retired.note(d.draft.App, d.draft.Channels[0], now)
 	}
-	return end(StateFailed, "wechat", d.o.giveBack(s, d.id))
+	return end(StateFailed, "wechat", d.draft.giveBack(s, d.id))
 }
 
 // QuotaShared says that a partner has used up its share of an API's day.

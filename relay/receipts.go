@@ -162,8 +162,8 @@ func (r *Relay) openSends(ctx context.Context, shard int, app, openid string, rc
 		return nil, true, err
 	}
 	for _, rec := range append(all, parked...) {
-		o, s, err := read(rec.Body, rec.Note)
-		if err != nil || o.sender(s.Channel) != app || o.Channels[s.Channel] != rc.channel || rc.template != "" && o.TemplateID != rc.template {
+		d, s, err := read(rec.Body, rec.Note)
+		if err != nil || d.sender(s.Channel) != app || d.Channels[s.Channel] != rc.channel || rc.template != "" && d.TemplateID != rc.template {
 			continue
 		}
 		// one that WeChat took without telling a msgid, that closed before its report, or that was sent twice
@@ -186,7 +186,7 @@ func (r *Relay) openSends(ctx context.Context, shard int, app, openid string, rc
 }
 
 // doubtful tells whether a receipt without a known msgid may be about a message that has ended: a call of it was never heard of.
-func (r *Relay) doubtful(s *story, came time.Time) bool {
+func (r *Relay) doubtful(s *progress, came time.Time) bool {
 	recent := came.Sub(time.UnixMilli(s.At)) < r.rules.Load().UnknownDeadline+r.receiptPatience()
 	return recent && (s.Resent != 0 || s.State == StateUnknown)
 }
@@ -201,7 +201,7 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 		if err != nil {
 			return err
 		}
-		o, s, err := read(rec.Body, rec.Note)
+		d, s, err := read(rec.Body, rec.Note)
 		if err != nil || message.Ended(s.State) {
 			return nil
 		}
@@ -227,15 +227,15 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 		}
 		s.MsgID, s.Open = rc.msgid, 0
 		s.To(state, cause, now, rc.code)
-		m := view(id, &o, &s)
+		m := view(id, &d, &s)
 		ch := queue.Change{Shard: shard, Edit: &queue.Edit{ID: id, Version: rec.Version, Note: s.Pack(), To: queue.Stay},
-			Jobs: r.tellMessage(shard, m, o.Partner, now)}
+			Jobs: r.tellMessage(shard, m, d.Partner, now)}
 		if open { // the report proves that WeChat took it: the credit is spent
 			ch.Edit.To = queue.End
 			if rc.msgid != "" { // should this worker die now, the next one finds the message by its name
 				ch.Names = []queue.Name{{Name: msgidName(app, rc.msgid), Value: id, For: r.rules.Load().KeepMessages}}
 			}
-			ch.Operations = o.spend(&s, id)
+			ch.Operations = d.spend(&s, id)
 		}
 		err = r.q.Commit(ctx, ch).Err
 		if errors.Is(err, queue.ErrStale) || errors.Is(err, queue.ErrInHand) {

@@ -103,7 +103,7 @@ func (r *Relay) settleAlike(ctx context.Context, shard int, app, openid string, 
 	}
 	park := reportPark(app, openid, rc.template)
 	kept := keptReport{rc.msgid, rc.ok, rc.status, rc.code, rc.came.UnixMilli()}
-	job := queue.Job{ID: r.q.IDFor("rpt_", shard, park+"/"+rc.msgid), Lane: laneRelease + ":" + app, Park: park, Body: encode(wordsOrder{Report: &kept}),
+	job := queue.Job{ID: r.q.IDFor("rpt_", shard, park+"/"+rc.msgid), Lane: laneRelease + ":" + app, Park: park, Body: encode(reportJob{Report: &kept}),
 		Expires: rc.came.Add(r.rules.Load().UnknownDeadline + r.receiptPatience())}
 	if err := r.q.Commit(ctx, queue.Change{Shard: shard, Jobs: []queue.Job{job}}).Err; err != nil && !errors.Is(err, queue.ErrExists) {
 		return false, err
@@ -115,7 +115,7 @@ func (r *Relay) settleAlike(ctx context.Context, shard int, app, openid string, 
 	ids := map[string]string{} // msgid -> job
 	var reports []receipt
 	for _, rec := range recs {
-		var o wordsOrder
+		var o reportJob
 		if json.Unmarshal(rec.Body, &o) != nil || o.Report == nil {
 			continue
 		}

@@ -1,5 +1,5 @@
 // Package relay owns the journeys: what happens, from end to end, when WeChat pushes, a partner sends, a user logs in or
-// a mini-program reports a choice. It is the only place that sees two rooms at once, and it keeps nothing itself: every
+// a mini-program reports a choice. It is the only place that sees two of its packages at once, and it keeps nothing itself: every
 // step is one atomic [queue.Change] on the shard of the user it is about, so a crash between two steps finds either the
 // work still queued or its consequences already booked.
 //
@@ -92,8 +92,8 @@ type Rules struct {
 	HeldPerUser     int           // messages one user may have waiting for a credit; 0 = 100
 }
 
-// Rooms is what the journeys join.
-type Rooms struct {
+// Dependencies are the packages that the journeys join.
+type Dependencies struct {
 	Queue    *queue.Queue
 	Ledger   *ledger.Ledger
 	WeChat   *wechat.Client
@@ -132,21 +132,21 @@ type Relay struct {
 	generations generations
 	quotas      quotas
 
-	paces   paces
-	retired retired
+	throttle throttle
+	retired  retired
 }
 
-// New joins the rooms under the rules. Call Register before the queue runs.
-func New(rooms Rooms, rules Rules) *Relay {
-	r := &Relay{q: rooms.Queue, ledger: rooms.Ledger, wechat: rooms.WeChat, sender: rooms.Sender, health: rooms.Health,
-		bindings: rooms.Bindings, sealer: rooms.Sealer, log: rooms.Log, observe: rooms.Observe}
+// New joins the packages under the rules. Call Register before the queue runs.
+func New(deps Dependencies, rules Rules) *Relay {
+	r := &Relay{q: deps.Queue, ledger: deps.Ledger, wechat: deps.WeChat, sender: deps.Sender, health: deps.Health,
+		bindings: deps.Bindings, sealer: deps.Sealer, log: deps.Log, observe: deps.Observe}
 	if r.log == nil {
 		r.log = zap.NewNop()
 	}
 	r.templates = wechat.NewTemplateCache(r.wechat.Templates)
-	r.paces.slots = func(at path, atOnce int) {
+	r.throttle.slots = func(at route, concurrency int) {
 		for _, p := range priorities {
-			r.q.Slots(sendLane(at.app, at.channel, p), atOnce)
+			r.q.Slots(sendLane(at.app, at.channel, p), concurrency)
 		}
 	}
 	r.SetRules(rules)
@@ -178,7 +178,7 @@ func (r *Relay) SetRules(rules Rules) {
 func (r *Relay) Register() {
 	r.q.Handle(lanePush, queue.Group{Concurrency: 64, PerLane: 64}, r.followPush)
 	for _, group := range []string{laneSendHigh, laneSend, laneSendBulk} {
-		r.q.Handle(group, queue.Group{Concurrency: 2 * sendsAtOnce, PerLane: sendsAtOnce}, r.sendOne)
+		r.q.Handle(group, queue.Group{Concurrency: 2 * sendsPerLane, PerLane: sendsPerLane}, r.sendOne)
 	}
 	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: 10, Ahead: 128}, r.deliverOne)
 	r.q.Handle(laneBinding, queue.Group{Concurrency: 32, PerLane: 32}, r.followBinding)

@@ -62,7 +62,7 @@ func (r *Relay) Report(ctx context.Context, app, openid string, body json.RawMes
 	if err != nil {
 		return nil, err
 	}
-	return r.bookWords(ctx, app, openid, ids, requestID, func(l ledger.Line, p ledger.Policy, cause string) []string {
+	return r.bookAnswers(ctx, app, openid, ids, requestID, func(l ledger.Line, p ledger.Policy, cause string) []string {
 		return ledger.Report(l, p, words[l.TemplateID], cause)
 	}, func(id string) string { return words[id] })
 }
@@ -84,7 +84,7 @@ func (r *Relay) Settings(ctx context.Context, app, openid string, body json.RawM
 		for _, st := range sts {
 			ids = append(ids, st.TemplateID)
 		}
-		return r.bookWords(ctx, app, openid, ids, "", func(l ledger.Line, p ledger.Policy, cause string) []string {
+		return r.bookAnswers(ctx, app, openid, ids, "", func(l ledger.Line, p ledger.Policy, cause string) []string {
 			return ledger.Setting(l, p, "main_off", cause)
 		}, func(string) string { return "" })
 	}
@@ -92,7 +92,7 @@ func (r *Relay) Settings(ctx context.Context, app, openid string, body json.RawM
 	if err != nil {
 		return nil, err
 	}
-	return r.bookWords(ctx, app, openid, ids, "", func(l ledger.Line, p ledger.Policy, cause string) []string {
+	return r.bookAnswers(ctx, app, openid, ids, "", func(l ledger.Line, p ledger.Policy, cause string) []string {
 		return ledger.Setting(l, p, words[l.TemplateID], cause)
 	}, func(string) string { return "" })
 }
@@ -133,9 +133,9 @@ func readSettings(body json.RawMessage) (settings, error) {
 	return in, nil
 }
 
-// bookWords books a client's words in one change and tells partners of the lines that moved. word is "" where a choice is
+// bookAnswers books a client's words in one change and tells partners of the lines that moved. word is "" where a choice is
 // not an answer to a popup.
-func (r *Relay) bookWords(ctx context.Context, app, openid string, ids []string, requestID string,
+func (r *Relay) bookAnswers(ctx context.Context, app, openid string, ids []string, requestID string,
 	args func(ledger.Line, ledger.Policy, string) []string, word func(string) string) ([]Ask, error) {
 	rules := r.rules.Load()
 	if len(ids) == 0 {
@@ -151,23 +151,23 @@ func (r *Relay) bookWords(ctx context.Context, app, openid string, ids []string,
 	}
 	sum := sha256.Sum256([]byte(name))
 	name = base64.RawURLEncoding.EncodeToString(sum[:18])
-	order := wordsOrder{App: app, OpenID: openid}
+	job := reportJob{App: app, OpenID: openid}
 	ch := queue.Change{Shard: shard, Once: "r/" + app + "/" + openid + "/" + name, OnceFor: rememberPush}
 	for _, id := range ids {
 		l := ledger.Line{App: app, OpenID: openid, TemplateID: id, Kind: r.kind(app, id)}
 		ch.Operations = append(ch.Operations, move(args(l, rules.Apps[app].Consent, "client:"+name)))
-		order.IDs, order.Words = append(order.IDs, id), append(order.Words, word(id))
+		job.IDs, job.Words = append(job.IDs, id), append(job.Words, word(id))
 	}
-	ch.Jobs = []queue.Job{{ID: r.q.NewID("rep_", shard), Lane: laneRelease + ":" + app, Body: encode(order), Replies: true}}
+	ch.Jobs = []queue.Job{{ID: r.q.NewID("rep_", shard), Lane: laneRelease + ":" + app, Body: encode(job), Replies: true}}
 	if res := r.q.Commit(ctx, ch); res.Err != nil && !errors.Is(res.Err, queue.ErrTaken) {
 		return nil, res.Err
 	}
 	return r.Asks(ctx, app, openid, ids)
 }
 
-// wordsOrder asks a worker for the second half of a client's report: tell partners, release held messages. With Park it is
+// reportJob asks a worker for the second half of a client's report: tell partners, release held messages. With Park it is
 // only the latter, where a credit came back.
-type wordsOrder struct {
+type reportJob struct {
 	App    string   `json:"a"`
 	OpenID string   `json:"o"`
 	IDs    []string `json:"t"`
@@ -177,9 +177,9 @@ type wordsOrder struct {
 	Report *keptReport `json:"r,omitempty"` // instead of all that: a report that waits for others (match.go)
 }
 
-// wordEvent names what a client's word means to partners: an answer of the popup as WeChat's event would, what the settings
+// answerEvent names what a client's word means to partners: an answer of the popup as WeChat's event would, what the settings
 // show by what was booked for it.
-func wordEvent(word, cause string) string {
+func answerEvent(word, cause string) string {
 	switch {
 	case word != "":
 		return subscriptionEvent(word, false)
@@ -192,7 +192,7 @@ func wordEvent(word, cause string) string {
 }
 
 func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict {
-	var o wordsOrder
+	var o reportJob
 	if err := json.Unmarshal(c.Body, &o); err != nil {
 		return queue.Bury("malformed", c.Note)
 	}
@@ -220,7 +220,7 @@ func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict
 		if err != nil || !rep.Changed && rep.Delta == 0 {
 			continue
 		}
-		told, err := r.tellLine(ctx, shard, l, wordEvent(o.Words[i], rep.Cause), rep, c.Created, c.Created, users)
+		told, err := r.tellLine(ctx, shard, l, answerEvent(o.Words[i], rep.Cause), rep, c.Created, c.Created, users)
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
 		}

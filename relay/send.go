@@ -38,11 +38,11 @@ func (k RequestKey) seed(partner string) string {
 func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req SendRequest) (m Message, again bool, err error) {
 	rules := r.rules.Load()
 	now := time.Now()
-	o, err := r.compose(ctx, rules, partner, &req, now)
+	d, err := r.compose(ctx, rules, partner, &req, now)
 	if err != nil {
 		return Message{}, false, err
 	}
-	shard := r.q.Shard(o.App, o.OpenID)
+	shard := r.q.Shard(d.App, d.OpenID)
 	id := r.q.IDFor("msg_", shard, key.seed(partner))
 	var mark *queue.Key
 	if key.Item == 0 {
@@ -50,35 +50,35 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 		mark.Name, mark.Value = webhook.Mark(partner, key.ID, key.Digest, id)
 	}
 	refused, wait := "", time.Duration(0)
-	for n := 0; n < len(o.Channels); n++ { // a channel the user gives no credit for cannot reach them: the next one is asked
-		o.First = n
-		if lacks, err := r.lacksFormID(ctx, o, n); err != nil {
+	for n := 0; n < len(d.Channels); n++ { // a channel the user gives no credit for cannot reach them: the next one is asked
+		d.First = n
+		if lacks, err := r.lacksFormID(ctx, d, n); err != nil {
 			return Message{}, false, err
 		} else if lacks {
 			refused = ledger.NoCredit
 			continue
 		}
-		s := &story{Channel: n, Booked: n + 1}
+		s := &progress{Channel: n, Booked: n + 1}
 		cause := "accepted"
 		if n > 0 {
-			cause = o.Channels[n-1] + ": " + refused
+			cause = d.Channels[n-1] + ": " + refused
 		}
 		s.To(StateQueued, cause, now, nil)
-		if o.Due != 0 {
+		if d.Due != 0 {
 			s.State, s.Steps[0].State = StateScheduled, StateScheduled
 		}
-		ch := queue.Change{Shard: shard, Key: mark, Jobs: []queue.Job{r.messageJob(rules, id, o, s)}, Operations: o.reserve(n, id), Behind: o.behind(n)}
-		held := &story{Channel: n}
+		ch := queue.Change{Shard: shard, Key: mark, Jobs: []queue.Job{r.messageJob(rules, id, d, s)}, Operations: d.reserve(n, id), Behind: d.behind(n)}
+		held := &progress{Channel: n}
 		waits := func() {
 			held.To(StateHeld, "no_credit", now, nil)
-			ch.Refused = append(r.tellMessage(shard, view(id, o, held), partner, now), r.messageJob(rules, id, o, held))
-			ch.ParkLimit = o.room(rules)
+			ch.Refused = append(r.tellMessage(shard, view(id, d, held), partner, now), r.messageJob(rules, id, d, held))
+			ch.ParkLimit = d.room(rules)
 		}
-		if o.waitsOn() == n && o.Every == 0 {
+		if d.waitsOn() == n && d.Every == 0 {
 			waits()
 		}
 		res := r.inTurn(ctx, ch, now)
-		if reason, _ := refusalOf(res); o.waitsOn() == n && o.Every != 0 && reason == ledger.NoCredit {
+		if reason, _ := refusalOf(res); d.waitsOn() == n && d.Every != 0 && reason == ledger.NoCredit {
 			waits() // no accept ends a period: who is too soon is told so, and only who has no credit waits for one
 			res = r.inTurn(ctx, ch, now)
 		}
@@ -109,7 +109,7 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 			refused, wait = refusalOf(res)
 			continue
 		}
-		m := view(id, o, s)
+		m := view(id, d, s)
 		r.observeMessage(&m, 0, "accepted")
 		return m, false, nil
 	}
@@ -117,14 +117,14 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 	case ledger.NoAllowance:
 		return Message{}, false, ErrNoAllowance
 	case ledger.TooSoon:
-		return Message{}, false, &TooSoon{TemplateID: o.TemplateID, Keyword: o.Keyword, Value: o.Value, Every: time.Duration(o.Every) * time.Millisecond, Wait: wait}
+		return Message{}, false, &TooSoon{TemplateID: d.TemplateID, Keyword: d.Keyword, Value: d.Value, Every: time.Duration(d.Every) * time.Millisecond, Wait: wait}
 	}
 	return Message{}, false, ErrNoCredit
 }
 
 // FirstAnswer is what a partner was told when a message was accepted, whatever has become of it since.
 func (r *Relay) FirstAnswer(ctx context.Context, partner, id string) (Message, error) {
-	rec, o, err := r.record(ctx, partner, id)
+	rec, d, err := r.record(ctx, partner, id)
 	if err != nil {
 		return Message{}, err
 	}
@@ -133,7 +133,7 @@ func (r *Relay) FirstAnswer(ctx context.Context, partner, id string) (Message, e
 		return Message{}, ErrNotFound
 	}
 	began := s.Steps[0]
-	return view(id, o, &story{Channel: o.First, State: began.State, At: began.At, Steps: []message.Entry{began}}), nil
+	return view(id, d, &progress{Channel: d.First, State: began.State, At: began.At, Steps: []message.Entry{began}}), nil
 }
 
 // refusalOf is why a rider refused, "" when it did not: no_credit, too_soon and for how long, no_allowance.
@@ -147,28 +147,28 @@ func refusalOf(res queue.Result) (reason string, wait time.Duration) {
 	return ledger.NoCredit, 0
 }
 
-func (r *Relay) messageJob(rules *Rules, id string, o *order, s *story) queue.Job {
-	job := queue.Job{ID: id, Lane: sendLane(o.App, o.Channels[s.Channel], o.Priority), Serial: serialOf(o.App, o.OpenID), Body: o.Pack(), Note: s.Pack(),
-		Tags: []string{partnerTag(o.Partner), userTag(o.App, o.OpenID)}, Keep: max(rules.KeepMessages, webhook.Remembered)}
-	if o.Due != 0 {
-		job.Due = time.UnixMilli(o.Due)
+func (r *Relay) messageJob(rules *Rules, id string, d *draft, s *progress) queue.Job {
+	job := queue.Job{ID: id, Lane: sendLane(d.App, d.Channels[s.Channel], d.Priority), Serial: serialOf(d.App, d.OpenID), Body: d.Pack(), Note: s.Pack(),
+		Tags: []string{partnerTag(d.Partner), userTag(d.App, d.OpenID)}, Keep: max(rules.KeepMessages, webhook.Remembered)}
+	if d.Due != 0 {
+		job.Due = time.UnixMilli(d.Due)
 	}
-	if o.Expires != 0 {
-		job.Expires = time.UnixMilli(o.Expires)
+	if d.Expires != 0 {
+		job.Expires = time.UnixMilli(d.Expires)
 	}
 	if s.State == StateHeld {
-		job.Due, job.Park = time.Time{}, o.parkName(s.Channel)
-		job.Expires = o.heldUntil(rules)
+		job.Due, job.Park = time.Time{}, d.parkName(s.Channel)
+		job.Expires = d.heldUntil(rules)
 	}
 	return job
 }
 
 // heldUntil is when a message that waits for a credit gives up: nothing waits for ever.
-func (o *order) heldUntil(rules *Rules) time.Time {
-	if o.Expires != 0 {
-		return time.UnixMilli(o.Expires)
+func (d *draft) heldUntil(rules *Rules) time.Time {
+	if d.Expires != 0 {
+		return time.UnixMilli(d.Expires)
 	}
-	return time.UnixMilli(max(o.Created, o.Due)).Add(rules.KeepMessages)
+	return time.UnixMilli(max(d.Created, d.Due)).Add(rules.KeepMessages)
 }
 
 // sendLane is where messages of an app wait that set out by a channel. Each priority is a group of its own, so that the

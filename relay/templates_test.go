@@ -27,7 +27,7 @@ func TestReportsWithoutATemplateListAreBounded(t *testing.T) {
 	}
 	rules := Rules{Apps: map[string]App{"shop": {Name: "shop", Counts: map[string]Counting{"device-1": {Kind: ledger.Device}},
 		Templates: map[string]Alias{"order": {TemplateID: "aliased"}}}}}
-	r := New(Rooms{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf)}, rules)
+	r := New(Dependencies{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf)}, rules)
 	r.templates = wechat.NewTemplateCache(func(context.Context, string) ([]wechat.Template, error) { return nil, errors.New("away") })
 	lines := func() int {
 		all, err := r.Lines(t.Context(), "shop", someone)

@@ -6,77 +6,78 @@ import (
 	"time"
 )
 
-// paces slow sends to what WeChat takes in a minute, which it does not publish but tells by refusing (45011). A minute with a
-// refusal sets the limit to four fifths of what passed in it, or in the one before if that was more (WeChat's minute need not
-// begin with ours); one without raises it by a tenth. It also halves how many sends of a lane are under way at once, since
-// those are what is refused beyond the first; a minute without gives a sixteenth back. Each process paces itself: with several
-// replicas each meets its own refusals.
+// throttle keeps sends below the rate that WeChat takes in a minute. WeChat does not publish that rate; it answers 45011
+// above it. A minute with a refusal sets the limit to four fifths of what passed in it, or in the minute before if that was
+// more (WeChat's minute need not begin with ours). A minute without one raises the limit by a tenth. A refusal also halves
+// how many sends of a lane are under way at once, since those are refused beyond the first; a minute without one gives back
+// a sixteenth. Each process has its own throttle: with several replicas each learns from its own refusals.
 //
-// They also rest what WeChat refuses whole: an app at fault in its config, or one API of it (a quota, a right it was not
-// given). When a rest is over, one message goes ahead as a probe; the others follow when WeChat's answer to it shows that it
-// works again.
-type paces struct {
+// It also pauses what WeChat refuses as a whole: an app with a fault in its config, or one API of it (a quota, a missing
+// right). At the end of a pause one message is sent as a probe; the others follow when WeChat's answer to it shows that the
+// fault is gone.
+type throttle struct {
 	mu    sync.Mutex
-	at    map[path]*pace
-	slots func(at path, atOnce int) // has the queue keep to it
+	at    map[route]*window
+	slots func(at route, concurrency int) // sets how many jobs of the route's lanes the queue runs at once
 }
 
-// path is a way to WeChat: a channel of an app, or with channel "" whatever the app does.
-type path struct{ app, channel string }
+// route is a channel of an app; with channel "" everything the app does.
+type route struct{ app, channel string }
 
-func (p path) whole() path { return path{app: p.app} }
+func (p route) whole() route { return route{app: p.app} }
 
-type pace struct {
-	minute  int64 // Unix minute that these count
-	sent    int
-	passed  int     // of them, those WeChat did not refuse for their number
-	last    int     // that passed in the minute before
-	refused bool    // it refused one
-	full    bool    // no more go, and somebody was told
-	limit   float64 // sends a minute; 0 = none known
-	atOnce  int     // sends of a lane under way; at most, and at first, sendsAtOnce
-	rest    time.Time
-	why     string
-	errcode *int      // WeChat's, that began the rest
-	probe   time.Time // when the probe left; zero = none is out
+// window is what is known about a route in the current minute, and its pause.
+type window struct {
+	minute      int64     // Unix minute of the counts
+	sent        int       // sends of this minute
+	passed      int       // of them, those that WeChat did not refuse for their number
+	last        int       // passed of the minute before
+	refused     bool      // WeChat refused one for their number
+	full        bool      // the limit is reached, and one caller was told to pause the lanes
+	limit       float64   // sends a minute; 0 = none known
+	concurrency int       // sends of a lane at once; at first, and at most, sendsPerLane
+	until       time.Time // end of the pause; zero = there is none
+	why         string    // cause of the pause, as messages show it
+	errcode     *int      // WeChat's errcode that began the pause
+	probe       time.Time // when the probe was sent; zero = none is under way
 }
 
-// stay says how long a send has to wait and why, with WeChat's word to whoever met the reason; begins tells the first one, so
-// that the lanes can rest too.
-type stay struct {
+// delay is how long a send has to wait (0 = not at all), and why. first is true for one caller of several, which then pauses
+// the lanes.
+type delay struct {
 	wait    time.Duration
 	why     string
 	errcode *int
-	begins  bool
+	first   bool
 }
 
 const (
-	sendsAtOnce   = 128                    // of a lane, until WeChat refuses some
-	probePatience = 30 * time.Second       // a probe without an answer is forgotten
-	probePause    = 500 * time.Millisecond // how long others wait for it
+	sendsPerLane  = 128                    // sends of a lane at once, until WeChat refuses some
+	probePatience = 30 * time.Second       // after this a probe without an answer does not count
+	probePause    = 500 * time.Millisecond // how long others wait for the probe's answer
 )
 
-func (p *paces) of(at path, now time.Time) *pace {
+func (p *throttle) of(at route, now time.Time) *window {
 	if p.at == nil {
-		p.at = map[path]*pace{}
+		p.at = map[route]*window{}
 	}
 	a := p.at[at]
 	if a == nil {
-		a = &pace{minute: now.Unix() / 60, atOnce: sendsAtOnce}
+		a = &window{minute: now.Unix() / 60, concurrency: sendsPerLane}
 		p.at[at] = a
 	}
 	if m := now.Unix() / 60; m > a.minute {
 		quiet := !a.refused
-		a.turn(m)
+		a.next(m)
 		if quiet {
-			p.narrow(at, a, min(a.atOnce+sendsAtOnce/16, sendsAtOnce))
+			p.setConcurrency(at, a, min(a.concurrency+sendsPerLane/16, sendsPerLane))
 		}
 	}
 	return a
 }
 
-// turn begins another minute.
-func (a *pace) turn(minute int64) {
+// next begins another minute.
+func (a *window) next(minute int64) {
 	if a.refused {
 		a.limit = max(float64(max(a.passed, a.last))*4/5, 1)
 	} else if a.limit > 0 {
@@ -86,36 +87,36 @@ func (a *pace) turn(minute int64) {
 	a.sent, a.passed, a.refused, a.full = 0, 0, false, false
 }
 
-// admit counts one send, or says how long it has to wait.
-func (p *paces) admit(at path, now time.Time) stay {
+// admit counts one send, or returns how long it has to wait.
+func (p *throttle) admit(at route, now time.Time) delay {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	app, api := p.of(at.whole(), now), p.of(at, now)
-	for _, a := range []*pace{app, api} {
-		if wait := a.resting(now); wait > 0 {
-			return stay{wait: wait, why: a.why, errcode: a.errcode}
+	for _, a := range []*window{app, api} {
+		if wait := a.waits(now); wait > 0 {
+			return delay{wait: wait, why: a.why, errcode: a.errcode}
 		}
 	}
 	if api.refused || api.limit > 0 && float64(api.sent) >= api.limit {
-		begins := !api.full
+		first := !api.full
 		api.full = true
-		return stay{wait: untilNext(now, time.Minute), why: "no more than WeChat takes in a minute", begins: begins}
+		return delay{wait: untilNext(now, time.Minute), why: "no more than WeChat takes in a minute", first: first}
 	}
-	for _, a := range []*pace{app, api} {
-		if !a.rest.IsZero() {
+	for _, a := range []*window{app, api} {
+		if !a.until.IsZero() {
 			a.probe = now
 		}
 	}
 	api.sent++
-	return stay{}
+	return delay{}
 }
 
-// resting is how long the rest lasts, or the probe at its end should be waited for.
-func (a *pace) resting(now time.Time) time.Duration {
-	if a.rest.IsZero() {
+// waits is how long the pause still lasts, or how long to wait for the probe at its end.
+func (a *window) waits(now time.Time) time.Duration {
+	if a.until.IsZero() {
 		return 0
 	}
-	if wait := a.rest.Sub(now); wait > 0 {
+	if wait := a.until.Sub(now); wait > 0 {
 		return wait
 	}
 	if !a.probe.IsZero() && now.Sub(a.probe) < probePatience {
@@ -124,51 +125,51 @@ func (a *pace) resting(now time.Time) time.Duration {
 	return 0
 }
 
-// refused learns from WeChat's 45011.
-func (p *paces) refused(at path, now time.Time) {
+// refused books a 45011: too many sends in this minute.
+func (p *throttle) refused(at route, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if a := p.of(at, now); !a.refused {
 		a.refused = true
-		p.narrow(at, a, max(a.atOnce/2, 1))
+		p.setConcurrency(at, a, max(a.concurrency/2, 1))
 	}
 }
 
-// narrow sets how many sends of each lane of a path may be under way.
-func (p *paces) narrow(at path, a *pace, atOnce int) {
-	if atOnce != a.atOnce {
-		a.atOnce = atOnce
-		p.slots(at, atOnce)
+// setConcurrency sets how many sends of each lane of a route are under way at once.
+func (p *throttle) setConcurrency(at route, a *window, concurrency int) {
+	if concurrency != a.concurrency {
+		a.concurrency = concurrency
+		p.slots(at, concurrency)
 	}
 }
 
-// rested lets an app or an API of it rest for d; begins tells whether it did not rest already.
-func (p *paces) rested(at path, d time.Duration, why string, errcode *int, now time.Time) (begins bool) {
+// pause pauses a route for d; first is false when it is paused already.
+func (p *throttle) pause(at route, d time.Duration, why string, errcode *int, now time.Time) (first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.of(at, now)
 	a.probe = time.Time{}
-	if a.rest.After(now) {
+	if a.until.After(now) {
 		return false
 	}
-	a.rest, a.why, a.errcode = now.Add(d), why, errcode
+	a.until, a.why, a.errcode = now.Add(d), why, errcode
 	return true
 }
 
-// works: WeChat answered about the message, not about the app.
-func (p *paces) works(at path, now time.Time) {
+// succeeded books an answer of WeChat that is about the message and not about the app.
+func (p *throttle) succeeded(at route, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.of(at, now).passed++
-	for _, a := range []*pace{p.of(at.whole(), now), p.of(at, now)} {
-		if !now.Before(a.rest) { // one that was under way when the rest began proves nothing
-			a.rest, a.probe = time.Time{}, time.Time{}
+	for _, a := range []*window{p.of(at.whole(), now), p.of(at, now)} {
+		if !now.Before(a.until) { // a send from before the pause proves nothing
+			a.until, a.probe = time.Time{}, time.Time{}
 		}
 	}
 }
 
-// retired remembers which channels WeChat said are withdrawn (45103, 45109), so that a message that has no other is refused
-// at once. Each process learns it by one message; now and then another one asks again.
+// retired remembers which channels WeChat has withdrawn (45103, 45109), so that a message that has no other channel is
+// refused at once. Each process learns it from one message, and tries again after retiredFor.
 type retired struct {
 	mu    sync.Mutex
 	until map[[2]string]time.Time // app, channel

@@ -7,9 +7,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestPaceLearnsFromRefusalsAndRecovers(t *testing.T) {
-	p := paces{slots: func(path, int) {}}
-	shop := path{"shop", ChannelSubscribe}
+func TestThrottleLearnsFromRefusalsAndRecovers(t *testing.T) {
+	p := throttle{slots: func(route, int) {}}
+	shop := route{"shop", ChannelSubscribe}
 	at := time.Date(2026, 1, 1, 12, 0, 10, 0, time.UTC)
 	for range 120 {
 		if d := p.admit(shop, at).wait; d != 0 {
@@ -17,17 +17,17 @@ func TestPaceLearnsFromRefusalsAndRecovers(t *testing.T) {
 		}
 	}
 	for range 100 { // the other 20 are refused, or have no answer yet
-		p.works(shop, at)
+		p.succeeded(shop, at)
 	}
 	p.refused(shop, at)
 	got := p.admit(shop, at)
-	if got.wait < 50*time.Second || got.wait > 52*time.Second || !got.begins || got.why == "" {
+	if got.wait < 50*time.Second || got.wait > 52*time.Second || !got.first || got.why == "" {
 		t.Fatalf("after a refusal: %+v, want the rest of the minute", got)
 	}
-	if p.admit(shop, at).begins {
+	if p.admit(shop, at).first {
 		t.Fatal("the lanes are put to rest twice")
 	}
-	for _, other := range []path{{"other", ChannelSubscribe}, {"shop", ChannelCustomerService}} {
+	for _, other := range []route{{"other", ChannelSubscribe}, {"shop", ChannelCustomerService}} {
 		if d := p.admit(other, at).wait; d != 0 {
 			t.Fatalf("a refusal slows %v", other)
 		}
@@ -36,7 +36,7 @@ func TestPaceLearnsFromRefusalsAndRecovers(t *testing.T) {
 		at := at.Add(time.Duration(minute) * time.Minute)
 		for p.admit(shop, at).wait == 0 {
 			n++
-			p.works(shop, at)
+			p.succeeded(shop, at)
 		}
 		return n
 	}
@@ -55,10 +55,10 @@ func TestPaceLearnsFromRefusalsAndRecovers(t *testing.T) {
 
 // A refusal halves how many sends of a lane are under way, once a minute, to one at last; a quiet minute gives a sixteenth of
 // all back. The queue is told of each change.
-func TestPaceNarrowsAndWidens(t *testing.T) {
+func TestThrottleNarrowsAndWidens(t *testing.T) {
 	var told []int
-	shop, other := path{"shop", ChannelSubscribe}, path{"other", ChannelSubscribe}
-	p := paces{slots: func(at path, n int) {
+	shop, other := route{"shop", ChannelSubscribe}, route{"other", ChannelSubscribe}
+	p := throttle{slots: func(at route, n int) {
 		if at != shop {
 			t.Errorf("%v is narrowed", at)
 		}
@@ -76,7 +76,7 @@ func TestPaceNarrowsAndWidens(t *testing.T) {
 	for _, refusals := range []int{0, 100, 0, 2, 1, 0} {
 		minute(refusals)
 	}
-	// The minute after one with a refusal begins where that left it.
+	// The minute after one with a refusal first where that left it.
 	if diff := cmp.Diff([]int{64, 72, 36, 18}, told); diff != "" {
 		t.Errorf("%v: %s", told, diff)
 	}
@@ -89,24 +89,24 @@ func TestPaceNarrowsAndWidens(t *testing.T) {
 	for range 20 {
 		minute(0)
 	}
-	if n := told[len(told)-1]; n != sendsAtOnce {
+	if n := told[len(told)-1]; n != sendsPerLane {
 		t.Errorf("%d after 20 minutes without a refusal", n)
 	}
 }
 
 // A rest of the app holds whatever it does, one of a channel only that, and says WeChat's code to all it holds; at its end one probe goes, and its answer frees the
 // others.
-func TestPaceRestsAndProbes(t *testing.T) {
+func TestThrottleRestsAndProbes(t *testing.T) {
 	at := time.Date(2026, 1, 1, 12, 0, 10, 0, time.UTC)
-	shop, kf := path{"shop", ChannelSubscribe}, path{"shop", ChannelCustomerService}
+	shop, kf := route{"shop", ChannelSubscribe}, route{"shop", ChannelCustomerService}
 	for name, c := range map[string]struct {
-		rest  path
+		rest  route
 		other bool // customer service waits too
 	}{"app": {shop.whole(), true}, "channel": {shop, false}} {
-		var p paces
+		var p throttle
 		code := 40164
-		if !p.rested(c.rest, time.Minute, "why", &code, at) || p.rested(c.rest, time.Minute, "why", &code, at) {
-			t.Errorf("%s: a rest begins once", name)
+		if !p.pause(c.rest, time.Minute, "why", &code, at) || p.pause(c.rest, time.Minute, "why", &code, at) {
+			t.Errorf("%s: a rest first once", name)
 		}
 		if got := p.admit(shop, at); got.wait != time.Minute || got.why != "why" || got.errcode == nil || *got.errcode != 40164 {
 			t.Errorf("%s: %+v", name, got)
@@ -114,12 +114,12 @@ func TestPaceRestsAndProbes(t *testing.T) {
 		if got := p.admit(kf, at).wait != 0; got != c.other {
 			t.Errorf("%s: customer service waits: %v", name, got)
 		}
-		p.works(shop, at) // was under way
+		p.succeeded(shop, at) // was under way
 		over := at.Add(time.Minute)
 		if p.admit(shop, over).wait != 0 || p.admit(shop, over).wait != probePause {
 			t.Errorf("%s: one probe, and the others wait", name)
 		}
-		p.works(shop, over)
+		p.succeeded(shop, over)
 		if p.admit(shop, over).wait != 0 || p.admit(kf, over).wait != 0 {
 			t.Errorf("%s: not free after the probe", name)
 		}

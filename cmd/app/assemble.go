@@ -52,7 +52,7 @@ func (a *App) join(ctx context.Context) error {
 	r := &assembled{queue: q, wechat: a.wechat, opened: time.Now()}
 	health := webhook.NewHealth(a.rdb)
 	sealer := binding.Sealer{Seal: a.keys.Seal, Unseal: a.keys.Unseal}
-	r.relay = relay.New(relay.Rooms{
+	r.relay = relay.New(relay.Dependencies{
 		Queue: q, Ledger: ledger.New(a.rdb, q.PrefixOf), WeChat: a.wechat, Sender: a.sender, Health: health,
 		Bindings: binding.New(a.rdb, sealer), Sealer: sealer, Log: a.log,
 		Observe: relay.Observer{Push: a.metrics.push, Send: a.metrics.send, Delivery: a.metrics.deliver},

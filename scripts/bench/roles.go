@@ -71,7 +71,7 @@ func runGateway(redisURL, wechatURL string, work bool) error {
 	if err != nil {
 		return err
 	}
-	r := relay.New(relay.Rooms{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf), WeChat: wx, Bindings: binding.New(rdb, binding.Sealer{}),
+	r := relay.New(relay.Dependencies{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf), WeChat: wx, Bindings: binding.New(rdb, binding.Sealer{}),
 		Sender: webhook.NewSender(webhook.SenderOptions{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), Health: webhook.NewHealth(rdb)},
 		relay.Rules{Apps: map[string]relay.App{benchApp: {Name: benchApp, AppID: benchAppID}},
 			Partners: map[string]relay.Partner{"bench": {Name: "bench", Secrets: []webhook.Secret{secret}, Apps: []string{benchApp}, Allow: map[string]bool{"messages": true}}}})
