@@ -307,6 +307,8 @@ type Errcode struct {
 	Name      string          `json:"name"`
 	Meaning   string          `json:"meaning"`
 	MeaningZH string          `json:"meaning_zh"`
+	Cause     string          `json:"cause"`
+	CauseZH   string          `json:"cause_zh"`
 	Reaction  wechat.Reaction `json:"reaction"`
 	Cure      string          `json:"cure"`
 	CureZH    string          `json:"cure_zh"`

@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -183,7 +184,7 @@ func TestRedisAway(t *testing.T) {
 			mustToken(t, c)
 			time.Sleep(5 * time.Hour)
 			synctest.Wait()
-			if _, err := c.Send(t.Context(), "shop", ChannelSubscribe, &SubscribeMessage{}); err != nil {
+			if _, err := c.Send(t.Context(), "shop", ChannelSubscribe, json.RawMessage(`{}`)); err != nil {
 				t.Fatal(err)
 			}
 			if n := w.f.count(pathStable); n > 5 {

@@ -69,7 +69,13 @@ func TestErrcodeRowsAreWhole(t *testing.T) {
 		if row.Code != 0 && (row.Cure == "" || !han(row.CureZH)) {
 			t.Errorf("%d: cure %q / %q", row.Code, row.Cure, row.CureZH)
 		}
-		if han(row.Meaning + row.Cure) {
+		if row.Cause == "" || !han(row.CauseZH) {
+			t.Errorf("%d: cause %q / %q", row.Code, row.Cause, row.CauseZH)
+		}
+		if en, zh := row.Does(); en == "" || !han(zh) || han(en) {
+			t.Errorf("%d: does %q / %q", row.Code, en, zh)
+		}
+		if han(row.Meaning + row.Cause + row.Cure) {
 			t.Errorf("%d: Chinese in the English text", row.Code)
 		}
 		if !strings.HasPrefix(row.Doc, "https://developers.weixin.qq.com/") {

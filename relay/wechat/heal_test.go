@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,7 +14,7 @@ import (
 
 func send(t *testing.T, c *Client) error {
 	t.Helper()
-	_, err := c.Send(t.Context(), "shop", ChannelSubscribe, &SubscribeMessage{ToUser: "o1", TemplateID: "T"})
+	_, err := c.Send(t.Context(), "shop", ChannelSubscribe, json.RawMessage(`{"touser":"o1","template_id":"T"}`))
 	return err
 }
 

@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -224,7 +225,7 @@ func TestExternalSource(t *testing.T) {
 		}
 		f.kill(current.value, true)
 		f.with(func(f *fake) { current = f.issue() })
-		if _, err := c.Send(t.Context(), "shop", ChannelSubscribe, &SubscribeMessage{}); err != nil {
+		if _, err := c.Send(t.Context(), "shop", ChannelSubscribe, json.RawMessage(`{}`)); err != nil {
 			t.Fatalf("after the centre's token died: %v", err)
 		}
 		if asked != 2 {

@@ -7,11 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-
-	"github.com/silenceper/wechat/v2/miniprogram/message"
-	"github.com/silenceper/wechat/v2/miniprogram/subscribe"
-
-	oamessage "github.com/silenceper/wechat/v2/officialaccount/message"
 )
 
 // Channel is a way to reach a user.
@@ -44,35 +39,13 @@ func ChannelOf(path string) (ch Channel, ok bool) {
 	return "", false
 }
 
-// Payload types of the SDK, so that packages which build a message need not know the SDK.
-type (
-	SubscribeMessage   = subscribe.Message
-	DataItem           = subscribe.DataItem
-	UniformMessage     = subscribe.UniformMessage
-	CustomerMessage    = message.CustomerMessage
-	OATemplateMessage  = oamessage.TemplateMessage
-	OATemplateDataItem = oamessage.TemplateDataItem
-)
-
-// TemplateMessage is the withdrawn mini-program template message, which the SDK does not have.
-// https://developers.weixin.qq.com/miniprogram/dev/api-backend/open-api/template-message/templateMessage.send.html
-type TemplateMessage struct {
-	ToUser          string               `json:"touser"`
-	TemplateID      string               `json:"template_id"`
-	Page            string               `json:"page,omitempty"`
-	FormID          string               `json:"form_id"`
-	Data            map[string]*DataItem `json:"data"`
-	EmphasisKeyword string               `json:"emphasis_keyword,omitempty"`
-}
-
 // Receipt is WeChat's acceptance. MsgID is exact, above 2^53 too; "" where WeChat gives none (customer_service).
 type Receipt struct{ MsgID string }
 
-// Send posts one message. body is one of the payload types above (pointer or value) or json.RawMessage, and is posted
-// without HTML escaping. A token refusal is healed and repeated once (WeChat rejected the call, so it is safe);
+// Send posts one message. body is the JSON that WeChat is given, without HTML escaping. A token refusal is healed and repeated once (WeChat rejected the call, so it is safe);
 // nothing else is ever repeated here. Errors: *APIError (a -1 leaves the outcome unknown), ErrNoAnswer (outcome
 // unknown), ErrNotLeft (nothing was sent; *TokenError is one), ErrBody, ErrUnknownApp. Ask for ErrNotLeft first.
-func (c *Client) Send(ctx context.Context, app string, ch Channel, body any) (r Receipt, err error) {
+func (c *Client) Send(ctx context.Context, app string, ch Channel, body json.RawMessage) (r Receipt, err error) {
 	k, err := c.keeper(app)
 	if err != nil {
 		return Receipt{}, err
@@ -81,15 +54,14 @@ func (c *Client) Send(ctx context.Context, app string, ch Channel, body any) (r 
 	if !ok {
 		return Receipt{}, fmt.Errorf("%w: no channel %q", ErrBody, ch)
 	}
-	raw, err := encode(body)
-	if err != nil {
-		return Receipt{}, err
+	if !json.Valid(body) {
+		return Receipt{}, fmt.Errorf("%w: it is not JSON", ErrBody)
 	}
 	err = k.withToken(ctx, func(ctx context.Context, token string) error {
 		x := k.exchange(path, token)
 		x.partial = true
 		return x.do(ctx, k.c.o.Timeout, func(ctx context.Context) error {
-			if err := post(ctx, sdkHost+path+tokenQuery(token), raw); err != nil {
+			if err := post(ctx, sdkHost+path+tokenQuery(token), body); err != nil {
 				return err
 			}
 			r, err = readReceipt(&x.got)
@@ -115,12 +87,6 @@ var jsonType = []string{"application/json; charset=utf-8"}
 
 // encode is JSON as WeChat wants it: \u0026 in the place of & is 40033 there.
 func encode(body any) ([]byte, error) {
-	if raw, ok := body.(json.RawMessage); ok {
-		if !json.Valid(raw) {
-			return nil, fmt.Errorf("%w: it is not JSON", ErrBody)
-		}
-		return raw, nil
-	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)

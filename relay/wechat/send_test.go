@@ -39,29 +39,26 @@ func TestSendChannels(t *testing.T) {
 		}
 		c := newTestClient(t, rdb, serveFake(t, f))
 		tok := mustToken(t, c)
-		text := &CustomerMessage{ToUser: "o1", Msgtype: "text"}
 		for _, x := range []struct {
 			channel Channel
 			path    string
-			payload any
 			body    string
 			msgID   string
 			code    int
 		}{
 			{ChannelSubscribe, "/cgi-bin/message/subscribe/send",
-				&SubscribeMessage{ToUser: "o1", TemplateID: "T1", Page: "pages/a?x=1&y=<2>", Data: map[string]*DataItem{"thing1": {Value: "a & b"}}},
 				`{"touser":"o1","template_id":"T1","page":"pages/a?x=1&y=<2>","data":{"thing1":{"value":"a & b","color":""}},"miniprogram_state":"","lang":""}`,
 				"1988810812324364291", 0},
-			{ChannelSubscribe, "/cgi-bin/message/subscribe/send", json.RawMessage(`{"touser":"o1","new_field":"<&>","n":9007199254740993}`),
+			{ChannelSubscribe, "/cgi-bin/message/subscribe/send",
 				`{"touser":"o1","new_field":"<&>","n":9007199254740993}`, "1988810812324364291", 0},
-			{ChannelCustomerService, "/cgi-bin/message/custom/send", text, `{"touser":"o1","msgtype":"text"}`, "", 0},
-			{ChannelOATemplate, "/cgi-bin/message/template/send", OATemplateMessage{ToUser: "o2", TemplateID: "OA", ClientMsgID: "c1"},
+			{ChannelCustomerService, "/cgi-bin/message/custom/send", `{"touser":"o1","msgtype":"text"}`, "", 0},
+			{ChannelOATemplate, "/cgi-bin/message/template/send",
 				`{"touser":"o2","template_id":"OA","data":null,"client_msg_id":"c1","miniprogram":{"appid":"","pagepath":""}}`, "3395159288267931652", 0},
-			{ChannelTemplate, "/cgi-bin/message/wxopen/template/send", &TemplateMessage{ToUser: "o1", TemplateID: "L", FormID: "f1", EmphasisKeyword: "keyword1.DATA"},
+			{ChannelTemplate, "/cgi-bin/message/wxopen/template/send",
 				`{"touser":"o1","template_id":"L","form_id":"f1","data":null,"emphasis_keyword":"keyword1.DATA"}`, "", 45103},
-			{ChannelUniform, "/cgi-bin/message/wxopen/template/uniform_send", json.RawMessage(`{"touser":"o1"}`), `{"touser":"o1"}`, "", 45109},
+			{ChannelUniform, "/cgi-bin/message/wxopen/template/uniform_send", `{"touser":"o1"}`, "", 45109},
 		} {
-			r, err := c.Send(t.Context(), "shop", x.channel, x.payload)
+			r, err := c.Send(t.Context(), "shop", x.channel, json.RawMessage(x.body))
 			if codeOf(err) != x.code || r.MsgID != x.msgID {
 				t.Errorf("%s: %+v %v", x.channel, r, err)
 			}
@@ -135,7 +132,7 @@ func TestSendWhatCannotBeSent(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFake()
 		c := newTestClient(t, rdb, serveFake(t, f))
-		for name, body := range map[string]any{"bad JSON": json.RawMessage(`{"touser":`), "a channel": make(chan int)} {
+		for name, body := range map[string]json.RawMessage{"bad JSON": json.RawMessage(`{"touser":`), "nothing": nil} {
 			if _, err := c.Send(t.Context(), "shop", ChannelSubscribe, body); !errors.Is(err, ErrBody) || errors.Is(err, ErrNotLeft) {
 				t.Errorf("%s: %v", name, err)
 			}

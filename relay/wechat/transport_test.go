@@ -3,6 +3,7 @@ package wechat
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -288,7 +289,7 @@ func TestContextEnded(t *testing.T) {
 	mustToken(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := c.Send(ctx, "shop", ChannelSubscribe, &SubscribeMessage{})
+	_, err := c.Send(ctx, "shop", ChannelSubscribe, json.RawMessage(`{}`))
 	if !errors.Is(err, ErrNotLeft) || !errors.Is(err, context.Canceled) {
 		t.Errorf("ended before: %v", err)
 	}
@@ -300,7 +301,7 @@ func TestContextEnded(t *testing.T) {
 			return true
 		}
 	})
-	_, err = c.Send(ctx, "shop", ChannelSubscribe, &SubscribeMessage{})
+	_, err = c.Send(ctx, "shop", ChannelSubscribe, json.RawMessage(`{}`))
 	if !errors.Is(err, ErrNoAnswer) || !errors.Is(err, context.Canceled) {
 		t.Errorf("ended while out: %v", err)
 	}
