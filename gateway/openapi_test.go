@@ -22,8 +22,21 @@ func described(t *testing.T) *openapi.Checker {
 }
 
 // planned are routes that are described before they are there; it must be empty in a release.
-var planned = []string{"/replays", "/endpoints", "/events/", "/audience", "/users/", "/sessions/", "/decrypt", "/verify-raw", "/checksession", "/reach",
-	"/insights", "/deliveries/{id}", "DELETE /mp/{app}/session"}
+var planned = []string{
+	"/replays",
+	"/endpoints",
+	"/events/",
+	"/audience-sends",
+	"/users/",
+	"/sessions/",
+	"/decrypt",
+	"/verify-raw",
+	"/checksession",
+	"/reach",
+	"/insights",
+	"/deliveries/{id}",
+	"DELETE /mp/{app}/session",
+}
 
 func isPlanned(op string) bool {
 	return slices.ContainsFunc(planned, func(p string) bool { return strings.Contains(op, p) })

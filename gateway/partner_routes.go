@@ -32,6 +32,12 @@ func (g *Handler) partnerRoutes() []partnerRoute {
 		{method: get, path: "/bindings/:app/:user", right: "bindings", run: g.getBinding},
 		{method: del, path: "/bindings/:app/:user", right: "bindings", run: g.deleteBinding},
 
+		{method: get, path: "/audiences", right: "messages", run: g.listAudiences},
+		{method: put, path: "/audiences/:name", right: "messages", large: true, run: g.putAudience},
+		{method: http.MethodPatch, path: "/audiences/:name", right: "messages", large: true, run: g.patchAudience},
+		{method: get, path: "/audiences/:name", right: "messages", run: g.getAudience},
+		{method: del, path: "/audiences/:name", right: "messages", run: g.deleteAudience},
+
 		{method: get, path: "/apps/:app/access_token", right: "tokens", run: g.accessToken},
 		{method: post, path: "/apps/:app/access_token/report", right: "tokens", run: g.reportToken},
 
