@@ -54,6 +54,19 @@ func (t *TemplateCache) Known(app, id string) (Template, bool) {
 	return tpl, ok
 }
 
+// List returns the list as it is now, in no order. It never waits.
+func (t *TemplateCache) List(app string) []Template {
+	l := t.list(app)
+	if l == nil {
+		return nil
+	}
+	out := make([]Template, 0, len(l.byID))
+	for _, tpl := range l.byID {
+		out = append(out, tpl)
+	}
+	return out
+}
+
 // Listed tells whether the app's list is known, so that an id that is not on it may be refused. It never waits.
 func (t *TemplateCache) Listed(app string) bool {
 	l := t.list(app)
