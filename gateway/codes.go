@@ -20,6 +20,7 @@ const (
 	InProgress       Code = "in_progress"
 	TooLate          Code = "too_late"
 	AlreadyBound     Code = "already_bound"
+	ManagedByConfig  Code = "managed_by_config"
 	TicketExpired    Code = "ticket_expired"
 	ChannelRetired   Code = "channel_retired"
 	TooLarge         Code = "too_large"
@@ -105,6 +106,10 @@ var table = []Entry{
 		"the user or the openid is bound to somebody else",
 		"DELETE the old binding first, then bind again with a new ticket.",
 		"请先删除原有的绑定，再用新的 ticket 重新绑定。"},
+	{ManagedByConfig, http.StatusConflict, "The endpoint stands in the config", "该端点由配置文件管理",
+		"this endpoint stands in the operator's config and is changed there",
+		"It can be read, tested, enabled and disabled here. Ask the operator to change it, or make an endpoint of another id.",
+		"在这里可以查看、测试、启用和停用该端点。如需修改请联系运维人员，或使用其他 id 新建端点。"},
 	{TicketExpired, http.StatusGone, "The ticket is used or over", "ticket 已使用或已过期",
 		"the ticket is unknown, used or over",
 		"Tickets are good once, for ten minutes: have the partner's system make a new one.",

@@ -14,7 +14,7 @@ import (
 // partnerRoutes is the whole map below /v1/partners/{partner}. Rights are partners[].allow of the config.
 func (g *Handler) partnerRoutes() []partnerRoute {
 	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
-	return []partnerRoute{
+	return slices.Concat(g.endpointRoutes(), g.deliveryRoutes(), []partnerRoute{
 		{method: post, path: "/messages", right: "messages", raw: true, keeps: true, run: g.sendMessage},
 		{method: post, path: "/messages/batch", right: "messages", raw: true, large: true, run: g.sendBatch},
 		{method: get, path: "/messages", right: "messages", run: g.listMessages},
@@ -40,10 +40,7 @@ func (g *Handler) partnerRoutes() []partnerRoute {
 
 		{method: get, path: "/apps/:app/access_token", right: "tokens", run: g.accessToken},
 		{method: post, path: "/apps/:app/access_token/report", right: "tokens", run: g.reportToken},
-
-		{method: get, path: "/deliveries", right: "endpoints", run: g.deliveries},
-		{method: post, path: "/deliveries/:id/replay", right: "endpoints", run: g.replayDelivery},
-	}
+	})
 }
 
 // images are what WeChat takes as type=image, by Content-Type: the name of the file tells it which.
@@ -138,23 +135,4 @@ func (g *Handler) reportToken(ctx context.Context, r *partnerRequest) (reply, er
 		return reply{}, invalid("access_token", "is missing: the one WeChat refused")
 	}
 	return reply{status: http.StatusOK, body: taken{true}}, g.relay.ReportToken(ctx, r.partner.Name, param(r.Context, "app"), g.limits.Load().TrustedProxies.Client(r.Request), in.AccessToken, in.Errcode)
-}
-
-var deliveryStates = []string{"pending", "held", "delivered", "buried"}
-
-func (g *Handler) deliveries(ctx context.Context, r *partnerRequest) (reply, error) {
-	q, limit, err := listQuery(r.Request.URL.RawQuery, "endpoint", "state")
-	if err != nil {
-		return reply{}, err
-	}
-	if s := q["state"]; s != "" && !slices.Contains(deliveryStates, s) {
-		return reply{}, invalid("state", "must be one of "+strings.Join(deliveryStates, ", "))
-	}
-	page, err := g.relay.Deliveries(ctx, r.partner.Name, relay.DeliveryQuery{Endpoint: q["endpoint"], State: q["state"], Cursor: q["cursor"], Limit: limit})
-	return reply{status: http.StatusOK, body: page}, err
-}
-
-func (g *Handler) replayDelivery(ctx context.Context, r *partnerRequest) (reply, error) {
-	d, err := g.relay.ReplayDelivery(ctx, r.partner.Name, param(r.Context, "id"))
-	return reply{status: http.StatusOK, body: d}, err
 }

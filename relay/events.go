@@ -1,10 +1,8 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -77,11 +75,14 @@ type UserEvent struct {
 	Reason  *string `json:"reason"` // WeChat's event, for user.revoked
 }
 
-// EndpointEvent is the data of endpoint.*: told to the partner's other endpoints.
+// EndpointEvent is the data of endpoint.benched, disabled and recovered: sent to the partner's other endpoints.
 type EndpointEvent struct {
-	Endpoint string  `json:"endpoint"`
-	Status   *int    `json:"status"` // the HTTP status that decided
-	Reason   *string `json:"reason"`
+	Partner  string    `json:"partner"`
+	Endpoint string    `json:"endpoint"`
+	State    string    `json:"state"` // benched | disabled | healthy
+	Reason   *string   `json:"reason"`
+	Status   *int      `json:"status"` // the HTTP status that decided
+	Since    time.Time `json:"since"`
 }
 
 // Alert is the data of app.alert: an app needs its operator.
@@ -118,7 +119,7 @@ func (r *Relay) tell(t telling) []queue.Job {
 			continue
 		}
 		for _, e := range p.Endpoints {
-			if (e.ID != t.not || t.not == "") && e.Wants(t.typ) {
+			if (e.ID != t.not || t.not == "") && e.Wants(t.typ) && (len(e.Filter) == 0 || e.Passes(t.values)) {
 				to = append(to, e)
 			}
 		}
@@ -131,9 +132,10 @@ func (r *Relay) tell(t telling) []queue.Job {
 	if len(to) > 1 {
 		shared = &queue.Shared{Name: id, Data: payload}
 	}
+	env := t.envelope(id)
 	jobs := make([]queue.Job, 0, len(to)+1)
 	for _, e := range to {
-		job, err := r.delivery(t.shard, e, envelope{ID: id, Type: t.typ, App: t.app}, payload, shared)
+		job, err := r.delivery(e, env, payload, shared)
 		if err != nil { // no key, no storing in clear
 			r.log.Error("event not encrypted", zap.String("type", t.typ), zap.String("partner", e.Partner), zap.Error(err))
 			continue
@@ -156,64 +158,6 @@ func (t *telling) payload() []byte {
 		return append(b, '}')
 	}
 	return append(append(b, encode(t.data)...), '}')
-}
-
-// envelope is what a delivery job knows besides the payload.
-type envelope struct {
-	Partner  string `json:"p"`
-	Endpoint string `json:"e"`
-	ID       string `json:"i"` // webhook-id: the same for every endpoint and every attempt
-	Type     string `json:"t"`
-	App      string `json:"a,omitempty"`
-	Sealed   bool   `json:"z,omitempty"` // the payload is encrypted for the delivery's id
-}
-
-// secret are the types whose payloads are encrypted in Redis.
-var secret = map[string]bool{EventUserPhone: true}
-
-// delivery is the job of telling one endpoint: its body is the envelope, a newline, the payload.
-func (r *Relay) delivery(shard int, e webhook.Endpoint, env envelope, payload []byte, shared *queue.Shared) (queue.Job, error) {
-	env.Partner, env.Endpoint = e.Partner, e.ID
-	id := r.q.NewID("dlv_", shard)
-	switch {
-	case secret[env.Type] && r.sealer.Seal != nil:
-		var err error
-		if payload, err = r.sealer.Seal(payload, []byte(id)); err != nil {
-			return queue.Job{}, err
-		}
-		env.Sealed, shared = true, nil
-	case shared != nil:
-		payload = nil
-	}
-	head := encode(env)
-	body := make([]byte, 0, len(head)+1+len(payload))
-	body = append(append(append(body, head...), '\n'), payload...)
-	keep := r.rules.Load().KeepEvents
-	return queue.Job{ID: id, Lane: deliverLane(e.Partner, e.ID), Body: body, Shared: shared,
-		Tags: []string{deliveryTag(e.Partner, e.ID)}, Keep: keep, Idle: max(keep, 24*time.Hour), Drop: true}, nil
-}
-
-func deliverLane(partner, endpoint string) string {
-	return laneDeliver + ":" + partner + "/" + endpoint
-}
-
-func deliveryTag(partner, endpoint string) string { return "d/" + partner + "/" + endpoint }
-
-// decrypted is a payload as it is posted.
-func (r *Relay) decrypted(id string, env envelope, payload []byte) ([]byte, error) {
-	if !env.Sealed || r.sealer.Unseal == nil {
-		return payload, nil
-	}
-	return r.sealer.Unseal(payload, []byte(id))
-}
-
-// openEnvelope takes a delivery job's body apart.
-func openEnvelope(body []byte) (env envelope, payload []byte, err error) {
-	head, payload, ok := bytes.Cut(body, []byte("\n"))
-	if !ok {
-		return env, nil, fmt.Errorf("delivery without a payload")
-	}
-	return env, payload, json.Unmarshal(head, &env)
 }
 
 // tellMessage is a message.* event for the message's own partner.

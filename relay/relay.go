@@ -64,7 +64,8 @@ type Partner struct {
 	Apps      []string
 	Allow     map[string]bool // messages subscriptions bindings tokens wechat_api endpoints session_keys
 	Endpoints []webhook.Endpoint
-	PerSecond float64 // requests a second it may make; 0 = no limit
+	WeChat    map[string]WeChatKeys // of endpoints of kind wechat, by id
+	PerSecond float64               // requests a second it may make; 0 = no limit
 	Burst     int
 
 	WeChatSecret string   // by which its systems are known at the WeChat-compatible face; "" = they are not
@@ -87,6 +88,8 @@ type Rules struct {
 	Partners        map[string]Partner
 	KeepMessages    time.Duration // how long an ended message can be read
 	KeepEvents      time.Duration // how long a delivery can be read and replayed
+	KeepBuried      time.Duration // how long one that was given up, or is held, can be replayed
+	HeldPerEndpoint int           // deliveries that may wait for one endpoint that takes none; 0 = 20000
 	UnknownDeadline time.Duration // how long WeChat's report may settle an unknown send
 	BatchLimit      int           // messages in one batch
 	HeldPerUser     int           // messages one user may have waiting for a credit; 0 = 100
@@ -99,6 +102,7 @@ type Dependencies struct {
 	WeChat   *wechat.Client
 	Sender   *webhook.Sender
 	Health   *webhook.Health
+	Registry *webhook.Registry // nil: no endpoints are made over the API
 	Bindings *binding.Book
 	Sealer   binding.Sealer // for what must not be readable in Redis; zero = readable
 	Log      *zap.Logger    // nil = silent
@@ -110,6 +114,7 @@ type Observer struct {
 	Push     func(app, event, result string)
 	Send     func(app, channel string, errcode int, outcome string)
 	Delivery func(partner, result string, took time.Duration)
+	Dropped  func(partner string, deliveries int) // more waited for an endpoint than may
 }
 
 // Relay runs the journeys. Its methods are safe for concurrent use.
@@ -119,6 +124,8 @@ type Relay struct {
 	wechat    *wechat.Client
 	sender    *webhook.Sender
 	health    *webhook.Health
+	registry  *webhook.Registry
+	endpoints endpoints
 	bindings  *binding.Book
 	sealer    binding.Sealer
 	log       *zap.Logger
@@ -138,7 +145,7 @@ type Relay struct {
 
 // New joins the packages under the rules. Call Register before the queue runs.
 func New(deps Dependencies, rules Rules) *Relay {
-	r := &Relay{q: deps.Queue, ledger: deps.Ledger, wechat: deps.WeChat, sender: deps.Sender, health: deps.Health,
+	r := &Relay{q: deps.Queue, ledger: deps.Ledger, wechat: deps.WeChat, sender: deps.Sender, health: deps.Health, registry: deps.Registry,
 		bindings: deps.Bindings, sealer: deps.Sealer, log: deps.Log, observe: deps.Observe}
 	if r.log == nil {
 		r.log = zap.NewNop()
@@ -149,6 +156,7 @@ func New(deps Dependencies, rules Rules) *Relay {
 			r.q.Slots(sendLane(at.app, at.channel, p), concurrency)
 		}
 	}
+	r.endpoints.wake, r.endpoints.leaving = make(chan struct{}, 1), map[endpointKey]struct{}{}
 	r.SetRules(rules)
 	return r
 }
@@ -162,6 +170,7 @@ func (r *Relay) SetRules(rules Rules) {
 	}
 	def(&rules.KeepMessages, 7*24*time.Hour)
 	def(&rules.KeepEvents, 7*24*time.Hour)
+	def(&rules.KeepBuried, 30*24*time.Hour)
 	def(&rules.UnknownDeadline, 15*time.Minute)
 	if rules.BatchLimit <= 0 {
 		rules.BatchLimit = 1000
@@ -169,8 +178,16 @@ func (r *Relay) SetRules(rules Rules) {
 	if rules.HeldPerUser <= 0 {
 		rules.HeldPerUser = 100
 	}
-	r.rules.Store(&rules)
+	if rules.HeldPerEndpoint <= 0 {
+		rules.HeldPerEndpoint = defaultHeld
+	}
+	r.endpoints.mu.Lock()
+	r.endpoints.configured = rules
+	r.endpoints.version = "" // of other partners perhaps: read again
+	r.apply()
+	r.endpoints.mu.Unlock()
 	r.callers.Store(callersOf(&rules))
+	r.stirBacklog()
 	r.templates.SetApps(slices.Collect(maps.Keys(rules.Apps)))
 }
 
@@ -180,8 +197,12 @@ func (r *Relay) Register() {
 	for _, group := range []string{laneSendHigh, laneSend, laneSendBulk} {
 		r.q.Handle(group, queue.Group{Concurrency: 2 * sendsPerLane, PerLane: sendsPerLane}, r.sendOne)
 	}
-	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: 10, Ahead: 128}, r.deliverOne)
+	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: webhook.MaxInFlight, Ahead: 128}, r.deliverOne)
 	r.q.Handle(laneBinding, queue.Group{Concurrency: 32, PerLane: 32}, r.followBinding)
+	r.endpoints.mu.Lock()
+	r.apply() // how many attempts an endpoint may have in flight
+	r.endpoints.mu.Unlock()
+	r.q.Handle(laneReplay, queue.Group{Concurrency: 4, PerLane: 1}, r.replaySome)
 	r.q.Handle(laneRelease, queue.Group{Concurrency: 32, PerLane: 32}, r.releaseHeld)
 }
 
@@ -195,6 +216,9 @@ const (
 	laneRelease  = "release"
 	laneBinding  = "binding"
 )
+
+// Rules are those in force: the operator's, with the endpoints that partners made.
+func (r *Relay) Rules() Rules { return *r.rules.Load() }
 
 // Partner returns a partner by its name.
 func (r *Relay) Partner(name string) (Partner, bool) {

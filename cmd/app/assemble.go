@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -55,19 +56,24 @@ func (a *App) join(ctx context.Context) error {
 	r.relay = relay.New(relay.Dependencies{
 		Queue: q, Ledger: ledger.New(a.rdb, q.PrefixOf), WeChat: a.wechat, Sender: a.sender, Health: health,
 		Bindings: binding.New(a.rdb, sealer), Sealer: sealer, Log: a.log,
-		Observe: relay.Observer{Push: a.metrics.push, Send: a.metrics.send, Delivery: a.metrics.deliver},
+		Registry: webhook.NewRegistry(a.rdb, webhook.Sealer{Seal: a.keys.Seal, Unseal: a.keys.Unseal}),
+		Observe:  relay.Observer{Push: a.metrics.push, Send: a.metrics.send, Delivery: a.metrics.deliver, Dropped: a.metrics.drop},
 	}, p.rules)
 	r.rules.Store(&p.rules)
+	if err := r.relay.LoadEndpoints(ctx); err != nil { // before the first event: it would not reach them
+		return fmt.Errorf("%w: %w", queue.ErrUnavailable, err)
+	}
 	r.relay.Register()
 	r.gate = gateway.Public(gateway.Options{Relay: r.relay, Callback: a.door, Limits: p.limits,
 		Answers: webhook.NewIdempotencyStore(a.rdb).Sealed(a.keys.Seal, a.keys.Unseal),
 		Version: a.version, Fault: a.fault, Refused: a.refusedSignature, Stopping: a.stopping.Load})
-	r.console = console.New(console.Options{Relay: r.relay, Queue: q, WeChat: a.wechat, Health: health, Rules: func() relay.Rules { return *r.rules.Load() },
+	r.console = console.New(console.Options{Relay: r.relay, Queue: q, WeChat: a.wechat, Health: health, Rules: r.relay.Rules,
 		Ready: a.consoleChecks, Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})
 
 	a.teller.Store(r.relay)
 	a.loop("queue", q.Run)
 	a.loop("tokens", func(ctx context.Context) error { a.wechat.Run(ctx); return nil })
+	a.loop("endpoints", func(ctx context.Context) error { r.relay.SyncEndpoints(ctx); return nil })
 	a.loop("templates", func(ctx context.Context) error { r.relay.SyncTemplates(ctx); return nil })
 	listed, done := context.WithTimeout(ctx, listWait)
 	defer done()

@@ -28,6 +28,7 @@ type metrics struct {
 	alerts      *prometheus.CounterVec   // app
 	deliveries  *prometheus.CounterVec   // partner, result
 	delivery    *prometheus.HistogramVec // result
+	dropped     *prometheus.CounterVec   // partner
 	redisErrors *prometheus.CounterVec   // kind
 	queueErrors prometheus.Counter
 	faults      *prometheus.CounterVec // route
@@ -56,6 +57,7 @@ func newMetrics(version string, collector *collector) *metrics {
 		alerts:      counter("app_alerts_total", "Times an app asked for its operator.", "app"),
 		deliveries:  counter("deliveries_total", "Attempts to tell a partner.", "partner", "result"),
 		delivery:    histogram("delivery_seconds", "How long an attempt to tell a partner took.", "result"),
+		dropped:     counter("deliveries_dropped_total", "Deliveries that were dropped because too many waited for an endpoint that takes none.", "partner"),
 		redisErrors: counter("redis_errors_total", "Redis commands that failed.", "kind"),
 		queueErrors: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "wxrelay", Name: "queue_errors_total",
 			Help: "Failures the queue's loops survived."}),
@@ -71,7 +73,7 @@ func newMetrics(version string, collector *collector) *metrics {
 	for _, result := range []string{"applied", "refused"} {
 		m.reloads.WithLabelValues(result)
 	}
-	m.registry.MustRegister(m.pushes, m.sends, m.calls, m.callSeconds, m.alerts, m.deliveries, m.delivery, m.redisErrors,
+	m.registry.MustRegister(m.pushes, m.sends, m.calls, m.callSeconds, m.alerts, m.deliveries, m.delivery, m.dropped, m.redisErrors,
 		m.queueErrors, m.faults, m.reloads, m.refusedSignatures, m.droppedConnections, build, collector,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -98,6 +100,10 @@ func (m *metrics) call(app, path string, errcode int, took time.Duration) {
 func (m *metrics) deliver(partner, result string, took time.Duration) {
 	m.deliveries.WithLabelValues(partner, result).Inc()
 	m.delivery.WithLabelValues(result).Observe(took.Seconds())
+}
+
+func (m *metrics) drop(partner string, deliveries int) {
+	m.dropped.WithLabelValues(partner).Add(float64(deliveries))
 }
 
 // bounded lets the first values through and calls the rest "other".

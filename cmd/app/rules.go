@@ -75,7 +75,7 @@ func planOf(c *config.Config) (*plan, error) {
 	}}
 	p.rules = relay.Rules{
 		Apps: map[string]relay.App{}, Partners: map[string]relay.Partner{},
-		KeepMessages: c.Retention.Messages, KeepEvents: c.Retention.Events,
+		KeepMessages: c.Retention.Messages, KeepEvents: c.Retention.Events, KeepBuried: c.Retention.Buried,
 		UnknownDeadline: c.Messages.UnknownDeadline, BatchLimit: c.Limits.Batch, HeldPerUser: c.Messages.HeldPerUser,
 	}
 	for _, a := range c.Apps {
@@ -92,12 +92,32 @@ func planOf(c *config.Config) (*plan, error) {
 		}
 		out.Secrets = secretsOf(partner.Secrets)
 		for _, e := range partner.Endpoints {
-			out.Endpoints = append(out.Endpoints, webhook.Endpoint{Partner: partner.ID, ID: e.ID, URL: string(e.URL), Events: e.Events,
-				Secrets: secretsOf(e.Secrets)})
+			out.Endpoints = append(out.Endpoints, endpointOf(partner.ID, e))
+			if e.Kind == relay.KindWeChat {
+				if out.WeChat == nil {
+					out.WeChat = map[string]relay.WeChatKeys{}
+				}
+				out.WeChat[e.ID] = relay.WeChatKeys{Token: e.WeChat.Token.Reveal(), EncodingAESKey: e.WeChat.EncodingAESKey.Reveal(),
+					Mode: e.WeChat.Mode, Format: e.WeChat.Format}
+			}
 		}
 		p.rules.Partners[partner.ID] = out
 	}
 	return p, nil
+}
+
+// endpointOf is an endpoint of the config as events are sent to it.
+func endpointOf(partner string, e config.Endpoint) webhook.Endpoint {
+	out := webhook.Endpoint{Partner: partner, ID: e.ID, URL: string(e.URL), Events: e.Events, Timeout: e.Timeout, InFlight: e.InFlight,
+		Rate: e.Rate, Ordered: e.Order == relay.OrderUser, Secrets: secretsOf(e.Secrets), Filter: map[string][]string{
+			"app": e.Filter.App, "event": e.Filter.Event, "template_id": e.Filter.TemplateID, "openid": e.Filter.OpenID}}
+	for name, value := range e.Headers {
+		if out.Headers == nil {
+			out.Headers = map[string]string{}
+		}
+		out.Headers[name] = value.Reveal()
+	}
+	return out
 }
 
 // secretsOf parses what endpointRule has judged.

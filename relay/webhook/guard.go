@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"code.dny.dev/ssrf"
 )
@@ -24,10 +26,14 @@ var alsoDenied = netip.MustParsePrefix("168.63.129.16/32")
 // errBlocked is what a refused dial fails with. It names no address: whoever chose the name would learn how it resolves here.
 var errBlocked = errors.New("address is not public")
 
+// resolveTime bounds the look-up of a name that is checked ahead.
+const resolveTime = 2 * time.Second
+
 // guard decides which addresses may be dialled. It sees the address after name resolution, on every dial.
 type guard struct {
 	public  *ssrf.Guardian
 	private atomic.Pointer[[]netip.Prefix] // allowed although not public, plain http too
+	names   *net.Resolver                  // nil = the system's
 }
 
 func newGuard(private []netip.Prefix) *guard {
@@ -149,4 +155,32 @@ func (g *guard) precheck(host string, port uint16, plain bool) error {
 	default:
 		return fmt.Errorf("%w: port must be 443 or above 1023", ErrURL)
 	}
+}
+
+// reach refuses a name of which every address is refused. The answer of the DNS may be another one when it is dialled, and is
+// checked again then.
+func (g *guard) reach(ctx context.Context, u *url.URL) error {
+	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+	resolver := g.names
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	list, err := resolver.LookupNetIP(ctx, "ip", u.Hostname())
+	if err != nil || len(list) == 0 {
+		return nil
+	}
+	port, plain := uint64(443), u.Scheme == "http"
+	if plain {
+		port = 80
+	}
+	if p := u.Port(); p != "" {
+		port, _ = strconv.ParseUint(p, 10, 16) // address has read it
+	}
+	for _, a := range list {
+		if g.check(netip.AddrPortFrom(a, uint16(port)), plain) == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: its name leads to no public address, nor to one in allow_private_endpoints", ErrURL)
 }

@@ -78,6 +78,14 @@ const (
 	Disabled     Transition = "disabled"
 )
 
+// The states of a Condition.
+const (
+	Healthy = "healthy"
+	Open    = "benched"
+	Probing = "probing"
+	Off     = "disabled"
+)
+
 // Condition is what is known about one endpoint.
 type Condition struct {
 	State    string    // healthy benched probing disabled
@@ -201,17 +209,17 @@ func (h *Health) Of(ctx context.Context, endpoint string) (Condition, error) {
 	if err != nil {
 		return Condition{}, err
 	}
-	c := Condition{State: "healthy", Failures: r.failures, Reason: r.why, Plan: r.plan}
+	c := Condition{State: Healthy, Failures: r.failures, Reason: r.why, Plan: r.plan}
 	if r.state != "" {
 		c.Since = r.since
 	}
 	switch r.state {
 	case stateOpen:
-		c.State, c.Until = "benched", r.now.Add(r.wait)
+		c.State, c.Until = Open, r.now.Add(r.wait)
 	case stateHalf:
-		c.State = "probing"
+		c.State = Probing
 	case stateOff:
-		c.State = "disabled"
+		c.State = Off
 	}
 	return c, nil
 }

@@ -20,6 +20,10 @@ var (
 	healthSetLua string
 	//go:embed health_read.lua
 	healthReadLua string
+	//go:embed registry_set.lua
+	registrySetLua string
+	//go:embed rate.lua
+	rateLua string
 	//go:embed answer_keep.lua
 	answerKeepLua string
 	//go:embed answer_drop.lua
@@ -27,12 +31,14 @@ var (
 )
 
 var (
-	noteScript = redis.NewScript(healthConstants() + healthLua + healthNoteLua)
-	gateScript = redis.NewScript(healthConstants() + healthLua + healthGateLua)
-	readScript = redis.NewScript(healthConstants() + healthLua + healthReadLua)
-	setScript  = redis.NewScript(healthConstants() + healthLua + healthSetLua)
-	keepScript = redis.NewScript(answerKeepLua)
-	dropScript = redis.NewScript(answerDropLua)
+	noteScript        = redis.NewScript(healthConstants() + healthLua + healthNoteLua)
+	gateScript        = redis.NewScript(healthConstants() + healthLua + healthGateLua)
+	readScript        = redis.NewScript(healthConstants() + healthLua + healthReadLua)
+	setScript         = redis.NewScript(healthConstants() + healthLua + healthSetLua)
+	registrySetScript = redis.NewScript(registrySetLua)
+	rateScript        = redis.NewScript(rateLua)
+	keepScript        = redis.NewScript(answerKeepLua)
+	dropScript        = redis.NewScript(answerDropLua)
 )
 
 // healthConstants gives the scripts the circuit breaker's figures; times are in ms.

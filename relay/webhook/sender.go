@@ -92,6 +92,7 @@ const (
 	Failed    Kind = "failed"    // may be tried again
 	Gone      Kind = "gone"      // 410: the endpoint is to be disabled
 	Blocked   Kind = "blocked"   // the address is not allowed: final
+	Unfit     Kind = "unfit"     // the payload cannot be encoded for the endpoint: final
 )
 
 // Attempt is one delivery about to be made.
@@ -110,8 +111,20 @@ type Outcome struct {
 	Status     int           // 0 when no answer came
 	RetryAfter time.Duration // the partner's Retry-After, at most 6 h
 	Took       time.Duration
-	Err        string // why it was not delivered; no secrets, no addresses
-	Body       []byte // first 4 KiB of the answer, unless all was asked for
+	Err        string      // why it was not delivered; no secrets, no addresses
+	Body       []byte      // first 4 KiB of the answer, unless all was asked for
+	Request    http.Header // as sent; nil when nothing was
+	Response   http.Header // nil when no answer came
+}
+
+// CheckReach resolves the name of an address and refuses one that leads where no delivery would go: what is dialled decides.
+// A name that does not resolve here and now is not refused. ErrURL.
+func (s *Sender) CheckReach(ctx context.Context, raw string) error {
+	u, err := s.guard.address(raw)
+	if err != nil {
+		return err
+	}
+	return s.guard.reach(ctx, u)
 }
 
 // CheckURL applies to an address at load and at test what delivery will apply again. ErrURL.
@@ -135,21 +148,47 @@ func (s *Sender) Deliver(ctx context.Context, a Attempt) Outcome {
 	if err != nil {
 		return Outcome{Kind: Blocked, Err: err.Error(), Took: time.Since(start)}
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.budget)
+	budget := s.budget
+	if t := a.Endpoint.Timeout; t > 0 {
+		budget = t
+	}
+	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	o := s.post(s.request(ctx, u, a), a.Whole)
-	o.Took = time.Since(start)
+	r, err := s.request(ctx, u, a)
+	if err != nil {
+		return Outcome{Kind: Unfit, Err: err.Error(), Took: time.Since(start)}
+	}
+	o := s.post(r, a.Whole)
+	o.Took, o.Request = time.Since(start), r.Header
 	return o
 }
 
-func (s *Sender) request(ctx context.Context, u *url.URL, a Attempt) *http.Request {
+func (s *Sender) request(ctx context.Context, u *url.URL, a Attempt) (*http.Request, error) {
 	now := time.Now() // fresh on every attempt: partners refuse old ones
-	h := make(http.Header, 8)
+	h := make(http.Header, 8+len(a.Endpoint.Headers))
+	for name, value := range a.Endpoint.Headers {
+		if CheckHeader(name, value) == nil {
+			h.Set(name, value)
+		}
+	}
 	h["Content-Type"] = []string{contentType}
 	h["User-Agent"] = s.agent
 	h[headerID] = []string{a.ID}
-	h[headerTimestamp] = []string{strconv.FormatInt(now.Unix(), 10)}
-	h[headerSignature] = []string{Sign(a.Endpoint.Secrets, a.ID, now, a.Payload)}
+	body := a.Payload
+	if encode := a.Endpoint.Encode; encode != nil {
+		e, err := encode(a.Payload, now)
+		if err != nil {
+			return nil, err
+		}
+		body, h["Content-Type"] = e.Body, []string{e.ContentType}
+		if u.RawQuery != "" && e.Query != "" {
+			u.RawQuery += "&"
+		}
+		u.RawQuery += e.Query
+	} else {
+		h[headerTimestamp] = []string{strconv.FormatInt(now.Unix(), 10)}
+		h[headerSignature] = []string{Sign(a.Endpoint.Secrets, a.ID, now, a.Payload)}
+	}
 	h["Webhook-Attempt"] = []string{strconv.Itoa(a.Number)}
 	if a.Replay {
 		h["Webhook-Replay"] = []string{"1"}
@@ -157,11 +196,11 @@ func (s *Sender) request(ctx context.Context, u *url.URL, a Attempt) *http.Reque
 	r := &http.Request{
 		Method: http.MethodPost, URL: u, Host: u.Host, Header: h,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		ContentLength: int64(len(a.Payload)), Body: io.NopCloser(bytes.NewReader(a.Payload)),
+		ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
 		// lets the Transport use another connection when a kept one was closed before anything was written to it
-		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(a.Payload)), nil },
+		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
 	}
-	return r.WithContext(ctx)
+	return r.WithContext(ctx), nil
 }
 
 // post uses the Transport itself: http.Client would follow redirects and keep cookies.
@@ -190,7 +229,7 @@ func (s *Sender) post(r *http.Request, whole bool) Outcome {
 // judge says what an answer means. One that breaks off or outlasts the budget is none, whatever its status
 // (DECISIONS.md 4).
 func judge(resp *http.Response, body []byte, broken error) Outcome {
-	o := Outcome{Kind: Failed, Status: resp.StatusCode, Body: body}
+	o := Outcome{Kind: Failed, Status: resp.StatusCode, Body: body, Response: resp.Header}
 	switch {
 	case resp.StatusCode == http.StatusGone:
 		o.Kind, o.Err = Gone, "status 410"

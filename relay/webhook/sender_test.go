@@ -327,7 +327,7 @@ func TestDialIsGuarded(t *testing.T) {
 	c, a, srv := partner(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) }, SenderOptions{AllowPrivate: []netip.Prefix{}})
 	for _, scheme := range []string{"http", "https"} {
 		u, _ := url.Parse(strings.Replace(srv.URL, "http", scheme, 1))
-		o := c.post(c.request(context.Background(), u, a), false)
+		o := c.post(must(c.request(context.Background(), u, a)), false)
 		if o.Kind != Blocked || strings.Contains(o.Err, "127.0.0.1") {
 			t.Errorf("%s: %+v", scheme, o)
 		}
@@ -408,4 +408,11 @@ func BenchmarkDeliver(b *testing.B) {
 			}
 		}
 	})
+}
+
+func must(r *http.Request, err error) *http.Request {
+	if err != nil {
+		panic(err)
+	}
+	return r
 }

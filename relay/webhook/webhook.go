@@ -24,6 +24,15 @@ var ErrURL = errors.New("address not allowed")
 // ErrPattern says that an event pattern is neither exact, nor prefix.*, nor *.
 var ErrPattern = errors.New("event pattern")
 
+// ErrHeader says that an endpoint may not have a header.
+var ErrHeader = errors.New("header not allowed")
+
+// ErrStale says that a record of the registry changed meanwhile.
+var ErrStale = errors.New("webhook: the endpoint changed meanwhile")
+
+// ErrFull says that a partner has as many endpoints as may be made over the API.
+var ErrFull = errors.New("webhook: too many endpoints")
+
 // ErrUnavailable wraps every failure of Redis.
 var ErrUnavailable = errors.New("webhook: redis")
 
