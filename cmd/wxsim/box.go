@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -26,14 +27,15 @@ var errTaken = errors.New("a port is taken (-addr 127.0.0.1:0 takes free ones)")
 
 // box is the whole world, running.
 type box struct {
-	wish    wish
-	sim     *wechatsim.Sim
-	partner *partnersim.Partner
-	client  *partnersim.Client
-	app     *app.App
-	mini    wechatsim.App
-	secret  string // the partner's
-	servers []*http.Server
+	wish         wish
+	sim          *wechatsim.Sim
+	partner      *partnersim.Partner
+	client       *partnersim.Client
+	app          *app.App
+	mini         wechatsim.App
+	secret       string // the partner's
+	wechatSecret string // with which it may use an SDK of WeChat's
+	servers      []*http.Server
 
 	public, admin, wechat, control, hook string // base URLs
 	dir                                  string // of the config and the log, removed at the end
@@ -81,6 +83,8 @@ func open(ctx context.Context, w wish) (_ *box, err error) {
 	}
 	seeded := sha256.Sum256(fmt.Appendf(nil, "wxsim partner %d", w.seed))
 	b.secret = "whsec_" + base64.StdEncoding.EncodeToString(seeded[:])
+	wx := sha256.Sum256([]byte("wechat_secret" + b.secret))
+	b.wechatSecret = hex.EncodeToString(wx[:16])
 	if b.partner, err = partnersim.New(partnersim.Options{Secrets: []string{b.secret}}); err != nil {
 		d.close()
 		return nil, err
@@ -234,7 +238,7 @@ func (b *box) explain(w io.Writer) {
 // config is what the gateway runs on; the same text stands in configFile with the ports that were really taken.
 func (b *box) config(listen, admin string) ([]byte, error) {
 	var out bytes.Buffer
-	err := sheet.Execute(&out, map[string]any{"Listen": listen, "Admin": admin, "WeChat": b.wechat, "App": b.mini, "Secret": b.secret,
+	err := sheet.Execute(&out, map[string]any{"Listen": listen, "Admin": admin, "WeChat": b.wechat, "App": b.mini, "Secret": b.secret, "WeChatSecret": b.wechatSecret,
 		"Hook": b.hook + "/hook", "OwnHook": b.wish.hook, "OwnSecret": b.wish.secret, "Guarded": guarded(admin), "Password": adminPassword, "AppName": appName, "PartnerName": partnerName})
 	return out.Bytes(), err
 }
@@ -269,6 +273,7 @@ apps:
 partners:
   - id: {{.PartnerName}}
     secrets: [{{.Secret}}]
+    wechat_secret: {{.WeChatSecret}}
     apps: [{{.AppName}}]
     allow: [messages, subscriptions, bindings, tokens, wechat_api, endpoints]
     endpoints:
