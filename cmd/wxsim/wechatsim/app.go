@@ -18,7 +18,7 @@ const (
 	OfficialAccount Kind = "official_account"
 )
 
-// Mode in which pushes are sealed.
+// Mode in which pushes are encrypted.
 type Mode string
 
 // The modes of the message push settings page.
@@ -51,7 +51,7 @@ const (
 
 // App is what stands in WeChat's admin pages about one app. Empty fields are filled from the seed.
 type App struct {
-	Name       string // a handle for the control door and for tests; "" = AppID
+	Name       string // a handle for the control handler and for tests; "" = AppID
 	Kind       Kind   // "" = MiniProgram
 	AppID      string // wx + 16 hex
 	Secret     string // 32 hex

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// BenchmarkSend is one accepted subscribe/send at the protocol door, without a network: what a load test pays for the
+// BenchmarkSend is one accepted subscribe/send at the API handler, without a network: what a load test pays for the
 // platform itself. Sends of different users run side by side.
 func BenchmarkSend(b *testing.B) {
 	s := New(Options{Calm: true, Keep: -1})

@@ -11,11 +11,11 @@ import (
 
 func TestControlDoor(t *testing.T) {
 	r := newRig(t, Options{})
-	door := httptest.NewServer(r.Control())
-	defer door.Close()
+	server := httptest.NewServer(r.Control())
+	defer server.Close()
 	do := func(method, path, body string) (int, string) {
 		t.Helper()
-		req, err := http.NewRequestWithContext(r.ctx(), method, door.URL+path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(r.ctx(), method, server.URL+path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}

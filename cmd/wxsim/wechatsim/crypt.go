@@ -32,8 +32,8 @@ func aesKey(text string) ([]byte, error) {
 	return key, nil
 }
 
-// seal encrypts a message for an app. random must be 16 bytes.
-func seal(key, random, msg []byte, appid string) string {
+// encrypt makes the ciphertext of a message for an app. random must be 16 bytes.
+func encrypt(key, random, msg []byte, appid string) string {
 	plain := make([]byte, 0, 20+len(msg)+len(appid)+cryptBlock)
 	plain = append(plain, random...)
 	plain = binary.BigEndian.AppendUint32(plain, uint32(len(msg)))
@@ -49,16 +49,16 @@ func seal(key, random, msg []byte, appid string) string {
 	return base64.StdEncoding.EncodeToString(plain)
 }
 
-var errSealed = errors.New("sealed text does not open")
+var errCiphertext = errors.New("the ciphertext does not open")
 
-// unseal opens what seal made and says for which appid it was.
-func unseal(key []byte, sealed string) (msg []byte, appid string, err error) {
-	text, err := base64.StdEncoding.DecodeString(sealed)
+// decrypt opens what encrypt made and says for which appid it was.
+func decrypt(key []byte, encrypted string) (msg []byte, appid string, err error) {
+	text, err := base64.StdEncoding.DecodeString(encrypted)
 	if err != nil {
-		return nil, "", fmt.Errorf("%w: %w", errSealed, err)
+		return nil, "", fmt.Errorf("%w: %w", errCiphertext, err)
 	}
 	if len(text) < cryptBlock || len(text)%cryptBlock != 0 {
-		return nil, "", fmt.Errorf("%w: %d bytes", errSealed, len(text))
+		return nil, "", fmt.Errorf("%w: %d bytes", errCiphertext, len(text))
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -67,15 +67,15 @@ func unseal(key []byte, sealed string) (msg []byte, appid string, err error) {
 	cipher.NewCBCDecrypter(block, key[:aes.BlockSize]).CryptBlocks(text, text)
 	pad := int(text[len(text)-1])
 	if pad < 1 || pad > cryptBlock || !bytes.Equal(text[len(text)-pad:], bytes.Repeat([]byte{byte(pad)}, pad)) {
-		return nil, "", fmt.Errorf("%w: padding", errSealed)
+		return nil, "", fmt.Errorf("%w: padding", errCiphertext)
 	}
 	text = text[:len(text)-pad]
 	if len(text) < 20 {
-		return nil, "", fmt.Errorf("%w: too short", errSealed)
+		return nil, "", fmt.Errorf("%w: too short", errCiphertext)
 	}
 	n := int64(binary.BigEndian.Uint32(text[16:20]))
 	if n > int64(len(text)-20) {
-		return nil, "", fmt.Errorf("%w: length", errSealed)
+		return nil, "", fmt.Errorf("%w: length", errCiphertext)
 	}
 	return text[20 : 20+n], string(text[20+n:]), nil
 }

@@ -32,7 +32,7 @@ func TestCryptOfficialVectors(t *testing.T) {
 		}
 	}
 
-	sealed := []struct{ name, key, random, msg, appid, want string }{
+	encrypted := []struct{ name, key, random, msg, appid, want string }{
 		{"push", zeroKey, "a8eedb185eb2fecf", `{"ToUserName":"gh_97417a04a28d","FromUserName":"o9AgO5Kd5ggOC-bXrbNODIiE3bGY","CreateTime":1714112445,"MsgType":"event","Event":"debug_demo","debug_str":"hello world"}`,
 			"wxba5fad812f8e6fb9", officialEncrypt},
 		{"reply", zeroKey, "707722b803182950", `{"demo_resp":"good luck"}`, "wxba5fad812f8e6fb9",
@@ -42,22 +42,22 @@ func TestCryptOfficialVectors(t *testing.T) {
 		{"non-zero key 2", "kWxPEV2UEDyxWpmPdKC3F4dgPDmOvfKX1HGnEUDS1aR", "2304fc2fe146f1f8", "5927782489442352469", "wx49f0ab532d5d035a",
 			"4ByGGj+sVCYcvGeQYhaKIk1o0pQRNbRjxybjTGblXrBaXlTXeOo1+bXFXDQQb1o6co6Yh9Bv41n7hOchLF6p+Q=="},
 	}
-	for _, v := range sealed {
+	for _, v := range encrypted {
 		key, err := aesKey(v.key)
 		if err != nil {
 			t.Fatalf("%s: %v", v.name, err)
 		}
-		if got := seal(key, []byte(v.random), []byte(v.msg), v.appid); got != v.want {
-			t.Errorf("%s: sealed %s", v.name, got)
+		if got := encrypt(key, []byte(v.random), []byte(v.msg), v.appid); got != v.want {
+			t.Errorf("%s: encrypted %s", v.name, got)
 		}
-		msg, appid, err := unseal(key, v.want)
+		msg, appid, err := decrypt(key, v.want)
 		if err != nil || string(msg) != v.msg || appid != v.appid {
 			t.Errorf("%s: opened %q for %q, %v", v.name, msg, appid, err)
 		}
 	}
 }
 
-// TestEnvelopeIsTheOfficialOne seals with the fields of the official push: our plain body is theirs but for the random.
+// TestEnvelopeIsTheOfficialOne encrypts with the fields of the official push: our plain body is theirs but for the random.
 func TestEnvelopeIsTheOfficialOne(t *testing.T) {
 	h := happening{to: "gh_97417a04a28d", from: "o9AgO5Kd5ggOC-bXrbNODIiE3bGY", stamp: 1714112445, msgType: "event", event: "debug_demo",
 		fields: []Field{{"debug_str", "hello world"}}}
@@ -73,20 +73,20 @@ func TestUnsealRefusesEveryFlippedByte(t *testing.T) {
 		t.Fatal(err)
 	}
 	const msg, appid = `{"a":"b"}`, "wxb11529c136998cb6"
-	whole, err := base64.StdEncoding.DecodeString(seal(key, []byte("0123456789abcdef"), []byte(msg), appid))
+	whole, err := base64.StdEncoding.DecodeString(encrypt(key, []byte("0123456789abcdef"), []byte(msg), appid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := 16; i < len(whole); i++ { // the first block only garbles the random bytes
 		bent := append([]byte(nil), whole...)
 		bent[i] ^= 1
-		got, to, err := unseal(key, base64.StdEncoding.EncodeToString(bent))
+		got, to, err := decrypt(key, base64.StdEncoding.EncodeToString(bent))
 		if err == nil && string(got) == msg && to == appid {
 			t.Errorf("byte %d flipped and nobody noticed", i)
 		}
 	}
 	for _, bad := range []string{"", "AAAA", "%%%", strings.Repeat("A", 44)} {
-		if _, _, err := unseal(key, bad); err == nil {
+		if _, _, err := decrypt(key, bad); err == nil {
 			t.Errorf("opened %q", bad)
 		}
 	}

@@ -211,7 +211,7 @@ func (s *Sim) delivered(p *Push, d Delivery, reply string) {
 	})
 }
 
-// deliver makes one POST, signed and sealed afresh, and judges its answer. The reply is a passive one, opened.
+// deliver makes one POST, signed and encrypted afresh, and judges its answer. The reply is a passive one, opened.
 func (s *Sim) deliver(a *app, h happening, p *Push) (d Delivery, reply string) {
 	select {
 	case a.slots <- struct{}{}:
@@ -265,11 +265,11 @@ func (s *Sim) envelope(conf *App, h happening, plain []byte) (target string, bod
 		if err != nil {
 			panic(err) // checked when the app was made
 		}
-		sealed := seal(key, []byte(s.dice.text(16)), plain, conf.AppID)
+		encrypted := encrypt(key, []byte(s.dice.text(16)), plain, conf.AppID)
 		q.Set("openid", h.from)
 		q.Set("encrypt_type", "aes")
-		q.Set("msg_signature", signature(conf.Token, ts, nonce, sealed))
-		body = conf.wrap(plain, h.to, sealed)
+		q.Set("msg_signature", signature(conf.Token, ts, nonce, encrypted))
+		body = conf.wrap(plain, h.to, encrypted)
 	}
 	ctype = "application/json"
 	if conf.Format == XML {
@@ -283,29 +283,29 @@ func (s *Sim) envelope(conf *App, h happening, plain []byte) (target string, bod
 }
 
 // wrap puts Encrypt into the body: alone with ToUserName when secure, beside the plain fields when compat.
-func (conf *App) wrap(plain []byte, to, sealed string) []byte {
+func (conf *App) wrap(plain []byte, to, encrypted string) []byte {
 	var b bytes.Buffer
 	switch {
 	case conf.Format == XML && conf.Mode == Compat:
 		b.Write(bytes.TrimSuffix(plain, []byte("</xml>")))
-		xmlLeaf(&b, "Encrypt", sealed)
+		xmlLeaf(&b, "Encrypt", encrypted)
 		b.WriteString("</xml>")
 	case conf.Format == XML:
 		b.WriteString("<xml>")
 		xmlLeaf(&b, "ToUserName", to)
-		xmlLeaf(&b, "Encrypt", sealed)
+		xmlLeaf(&b, "Encrypt", encrypted)
 		b.WriteString("</xml>")
 	case conf.Mode == Compat:
 		open := bytes.TrimRight(plain, "\n")
 		b.Write(open[:len(open)-1])
 		b.WriteByte(',')
-		jsonLeaf(&b, "Encrypt", sealed)
+		jsonLeaf(&b, "Encrypt", encrypted)
 		b.WriteByte('}')
 	default:
 		b.WriteByte('{')
 		jsonLeaf(&b, "ToUserName", to)
 		b.WriteByte(',')
-		jsonLeaf(&b, "Encrypt", sealed)
+		jsonLeaf(&b, "Encrypt", encrypted)
 		b.WriteByte('}')
 	}
 	return b.Bytes()
@@ -321,25 +321,25 @@ func (conf *App) judge(status int, answer []byte) (reply string, err error) {
 	if len(answer) == 0 || string(answer) == "success" {
 		return "", nil
 	}
-	sealed, got, sig, ts, nonce := envelopeOf(answer)
+	encrypted, got, sig, ts, nonce := envelopeOf(answer)
 	switch {
-	case sealed == "" && conf.Mode != Secure && (answer[0] == '<' || answer[0] == '{'):
+	case encrypted == "" && conf.Mode != Secure && (answer[0] == '<' || answer[0] == '{'):
 		return string(answer), nil
-	case sealed == "" || conf.Mode == Plain:
+	case encrypted == "" || conf.Mode == Plain:
 		return "", fmt.Errorf("%w: %.60q", errIllegal, answer)
-	case !got || !sameText(sig, signature(conf.Token, ts, nonce, sealed)):
+	case !got || !sameText(sig, signature(conf.Token, ts, nonce, encrypted)):
 		return "", fmt.Errorf("%w: MsgSignature", errIllegal)
 	}
 	key, err := aesKey(conf.EncodingAESKey)
 	if err != nil {
 		return "", err
 	}
-	msg, appid, err := unseal(key, sealed)
+	msg, appid, err := decrypt(key, encrypted)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errIllegal, err)
 	}
 	if appid != conf.AppID {
-		return "", fmt.Errorf("%w: sealed for %s", errIllegal, appid)
+		return "", fmt.Errorf("%w: encrypted for %s", errIllegal, appid)
 	}
 	return string(msg), nil
 }

@@ -49,7 +49,7 @@ func TestPushesInEveryModeAndFormat(t *testing.T) {
 	}
 }
 
-func TestDeliveriesAreThreeAndFreshlySealed(t *testing.T) {
+func TestDeliveriesAreThreeAndFreshlyEncrypted(t *testing.T) {
 	r := newRig(t, Options{})
 	ann := r.User(r.app.Name, "ann")
 	r.ear.answers(func(n int, w http.ResponseWriter, _ heard) {
@@ -65,7 +65,7 @@ func TestDeliveriesAreThreeAndFreshlySealed(t *testing.T) {
 		t.Fatalf("%d heard, %+v", len(all), p)
 	}
 	if all[0].plain != all[1].plain || all[0].body == all[1].body || all[0].query["nonce"] == all[1].query["nonce"] {
-		t.Error("a retry is the same message sealed afresh")
+		t.Error("a retry is the same message encrypted afresh")
 	}
 	r.ear.answers(func(_ int, w http.ResponseWriter, _ heard) { w.WriteHeader(http.StatusForbidden) })
 	r.Say(ann, "again")
@@ -78,13 +78,13 @@ func TestDeliveriesAreThreeAndFreshlySealed(t *testing.T) {
 func TestWhatWeChatTakesForAnAnswer(t *testing.T) {
 	r := newRig(t, Options{PushDeliveries: 1, MarkFailAfter: -1})
 	ann := r.User(r.app.Name, "ann")
-	seal1 := func(conf App, msg, nonce string) string {
+	envelope1 := func(conf App, msg, nonce string) string {
 		key, err := aesKey(conf.EncodingAESKey)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sealed := seal(key, []byte("0123456789abcdef"), []byte(msg), conf.AppID)
-		b, err := json.Marshal(map[string]any{"Encrypt": sealed, "MsgSignature": signature(conf.Token, "1713424427", nonce, sealed),
+		encrypted := encrypt(key, []byte("0123456789abcdef"), []byte(msg), conf.AppID)
+		b, err := json.Marshal(map[string]any{"Encrypt": encrypted, "MsgSignature": signature(conf.Token, "1713424427", nonce, encrypted),
 			"TimeStamp": 1713424427, "Nonce": nonce})
 		if err != nil {
 			t.Fatal(err)
@@ -104,14 +104,14 @@ func TestWhatWeChatTakesForAnAnswer(t *testing.T) {
 	}{
 		{"success", 200, func(heard) string { return "success" }, true},
 		{"empty", 200, func(heard) string { return "" }, true},
-		{"sealed", 200, func(h heard) string { return seal1(r.app, `{"demo_resp":"good luck"}`, h.query["nonce"]) }, true},
+		{"encrypted", 200, func(h heard) string { return envelope1(r.app, `{"demo_resp":"good luck"}`, h.query["nonce"]) }, true},
 		{"ok", 200, func(heard) string { return "ok" }, false},
 		{"success in JSON", 200, func(heard) string { return `"success"` }, false},
 		{"success with 201", 201, func(heard) string { return "success" }, false},
 		{"redirect", 302, func(heard) string { return "success" }, false},
 		{"a plain reply in secure mode", 200, func(heard) string { return `{"MsgType":"text"}` }, false},
-		{"sealed for another app", 200, func(h heard) string { return seal1(foreign, `{}`, h.query["nonce"]) }, false},
-		{"signed with another token", 200, func(h heard) string { return seal1(other, `{}`, h.query["nonce"]) }, false},
+		{"encrypted for another app", 200, func(h heard) string { return envelope1(foreign, `{}`, h.query["nonce"]) }, false},
+		{"signed with another token", 200, func(h heard) string { return envelope1(other, `{}`, h.query["nonce"]) }, false},
 	} {
 		r.ear.answers(func(_ int, w http.ResponseWriter, h heard) {
 			w.WriteHeader(c.status)
@@ -124,7 +124,7 @@ func TestWhatWeChatTakesForAnAnswer(t *testing.T) {
 		if (p.Result == Taken) != c.good {
 			t.Errorf("%s: %s, %s", c.what, p.Result, p.Deliveries[0].Fault)
 		}
-		if c.what == "sealed" && p.Reply != `{"demo_resp":"good luck"}` {
+		if c.what == "encrypted" && p.Reply != `{"demo_resp":"good luck"}` {
 			t.Errorf("opened reply %q", p.Reply)
 		}
 	}

@@ -66,8 +66,8 @@ func (h happening) render(f Format, shape Shape) []byte {
 // bare are the leaves of List that XML writes without CDATA; JSON quotes every leaf of List.
 var bare = map[string]bool{"PopupScene": true, "MsgID": true, "ErrorCode": true}
 
-// xml as the subscribe message guide shows it; sealed, when not empty, is added as Encrypt (compat mode).
-func (h happening) xml(sealed string) []byte {
+// xml as the subscribe message guide shows it; encrypted, when not empty, is added as Encrypt (compat mode).
+func (h happening) xml(encrypted string) []byte {
 	var b bytes.Buffer
 	b.WriteString("<xml>")
 	xmlLeaf(&b, "ToUserName", h.to)
@@ -94,8 +94,8 @@ func (h happening) xml(sealed string) []byte {
 		}
 		fmt.Fprintf(&b, "</%s>", h.wrapper)
 	}
-	if sealed != "" {
-		xmlLeaf(&b, "Encrypt", sealed)
+	if encrypted != "" {
+		xmlLeaf(&b, "Encrypt", encrypted)
 	}
 	b.WriteString("</xml>")
 	return b.Bytes()

@@ -33,7 +33,7 @@ type Send struct {
 	Answered bool // false: the caller never learnt the outcome
 }
 
-// Call is one request at the protocol door.
+// Call is one request at the API handler.
 type Call struct {
 	At      time.Time
 	App     string // appid, "" when unknown
@@ -193,7 +193,7 @@ func (s *Sim) receive(acc *account, m Message) {
 	s.seen.note(func() { s.seen.counts["received"]++ })
 }
 
-// Sends that reached the protocol door, oldest first.
+// Sends that reached the API handler, oldest first.
 func (s *Sim) Sends() []Send {
 	s.seen.mu.Lock()
 	defer s.seen.mu.Unlock()

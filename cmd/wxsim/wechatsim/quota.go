@@ -175,7 +175,7 @@ func (c *call) getQuota() answer {
 	if strings.HasPrefix(p.Path, "/sns/") {
 		return fail(76022, "could not use this cgi_path, no permission")
 	}
-	if c.doors[http.MethodPost+" "+p.Path] == nil && c.doors[http.MethodGet+" "+p.Path] == nil {
+	if c.routes[http.MethodPost+" "+p.Path] == nil && c.routes[http.MethodGet+" "+p.Path] == nil {
 		return fail(76021, "cgi_path not found, please check")
 	}
 	conf, q := c.app.conf(), &c.app.quota

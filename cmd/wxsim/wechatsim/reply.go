@@ -13,17 +13,17 @@ import (
 	"time"
 )
 
-// sealedReply is the envelope of a passive reply in both formats.
+// encryptedReply is the envelope of a passive reply in both formats.
 // https://developers.weixin.qq.com/miniprogram/dev/framework/server-ability/message-push.html
-type sealedReply struct {
+type encryptedReply struct {
 	Encrypt      string      `json:"Encrypt" xml:"Encrypt"`
 	MsgSignature string      `json:"MsgSignature" xml:"MsgSignature"`
 	TimeStamp    json.Number `json:"TimeStamp" xml:"TimeStamp"`
 	Nonce        string      `json:"Nonce" xml:"Nonce"`
 }
 
-func envelopeOf(answer []byte) (sealed string, complete bool, sig, ts, nonce string) {
-	var r sealedReply
+func envelopeOf(answer []byte) (encrypted string, complete bool, sig, ts, nonce string) {
+	var r encryptedReply
 	var err error
 	if answer[0] == '<' {
 		err = xml.Unmarshal(answer, &r)

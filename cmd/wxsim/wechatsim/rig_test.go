@@ -55,7 +55,7 @@ func (r *rig) settled() {
 	}
 }
 
-// said is one answer of the protocol door.
+// said is one answer of the API handler.
 type said struct {
 	Errcode int    `json:"errcode"`
 	Errmsg  string `json:"errmsg"`
@@ -213,9 +213,9 @@ func open(a App, h heard) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	msg, appid, err := unseal(key, env.Encrypt)
+	msg, appid, err := decrypt(key, env.Encrypt)
 	if err != nil || appid != a.AppID {
-		return "", fmt.Errorf("sealed for %q: %w", appid, err)
+		return "", fmt.Errorf("encrypted for %q: %w", appid, err)
 	}
 	return string(msg), nil
 }

@@ -1,12 +1,12 @@
-// Package wechatsim owns a whole simulated WeChat: the platform's API as a server meets it (the protocol door), the
+// Package wechatsim owns a whole simulated WeChat: the platform's API as a server meets it (the API handler), the
 // phones of its users (Tap, Login, Say, ChangeSetting ...), and the push engine that tells an app's callback what they
 // did. It is faithful where the documents are clear, strict where they are not, and unhelpful by default: a few percent
 // of calls fail, tokens die early, pushes come doubled and out of order (see moods.go; Calm turns that off).
 //
 //	   phones (client.go)            gateway under test
 //	Tap Login Say Pay ...             |            ^
-//	        |                 protocol door     pushes
-//	        v                  (door.go)      (engine.go)
+//	        |                 API handler     pushes
+//	        v                  (api.go)      (engine.go)
 //	   accounts, credits  <-----------+            |
 //	   (world.go)         ----- events (events.go)-+
 //
@@ -52,13 +52,13 @@ func (s *Sim) Reset() {
 	s.aged.Store(0)
 }
 
-// Sim is one WeChat. It is the protocol door itself (an http.Handler); Control is the other one.
+// Sim is one WeChat. It is the API handler itself (an http.Handler); Control is the other one.
 type Sim struct {
 	o      Options
 	aged   atomic.Int64 // what Advance added, in nanoseconds
 	dice   *dice
 	world  *world
-	doors  map[string]*route
+	routes map[string]*route
 	tokens tokenBook
 	codes  codeBook
 	temper temper
@@ -83,7 +83,7 @@ func New(o Options) *Sim {
 		s.SetMoods(Unhelpful())
 	}
 	s.client = newPushClient(o.PushesInFlight)
-	s.doors = routes()
+	s.routes = routes()
 	for i, a := range o.Apps {
 		s.world.addApp(a.filled(o.Seed, i))
 	}
@@ -134,7 +134,7 @@ func (s *Sim) now() time.Time { return s.o.Clock() }
 // memory is the time by which things expire: the wire's plus what Advance added.
 func (s *Sim) memory() time.Time { return s.o.Clock().Add(time.Duration(s.aged.Load())) }
 
-// Close stops pushing and waits for what is in flight. The protocol door keeps answering.
+// Close stops pushing and waits for what is in flight. The API handler keeps answering.
 func (s *Sim) Close() {
 	s.stop()
 	_ = s.Settle(context.Background()) // ends: every push in flight gives up when stop is called

@@ -42,7 +42,7 @@ func routes() map[string]*route {
 	return table
 }
 
-// call is one request at the protocol door.
+// call is one request at the API handler.
 type call struct {
 	*Sim
 	rt    *route
@@ -82,12 +82,12 @@ const (
 	maxMediaBody = 11 << 20
 )
 
-// ServeHTTP is the protocol door. Errors of the protocol are HTTP 200 with an errcode, as WeChat's are.
+// ServeHTTP is the API handler. Errors of the protocol are HTTP 200 with an errcode, as WeChat's are.
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{Sim: s, r: r, at: s.now(), q: r.URL.Query()}
 	c.rid = fmt.Sprintf("%08x-%08x-%08x", c.at.Unix(), uint32(s.dice.bits()), uint32(s.dice.bits()))
 	began := time.Now()
-	c.rt = s.doors[r.Method+" "+r.URL.Path]
+	c.rt = s.routes[r.Method+" "+r.URL.Path]
 	if c.rt == nil {
 		c.rt = s.strange(r)
 	}
@@ -127,9 +127,9 @@ func (c *call) takeTime() { c.pause(c.r.Context(), c.delay) }
 func (s *Sim) strange(r *http.Request) *route {
 	rt := &route{path: r.URL.Path, sns: strings.HasPrefix(r.URL.Path, "/sns/")}
 	rt.serve = func(*call) answer { return fail(40066, "invalid url") }
-	if s.doors[http.MethodPost+" "+r.URL.Path] != nil {
+	if s.routes[http.MethodPost+" "+r.URL.Path] != nil {
 		rt.serve = func(*call) answer { return fail(43002, "require POST method") }
-	} else if s.doors[http.MethodGet+" "+r.URL.Path] != nil {
+	} else if s.routes[http.MethodGet+" "+r.URL.Path] != nil {
 		rt.serve = func(*call) answer { return fail(43001, "require GET method") }
 	}
 	return rt
