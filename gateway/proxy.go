@@ -118,7 +118,11 @@ func (g *Handler) stream(c *gin.Context, answer *relay.WeChatAnswer) error {
 	}
 	control := http.NewResponseController(c.Writer)
 	c.Status(answer.Status)
-	buf := make([]byte, streamPiece)
+	size := int64(streamPiece)
+	if answer.Length >= 0 {
+		size = min(size, answer.Length+1) // most answers are short
+	}
+	buf := make([]byte, size)
 	for {
 		n, err := answer.Body.Read(buf)
 		if n > 0 {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -118,11 +119,13 @@ func (k *keeper) pass(ctx context.Context, req Request, path, query, token strin
 
 // peek looks for an errcode where one can be: in an answer that begins an object and is short.
 func (r *Response) peek(body *proxyBody) error {
-	var head []byte
+	head := make([]byte, 0, bytes.MinRead)
 	for len(head) <= peekLimit {
-		chunk := make([]byte, 4<<10)
-		n, err := body.Read(chunk)
-		head = append(head, chunk[:n]...)
+		if len(head) == cap(head) {
+			head = slices.Grow(head, len(head))
+		}
+		n, err := body.Read(head[len(head):cap(head)])
+		head = head[:len(head)+n]
 		first := bytes.TrimFunc(head, isNoise)
 		if err == io.EOF {
 			body.head, body.ended = head, true
