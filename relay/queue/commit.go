@@ -282,7 +282,7 @@ func (q *Queue) answer(c *committer, batch []*item, text string, err error) {
 		case err != nil:
 			it.res = Result{Err: err}
 			q.doubtful(c, it)
-		case it.code == 'W': // whether one of its lanes is paused it does not say
+		case it.code == 'E': // some of its jobs may be put
 			q.sched.nudge(it)
 			q.doubtful(c, it)
 		case it.res.Err == nil && it.put_:
@@ -337,7 +337,7 @@ func (q *Queue) doubtful(c *committer, it *item) {
 }
 
 // over are the codes after which a job is not in this process' hand any more.
-var over = [256]bool{'K': true, 'W': true, 'A': true, 'S': true}
+var over = [256]bool{'K': true, 'A': true, 'S': true}
 
 // carry makes one script call of a batch.
 func (s *site) carry(c *committer, batch []*item, relief bool) (string, error) {
@@ -412,8 +412,6 @@ func (it *item) answer(text string) (rest string, err error) {
 		it.code, it.ready = 'K', ^uint64(0)
 	case 'A':
 		it.ready = ^uint64(0)
-	case 'W':
-		it.ready = ^uint64(0)
 	case 'K':
 		it.put_ = true
 	case 'S':
@@ -425,6 +423,7 @@ func (it *item) answer(text string) (rest string, err error) {
 		n := len(replies) - 1
 		it.res = Result{Refused: true, Replies: replies[:n:n], Replaced: strings.Split(replies[n], " ")}
 	case 'E':
+		it.ready = ^uint64(0)
 		it.res = Result{Err: fmt.Errorf("%w: %s", ErrExtension, strings.Join(replies, ""))}
 	default:
 		it.res.Err = codes[it.code]

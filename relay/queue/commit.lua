@@ -27,10 +27,9 @@
 --            K done  k done, and who waited for the serial stands in its lane again  R refused
 --            P refused, the last reply is the ids that gave way  F no place, or the lane is full
 --            T once or key taken (reply: what the key holds)  X a job exists  S not in this hand any more  V other version
---            H in hand  N not found  E an extension failed (reply: why)
+--            H in hand  N not found  E an extension or a write failed (reply: why); what was finished is in its hand again
 --            U done, but its jobs wait in their lanes: one is paused
 --            Q finished, and its Jobs were not put: refused, or once and it happened before
---            W finished, but what came with it failed (reply: why)
 --            A not finished but given again: an edit that came with it could not be done
 -- The same call again (a lost reply, sent again by the client) is answered from c:<caller> and does nothing; one that comes
 -- after a later one of its caller is refused.
@@ -223,7 +222,7 @@ local function commit(A, p, n)
     local _, _, bh, bl, once, oh, ol, fin, ed, jh, jl, rh, rl, names, key, look, queue, lanes = byte(A[p], 1, 18)
     local jobs, refused, operations = jh * 256 + jl, rh * 256 + rl, oh * 256 + ol
     local behind, r, gone
-    local rs, rb, f, fnote, e, enote, J, why
+    local rs, rb, f, fnote, e, enote, J
     local taken = false
     held, freed, resting = nil, false, false
     s, b, mark, taken_key = p + 2, past - bh * 256 - bl, nil, nil
@@ -301,12 +300,7 @@ local function commit(A, p, n)
       local o, ok, reply = s, nil, nil
       s = s + 1 + n
       if behind and call('EXISTS', P .. 'k:' .. behind) == 1 then ok, reply = false, 'behind'
-      elseif fin == 0 then ok, reply = extensions[extension](P, now_ms, A, o, n)
-      else -- the verdict stands whatever becomes of its consequences
-        local good
-        good, ok, reply = pcall(extensions[extension], P, now_ms, A, o, n)
-        if not good then why = text(ok); ok, reply = true, '' end
-      end
+      else ok, reply = extensions[extension](P, now_ms, A, o, n) end
       replies[i] = tostring(reply or '')
       if not ok then
         if r then
@@ -314,22 +308,21 @@ local function commit(A, p, n)
           if not gone then undo(); return 'F' end
         end
         if refused == 0 or fin > 0 then undo() end
-        if fin > 0 then finish(P, f, fnote) end
         s, b = rs, rb
         for k = 1, refused do put(P, A[at + jobs + k - 1], replies, fin > 0) end
+        if fin > 0 then finish(P, f, fnote) end
         local who = r and settle(P, r, gone)
         if who then replies[i + 1] = who; return 'P', replies end
         return fin > 0 and 'Q' or 'R', replies
       end
     end
-    if fin > 0 then finish(P, f, fnote) end
     if ed == 1 then steer(P, e, enote, J) end
     for _ = 1, names do
       call('SET', P .. 'n:' .. A[s], A[s + 1], 'PX', A[s + 2])
       s = s + 3
     end
     for k = 1, jobs do put(P, A[at + k - 1], replies, fin > 0) end
-    if why then return 'W', { why } end
+    if fin > 0 then finish(P, f, fnote) end -- last: a verdict stands when its consequences do (DECISIONS.md 8)
     return resting and 'U' or freed and 'k' or 'K', replies
   end
 
@@ -342,7 +335,8 @@ local function commit(A, p, n)
     if not good then
       pcall(undo)
       if held then call('HSET', A[p + 1] .. 'h', held, heldlane) end
-      code, replies = 'E', { text(code) }
+      replies = { text(code) }
+      code = 'E'
     end
     local k = #out
     if replies then

@@ -165,7 +165,7 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 		it.str(n.Name, n.Value, ms(or(n.For, 24*time.Hour)))
 	}
 	for i := range c.Jobs {
-		it.job(q, c.Jobs, i, true)
+		it.job(q, c.Jobs, i, f == nil || !v.again && minted(c.Jobs[i].ID)) // what exists already is in another's hand, or was
 	}
 	if len(c.Refused) > 0 {
 		it.strs[2], it.strs[3] = strconv.Itoa(len(it.strs)), strconv.Itoa(len(it.blobs))

@@ -53,6 +53,7 @@ type Verdict struct {
 	expires time.Time
 	most    int
 	with    *Change
+	again   bool // a try of it failed, and may have put some of its jobs
 }
 
 // Done ends the job: kept for Job.Keep, or forgotten.
@@ -88,12 +89,14 @@ func (v Verdict) AtMost(n int) Verdict {
 // GiveBack returns a job nothing was done about: it stands where it stood.
 func GiveBack() Verdict { return Verdict{kind: giveBack} }
 
-// With adds consequences that happen in the same script as the verdict, on the job's own shard. The verdict stands whatever
-// becomes of them, so that an answered send can never look like a crash:
+// With adds consequences that happen in the same script as the verdict, on the job's own shard:
 //   - Once taken: they happened before, and are left out;
 //   - an operation that refuses: Refused jobs are put instead of Jobs, as in Commit;
-//   - an extension that fails: the rest happens, Options.OnError is told;
 //   - a job that exists: it is left as it is;
+//   - one that cannot be done (an extension fails, a key of Redis is not what it must be): the verdict is tried again, so
+//     extensions name the causes of what they do and know them again. After
+//     some tries it stands without them, and they are put as jobs of their own, in the same script, which try them until they
+//     are done. Options.OnError is told of each try (DECISIONS.md 8);
 //   - an Edit that cannot be done (ErrStale, ErrInHand, ErrNotFound): here alone the verdict does not stand. Nothing
 //     happens, and the job comes again after a second, to look again and decide again. So such a verdict is only for
 //     handlers that may be repeated.

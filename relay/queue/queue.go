@@ -58,7 +58,7 @@ var (
 	ErrShards      = errors.New("queue: the number of shards cannot change")
 	ErrUnavailable = errors.New("queue: Redis does not answer") // wraps the failure; the change may or may not have happened
 	ErrTooLarge    = errors.New("queue: too large")
-	ErrExtension   = errors.New("queue: an extension failed") // only that change did not happen; see Operation
+	ErrExtension   = errors.New("queue: an extension or a write failed") // only that change did not happen; see Operation
 	ErrLeaseLost   = errors.New("queue: the lease lapsed, the job is another's")
 )
 
@@ -96,6 +96,7 @@ type Queue struct {
 	siteOf [64]*site
 
 	sched    scheduler
+	owed     sync.Once // registers consequenceGroup
 	pool     pool
 	lastTurn atomic.Int64
 	gone     chan struct{} // closed when Run is over

@@ -24,6 +24,7 @@ var ErrRunning = errors.New("queue: already running")
 // seen, waits for the handlers (their context ends when nine tenths of Options.Grace are over), and returns nil. Whatever
 // Redis does, it goes on.
 func (q *Queue) Run(ctx context.Context) error {
+	q.owed.Do(func() { q.Handle(consequenceGroup, Group{}, consequence) })
 	if !q.sched.frozen.CompareAndSwap(false, true) {
 		return ErrRunning
 	}

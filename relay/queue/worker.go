@@ -155,9 +155,8 @@ func (q *Queue) finish(j *job, v *Verdict) {
 		if q.told(j, code, res) {
 			return
 		}
-		if code == 'E' && n == 2 { // its consequences cannot be had
-			bare := *v
-			bare.with, v = nil, &bare
+		if code == 'E' {
+			v = q.again(j, v, n)
 		}
 		timer := time.NewTimer(backoff(n))
 		select {
@@ -174,9 +173,6 @@ func (q *Queue) told(j *job, code byte, res Result) bool {
 	switch code {
 	case 'K':
 		q.tally.finished.Add(1)
-	case 'W':
-		q.tally.finished.Add(1)
-		q.o.OnError(fmt.Errorf("queue: finished %s, but: %w: %v", j.ID, ErrExtension, res.Replies))
 	case 'A':
 	case 'S':
 		q.tally.stale.Add(1)
