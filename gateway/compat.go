@@ -67,7 +67,6 @@ var (
 	errSystem       = &relay.Refusal{Code: -1, Msg: "system error"}
 	errGrantType    = &relay.Refusal{Code: 40002, Msg: "invalid grant_type"}
 	errPostRequired = &relay.Refusal{Code: 43002, Msg: "require POST method"}
-	errGetRequired  = &relay.Refusal{Code: 43001, Msg: "require GET method"}
 	errNotJSON      = &relay.Refusal{Code: 47001, Msg: "data format error"}
 	errNoAPI        = &relay.Refusal{Code: 48001, Msg: "api unauthorized"}
 	errTooMany      = &relay.Refusal{Code: 45011, Msg: "api minute-quota reach limit, must slower, retry next minute"}

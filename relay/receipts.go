@@ -203,7 +203,7 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 		}
 		d, s, err := read(rec.Body, rec.Note)
 		if err != nil || message.Ended(s.State) {
-			return nil
+			return nil //nolint:nilerr // the worker buries a message that cannot be read
 		}
 		if rec.State == "leased" {
 			return queue.ErrInHand // its own answer is being noted this moment

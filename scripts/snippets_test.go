@@ -82,7 +82,7 @@ func TestTheSnippetsOfTheDocumentsVerify(t *testing.T) {
 }
 
 // README's first lines: one user, one template, one partner of the world with seed 1.
-var firstSend = regexp.MustCompile("(?s)body='(\\{.*?\\})'")
+var firstSend = regexp.MustCompile(`(?s)body='(\{.*?\})'`)
 
 func TestTheSnippetsOfTheDocumentsSend(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {

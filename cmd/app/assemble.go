@@ -68,7 +68,7 @@ func (a *App) join(ctx context.Context) error {
 		Answers: webhook.NewIdempotencyStore(a.rdb).Sealed(a.keys.Seal, a.keys.Unseal),
 		Version: a.version, Fault: a.fault, Refused: a.refusedSignature, Stopping: a.stopping.Load})
 	r.console = console.New(console.Options{Relay: r.relay, Queue: q, WeChat: a.wechat, Health: health, Rules: r.relay.Rules,
-		Ready: a.consoleChecks, Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})
+		Ready: a.checks, Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})
 
 	a.teller.Store(r.relay)
 	a.loop("queue", q.Run)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/wxrelay/wxrelay/config"
 	"github.com/wxrelay/wxrelay/gateway"
-	"github.com/wxrelay/wxrelay/gateway/console"
 )
 
 // What one connection may take. Pushes and partners' requests are small; calls passed on to WeChat carry up to
@@ -153,14 +152,6 @@ func (a *App) queueCheck() gateway.Check {
 	}
 	since := time.Since(last)
 	return gateway.Check{Name: "queue", OK: since < maxPollAge, Detail: "last turned " + since.Round(time.Millisecond).String() + " ago" + never}
-}
-
-func (a *App) consoleChecks(ctx context.Context) []console.Check {
-	var out []console.Check
-	for _, c := range a.checks(ctx) {
-		out = append(out, console.Check(c))
-	}
-	return out
 }
 
 // fault logs an error whose answer says less than what happened.

@@ -188,17 +188,6 @@ func TestAReportDuringTheRepeatsOfAnOfficialMessage(t *testing.T) {
 	}
 }
 
-// reports counts WeChat's reports about sends that the partner heard of.
-func (w *world) reports() (n int) {
-	for _, e := range w.partner.Events() {
-		var p struct{ Event *string }
-		if e.Type == "push.received" && e.Into(&p) == nil && p.Event != nil && *p.Event == "subscribe_msg_sent_event" {
-			n++
-		}
-	}
-	return n
-}
-
 // customer_service has no report: an open send ends at its deadline, and counts as one of the five.
 func TestAnOpenCustomerServiceMessage(t *testing.T) {
 	t.Parallel()

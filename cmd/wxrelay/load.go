@@ -133,7 +133,7 @@ func (l load) connection(ctx context.Context, number, refused *atomic.Int64) (to
 			return took, err
 		}
 		_, err = io.Copy(io.Discard, resp.Body)
-		if err != nil {
+		if err = errors.Join(err, resp.Body.Close()); err != nil {
 			return took, err
 		}
 		if resp.StatusCode != l.want {

@@ -88,7 +88,7 @@ func (p pairing) bind(ctx context.Context) error {
 	}
 	entry := half{entered, claim.serial, p.user}
 	if err := p.enter(ctx, claim, entry); err != nil {
-		p.b.run(context.WithoutCancel(ctx), removeScript, []string{userKey(p.partner, p.app, p.user)}, claim.String()) // lapses anyway
+		_, _ = p.b.run(context.WithoutCancel(ctx), removeScript, []string{userKey(p.partner, p.app, p.user)}, claim.String()) // lapses anyway
 		return err
 	}
 	return p.commit(ctx, claim, entry)
@@ -174,15 +174,16 @@ func (p pairing) commit(ctx context.Context, claim, entry half) error {
 		ok = now == final.String() // the same call beside this one, or sent twice, was faster
 	}
 	if !ok { // the claim lapsed
-		p.b.swapped(ctx, openidTag(p.app, p.openid)+"u", p.partner, entry.String(), "")
+		_, _ = p.b.swapped(ctx, openidTag(p.app, p.openid)+"u", p.partner, entry.String(), "") // if it stays, it is not believed
 		return ErrBusy
 	}
 	err = p.b.confirm(ctx, p.app, p.openid, p.partner, entry)
 	if errors.Is(err, ErrBusy) { // forgotten or unbound in between
-		p.b.run(ctx, removeScript, []string{key}, final.String())
-		return err
+		if _, failed := p.b.run(context.WithoutCancel(ctx), removeScript, []string{key}, final.String()); failed != nil {
+			return failed // the user's half stays until the next attempt, and is found by Find
+		}
 	}
-	return nil // bound, even if the entry is to be looked up until somebody confirms it
+	return err // one of Redis: it is bound, unless it was forgotten before; whoever repeats it finds out
 }
 
 // Unbind ends the binding that has this serial. ErrNotFound when it has ended already: a repeat, and nothing to mend.
@@ -229,7 +230,7 @@ func (b *Book) unbind(ctx context.Context, partner, app, user, serial string) er
 	case v != int64(1) || !known:
 		return ErrNotFound // somebody else ended it
 	}
-	b.swapped(ctx, at, partner, mine.String(), "") // if it stays, it is not believed
+	_, _ = b.swapped(ctx, at, partner, mine.String(), "") // if it stays, it is not believed
 	return nil
 }
 

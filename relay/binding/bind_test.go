@@ -512,6 +512,37 @@ func TestLateConfirmation(t *testing.T) {
 	}
 }
 
+// Forgotten before its entry is confirmed, and Redis fails when the user's half is to go: that is not told as "busy", which
+// would mean that nothing has been left behind.
+func TestAHalfThatStaysIsAFault(t *testing.T) {
+	ctx, failed := t.Context(), false
+	for n := 1; ; n++ {
+		s, sound := inProcess(t)
+		calm := impatient(sound)
+		hooked := redis.NewClient(&redis.Options{Addr: s.Addr()})
+		defer hooked.Close()
+		hooked.Ping(ctx) // its greeting is no command of ours
+		lost := &intruder{n: n + 1, do: func() { s.SetError("ERR gone") }}
+		forget := &intruder{n: n, do: func() { _, _ = calm.Forget(ctx, "shop", "oA") }}
+		hooked.AddHook(lost)
+		hooked.AddHook(forget)
+		err := pairing{impatient(hooked), "p", "shop", "u", "oA", NewSerial()}.bind(ctx)
+		s.SetError("")
+		if left := byUser(t, calm, "p", "u") == "oA" && usersOf(t, calm, "oA")["p"] == ""; left {
+			failed = true
+			if !errors.Is(err, ErrUnavailable) {
+				t.Errorf("forgotten before command %d: a half is left, and the error is %v", n, err)
+			}
+		}
+		if forget.n > 0 {
+			break
+		}
+	}
+	if !failed {
+		t.Error("no half was left: the test has lost its case")
+	}
+}
+
 // Forget that dies halfway blocks nobody, and when it is repeated it spares what was bound since.
 func TestForgetHalfway(t *testing.T) {
 	ctx := context.Background()

@@ -161,7 +161,7 @@ func (b *Book) exchanged(ctx context.Context, app string, exchange func(context.
 func (b *Book) release(ctx context.Context, key, mark string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	b.run(ctx, removeScript, []string{key}, mark) // if it cannot be freed it frees itself
+	_, _ = b.run(ctx, removeScript, []string{key}, mark) // if it cannot be freed it frees itself
 }
 
 // Session is whom a bearer token stands for (SessionKey is always empty here). ErrSession.

@@ -41,7 +41,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		l.sleep(ctx.Done())
 	}
 	l.claiming, l.deadline = false, time.Now().Add(q.o.Grace)
-	q.sched.open(nil)
+	q.sched.shut()
 	q.giveBack(q.sched.flush(nil))
 	hurry := time.AfterFunc(q.o.Grace*9/10, stop)
 	defer hurry.Stop()

@@ -428,6 +428,13 @@ func (h *scheduler) open(handlers context.Context) {
 	h.mu.Unlock()
 }
 
+// shut lets no more handlers begin.
+func (h *scheduler) shut() {
+	h.mu.Lock()
+	h.handlers = nil
+	h.mu.Unlock()
+}
+
 // empty returns a channel that is closed when nothing is in hand.
 func (h *scheduler) empty() <-chan struct{} {
 	h.mu.Lock()

@@ -119,7 +119,7 @@ func (i *IdempotencyStore) Begin(ctx context.Context, partner, id string, digest
 	}
 	if err != nil {
 		if ctx.Err() != nil { // it may have been taken all the same: free it, or a repeat would wait out the lease
-			go r.Drop(context.WithoutCancel(ctx))
+			go func() { _ = r.Drop(context.WithoutCancel(ctx)) }()
 		}
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -82,9 +82,9 @@ func (p *pipeliner) exec(batch []pending) {
 	defer cancel()
 	pipe := p.rdb.Pipeline()
 	for _, w := range batch {
-		pipe.Process(ctx, w.cmd)
+		_ = pipe.Process(ctx, w.cmd) // only queues it
 	}
-	pipe.Exec(ctx) // each command carries its own error
+	_, _ = pipe.Exec(ctx) // each command carries its own error
 	for _, w := range batch {
 		close(w.done)
 	}

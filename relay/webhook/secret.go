@@ -101,7 +101,7 @@ func (s Secret) String() string { return hidden }
 func (s Secret) GoString() string { return hidden }
 
 // Format shows *** for every verb: %x or %d would otherwise reach the fields.
-func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, hidden) }
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
 
 // MarshalText shows *** to encoders (JSON map keys, YAML, zap's text fields).
 func (s Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }

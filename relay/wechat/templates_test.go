@@ -152,8 +152,8 @@ func TestTemplatesAreKeptFresh(t *testing.T) {
 		if n := count("new"); n != 1 {
 			t.Fatalf("the new app was asked for %d times", n)
 		}
-		for _, wait := range []time.Duration{1, 2, 4, 8, 16} { // seconds
-			time.Sleep(wait * time.Second)
+		for _, wait := range []int{1, 2, 4, 8, 16} {
+			time.Sleep(time.Duration(wait) * time.Second)
 		}
 		synctest.Wait()
 		if n, m := count("new"), count("shop"); n != 6 || m != 1 {

@@ -128,55 +128,55 @@ func derive(seed uint64, parts ...any) [32]byte {
 }
 
 // filled completes an app from the seed and its position, and panics when it contradicts itself.
-func (a App) filled(seed uint64, position int) App {
+func (conf App) filled(seed uint64, position int) App {
 	or := func(p *string, v string) {
 		if *p == "" {
 			*p = v
 		}
 	}
-	h := derive(seed, "app", position, a.Name)
+	h := derive(seed, "app", position, conf.Name)
 	text := hex.EncodeToString(h[:])
-	if a.Kind == "" {
-		a.Kind = MiniProgram
+	if conf.Kind == "" {
+		conf.Kind = MiniProgram
 	}
-	or(&a.AppID, "wx"+text[:16])
-	or(&a.Name, a.AppID)
-	or(&a.OriginalID, "gh_"+text[16:28])
-	secret := derive(seed, "secret", a.AppID)
-	or(&a.Secret, hex.EncodeToString(secret[:16]))
-	or(&a.Token, "tk"+text[40:56])
-	key := derive(seed, "aes", a.AppID)
-	or(&a.EncodingAESKey, alnum(base64.StdEncoding.EncodeToString(key[:])[:43]))
-	or((*string)(&a.Mode), string(Secure))
-	if a.Kind == OfficialAccount {
-		or((*string)(&a.Format), string(XML))
+	or(&conf.AppID, "wx"+text[:16])
+	or(&conf.Name, conf.AppID)
+	or(&conf.OriginalID, "gh_"+text[16:28])
+	secret := derive(seed, "secret", conf.AppID)
+	or(&conf.Secret, hex.EncodeToString(secret[:16]))
+	or(&conf.Token, "tk"+text[40:56])
+	key := derive(seed, "aes", conf.AppID)
+	or(&conf.EncodingAESKey, alnum(base64.StdEncoding.EncodeToString(key[:])[:43]))
+	or((*string)(&conf.Mode), string(Secure))
+	if conf.Kind == OfficialAccount {
+		or((*string)(&conf.Format), string(XML))
 	}
-	or((*string)(&a.Format), string(JSON))
-	or((*string)(&a.Shape), string(Captured))
-	if len(a.Templates) == 0 {
-		a.Templates = defaultTemplates(a.Kind)
+	or((*string)(&conf.Format), string(JSON))
+	or((*string)(&conf.Shape), string(Captured))
+	if len(conf.Templates) == 0 {
+		conf.Templates = defaultTemplates(conf.Kind)
 	}
-	for i := range a.Templates {
-		t := &a.Templates[i]
+	for i := range conf.Templates {
+		t := &conf.Templates[i]
 		if t.Type == 0 {
 			t.Type = OneTime
 		}
-		id := derive(seed, "template", a.AppID, t.Title)
+		id := derive(seed, "template", conf.AppID, t.Title)
 		or(&t.ID, base64.RawURLEncoding.EncodeToString(id[:]))
 	}
-	if a.PrepayUses == 0 {
-		a.PrepayUses = 3
+	if conf.PrepayUses == 0 {
+		conf.PrepayUses = 3
 	}
-	if a.Overlap == 0 {
-		a.Overlap = 5 * time.Minute
+	if conf.Overlap == 0 {
+		conf.Overlap = 5 * time.Minute
 	}
-	if a.TokenLife == 0 {
-		a.TokenLife = 2 * time.Hour
+	if conf.TokenLife == 0 {
+		conf.TokenLife = 2 * time.Hour
 	}
-	if _, err := aesKey(a.EncodingAESKey); err != nil {
-		panic(fmt.Sprintf("wechatsim: app %s: %v", a.Name, err))
+	if _, err := aesKey(conf.EncodingAESKey); err != nil {
+		panic(fmt.Sprintf("wechatsim: app %s: %v", conf.Name, err))
 	}
-	return a
+	return conf
 }
 
 // alnum maps the two characters of base64 that the settings page never shows to letters.
