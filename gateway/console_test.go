@@ -198,8 +198,16 @@ func TestABuriedDeliveryIsReplayed(t *testing.T) {
 			}
 		}
 		d.ask("POST", "/endpoints/hook/disable", "").got(200, "")
-		if body := d.page("/endpoints", 200); !strings.Contains(body, "disabled") {
-			t.Errorf("it does not show as disabled:\n%s", body)
+		body = d.page("/endpoints", 200)
+		button := regexp.MustCompile(`action="(/endpoints/orders/hook/enable)"><input type="hidden" name="token" value="([^"]+)">`).FindStringSubmatch(body)
+		if !strings.Contains(body, "disabled") || button == nil {
+			t.Fatalf("it does not show as disabled, or has no button:\n%s", body)
+		}
+		if w := d.open("POST", button[1], "token=wrong", "application/x-www-form-urlencoded"); w.Code < 400 {
+			t.Errorf("enabled without a token: %d", w.Code)
+		}
+		if w := d.open("POST", button[1], url.Values{"token": {button[2]}}.Encode(), "application/x-www-form-urlencoded"); w.Code != 303 || strings.Contains(d.page("/endpoints", 200), "disabled") {
+			t.Errorf("%d: not enabled", w.Code)
 		}
 		const urlencoded = "application/x-www-form-urlencoded"
 		filled := url.Values{"token": {form[3]}, "back": {html.UnescapeString(form[4])}}.Encode()

@@ -543,3 +543,21 @@ func (r *Relay) announce(ctx context.Context, e webhook.Endpoint, changed webhoo
 func (r *Relay) audit(partner, endpoint, what string, more ...zap.Field) {
 	r.log.Info("audit", append([]zap.Field{zap.String("what", what), zap.String("partner", partner), zap.String("endpoint", endpoint)}, more...)...)
 }
+
+// KnownEndpoints are the endpoints of the rules and those of the registry beside them, by partner and id.
+func KnownEndpoints(rules Rules, stored []webhook.Stored) (list []webhook.Endpoint) {
+	for _, p := range rules.Partners {
+		list = append(list, p.Endpoints...)
+	}
+	for _, s := range stored {
+		var rec endpointRecord
+		if _, config := endpointOf(rules.Partners[s.Partner], s.ID); config || json.Unmarshal(s.Record, &rec) != nil {
+			continue
+		}
+		if e, err := rec.endpoint(s.Partner, s.ID, time.Now()); err == nil {
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, func(a, b webhook.Endpoint) int { return cmp.Or(strings.Compare(a.Partner, b.Partner), strings.Compare(a.ID, b.ID)) })
+	return list
+}

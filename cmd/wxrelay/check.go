@@ -200,7 +200,32 @@ func checkRedisAndApps(ctx context.Context, f *findings, c *config.Config) (prov
 		got := checkApp(ctx, f, at[a.Token.Source], a, shared)
 		proven[fmt.Sprintf("apps[%d].secret", i)] = got && a.Token.Source == "stable" // the others' may have been there before
 	}
-	return proven, nil
+	if shared {
+		err = checkEndpoints(ctx, f, rdb, c)
+	}
+	return proven, err
+}
+
+// checkEndpoints finds the endpoints that receive nothing now.
+func checkEndpoints(ctx context.Context, f *findings, rdb redis.UniversalClient, c *config.Config) error {
+	list, err := app.EndpointConditions(ctx, rdb, c)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		name := e.Partner + "/" + e.Endpoint
+		switch e.State {
+		case webhook.Off:
+			f.problem("endpoint "+name, "state", fmt.Sprintf("disabled since %s (%s): its deliveries wait", e.Since.UTC().Format(time.RFC3339), e.Reason),
+				"wxrelay endpoints enable "+name+", once it works again")
+		case webhook.Open, webhook.Probing:
+			f.problem("endpoint "+name, "state", fmt.Sprintf("benched since %s (%s): it is probed from time to time", e.Since.UTC().Format(time.RFC3339), e.Reason),
+				"wxrelay endpoints probe "+name+" looks at once")
+		default:
+			f.ok("endpoint "+name, "state", "%s", e.State)
+		}
+	}
+	return nil
 }
 
 func spareRedis() (redis.UniversalClient, func() error, error) {

@@ -68,7 +68,7 @@ type command struct {
 
 func commands() []command {
 	return []command{serveCommand, checkCommand, configCommand, keygenCommand, pushCommand, sendCommand, explainCommand,
-		signCommand, verifyCommand, healthCommand, benchCommand, versionCommand}
+		signCommand, verifyCommand, healthCommand, endpointsCommand, replayCommand, benchCommand, versionCommand}
 }
 
 // usageError is a command line that cannot be meant.
@@ -175,21 +175,9 @@ func (p *program) help(c command, fs *flag.FlagSet) {
 
 // parse reads flags wherever they stand, -x and --x alike, and gives what is left, which must be as many words as names.
 func parse(fs *flag.FlagSet, args []string, names ...string) ([]string, error) {
-	var words []string
-	for len(args) > 0 {
-		if err := fs.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
-			}
-			return nil, usageError{err.Error()}
-		}
-		if rest := fs.Args(); len(rest) < len(args) && args[len(args)-len(rest)-1] == "--" { // only words from here on
-			words = append(words, rest...)
-			break
-		}
-		if args = fs.Args(); len(args) > 0 {
-			words, args = append(words, args[0]), args[1:]
-		}
+	words, err := parseWords(fs, args)
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case len(words) > len(names):
@@ -215,3 +203,24 @@ type list []string
 
 func (l *list) String() string     { return strings.Join(*l, ", ") }
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+// parseWords reads flags and the words between and behind them.
+func parseWords(fs *flag.FlagSet, args []string) ([]string, error) {
+	var words []string
+	for len(args) > 0 {
+		if err := fs.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, usageError{err.Error()}
+		}
+		if rest := fs.Args(); len(rest) < len(args) && args[len(args)-len(rest)-1] == "--" { // only words from here on
+			words = append(words, rest...)
+			break
+		}
+		if args = fs.Args(); len(args) > 0 {
+			words, args = append(words, args[0]), args[1:]
+		}
+	}
+	return words, nil
+}

@@ -69,6 +69,7 @@ func New(o Options) *Console {
 	c.page("GET /errcodes", c.errcodes)
 	c.page("/", func(*http.Request) (page, error) { return nil, relay.ErrNotFound })
 	c.mux.HandleFunc("POST /deliveries/{id}/replay", c.replay)
+	c.mux.HandleFunc("POST /endpoints/{partner}/{id}/enable", c.enable)
 	c.mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFileFS(w, r, assets, "pages/style.css")
 	})
@@ -206,4 +207,19 @@ func (c *Console) replay(w http.ResponseWriter, r *http.Request) {
 		back = "/deliveries?"
 	}
 	http.Redirect(w, r, back+"&done=replay", http.StatusSeeOther)
+}
+
+// enable brings an endpoint back that is benched or disabled; what was held for it goes on.
+func (c *Console) enable(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
+	err := checkToken(r)
+	if err == nil {
+		_, err = c.o.Relay.EnableEndpoint(r.Context(), r.PathValue("partner"), r.PathValue("id"), "", nil)
+	}
+	if err != nil {
+		p, status := c.trouble(r, err)
+		c.show(w, r, p, status)
+		return
+	}
+	http.Redirect(w, r, "/endpoints", http.StatusSeeOther)
 }

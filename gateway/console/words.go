@@ -22,11 +22,11 @@ type Words struct {
 	ID, State, Channel, Attempts, Created, Updated, Timeline string
 	Errcode, RID, MsgID, Metadata, NoMessages, Next          string
 
-	Endpoint, URL, Events, Health, Since, Until, Failures string
-	NoEndpoints, Healthy, Benched, Disabled, Probing      string
-	Type                                                  string
-	Replay, Replayed, NoDeliveries, Reason, All, Ended    string
-	Retrying                                              string
+	Endpoint, URL, Events, Health, Since, Until, Failures    string
+	NoEndpoints, Healthy, Benched, Disabled, Probing, Enable string
+	Type                                                     string
+	Replay, Replayed, NoDeliveries, Reason, All, Ended       string
+	Retrying                                                 string
 
 	Meaning, Cure, Reaction string
 
@@ -53,7 +53,7 @@ var (
 		ID: "Id", State: "State", Channel: "Channel", Attempts: "Attempts", Created: "Created", Updated: "Changed", Timeline: "Timeline",
 		Errcode: "errcode", RID: "rid", MsgID: "msgid", Metadata: "metadata", NoMessages: "No messages.", Next: "Older",
 		Endpoint: "Endpoint", URL: "URL", Events: "Events", Health: "Health", Since: "Since", Until: "Probed at", Failures: "Failures in a row",
-		NoEndpoints: "No partner has an endpoint.", Healthy: "healthy", Benched: "benched", Disabled: "disabled", Probing: "probing",
+		NoEndpoints: "No partner has an endpoint.", Healthy: "healthy", Benched: "benched", Disabled: "disabled", Probing: "probing", Enable: "Enable",
 		Type:   "Event",
 		Replay: "Replay", Replayed: "Queued again under the same webhook-id.", NoDeliveries: "Nothing here.", Reason: "Reason", All: "All", Ended: "Delivered",
 		Retrying: "On the way",
@@ -80,7 +80,7 @@ var (
 		ID: "编号", State: "状态", Channel: "渠道", Attempts: "尝试次数", Created: "创建", Updated: "变更", Timeline: "时间线",
 		Errcode: "errcode", RID: "rid", MsgID: "msgid", Metadata: "metadata", NoMessages: "没有消息。", Next: "更早",
 		Endpoint: "接收地址", URL: "URL", Events: "事件", Health: "健康", Since: "始于", Until: "下次探测", Failures: "连续失败",
-		NoEndpoints: "没有合作方配置接收地址。", Healthy: "正常", Benched: "暂停", Disabled: "停用", Probing: "探测中",
+		NoEndpoints: "没有合作方配置接收地址。", Healthy: "正常", Benched: "暂停", Disabled: "停用", Probing: "探测中", Enable: "启用",
 		Type:   "事件",
 		Replay: "重放", Replayed: "已以相同的 webhook-id 重新排队。", NoDeliveries: "没有内容。", Reason: "原因", All: "全部", Ended: "已送达",
 		Retrying: "投递中",
