@@ -558,6 +558,8 @@ func KnownEndpoints(rules Rules, stored []webhook.Stored) (list []webhook.Endpoi
 			list = append(list, e)
 		}
 	}
-	slices.SortFunc(list, func(a, b webhook.Endpoint) int { return cmp.Or(strings.Compare(a.Partner, b.Partner), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(list, func(a, b webhook.Endpoint) int {
+		return cmp.Or(strings.Compare(a.Partner, b.Partner), strings.Compare(a.ID, b.ID))
+	})
 	return list
 }
