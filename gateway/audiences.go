@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 
@@ -50,4 +51,30 @@ func (g *Handler) listAudiences(ctx context.Context, r *partnerRequest) (reply, 
 	}
 	page, err := paged(all, func(a relay.Audience) string { return a.Name }, q["cursor"], limit)
 	return reply{status: http.StatusOK, body: page}, err
+}
+
+// sendToAudience accepts a message to an audience. As with a single message, a request that is refused may be one that was
+// accepted before.
+func (g *Handler) sendToAudience(ctx context.Context, r *partnerRequest, req relay.SendRequest) (reply, error) {
+	s, again, err := g.relay.SendToAudience(ctx, r.partner.Name, relay.RequestKey{ID: r.id, Digest: r.digest}, req, bytes.Clone(r.body))
+	if err != nil && translate(err).Status < http.StatusInternalServerError {
+		id, other := g.answers.Marked(ctx, r.partner.Name, r.id, r.digest)
+		if other != nil {
+			return reply{}, other
+		}
+		if was, gone := g.relay.FirstAudienceAnswer(ctx, r.partner.Name, id); id != "" && gone == nil {
+			s, again, err = was, true, nil
+		}
+	}
+	return reply{status: http.StatusAccepted, body: s, again: again}, err
+}
+
+func (g *Handler) getAudienceSend(ctx context.Context, r *partnerRequest) (reply, error) {
+	s, err := g.relay.AudienceSend(ctx, r.partner.Name, param(r.Context, "id"))
+	return reply{status: http.StatusOK, body: s}, err
+}
+
+func (g *Handler) cancelAudienceSend(ctx context.Context, r *partnerRequest) (reply, error) {
+	s, err := g.relay.CancelAudienceSend(ctx, r.partner.Name, param(r.Context, "id"))
+	return reply{status: http.StatusOK, body: s}, err
 }

@@ -16,6 +16,9 @@ func (g *Handler) sendMessage(ctx context.Context, r *partnerRequest) (reply, er
 	var m relay.Message
 	again := false
 	req, err := relay.ParseMessage(r.body)
+	if req.To.OnlyAudience() && err == nil {
+		return g.sendToAudience(ctx, r, req)
+	}
 	if err = named(err); err == nil {
 		m, again, err = g.relay.Send(ctx, r.partner.Name, relay.RequestKey{ID: r.id, Digest: r.digest}, req)
 	}

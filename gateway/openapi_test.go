@@ -23,7 +23,6 @@ func described(t *testing.T) *openapi.Checker {
 
 // planned are routes that are described before they are there; it must be empty in a release.
 var planned = []string{
-	"/audience-sends",
 	"/users/",
 	"/sessions/",
 	"/decrypt",

@@ -37,6 +37,8 @@ func (g *Handler) partnerRoutes() []partnerRoute {
 		{method: http.MethodPatch, path: "/audiences/:name", right: "messages", large: true, run: g.patchAudience},
 		{method: get, path: "/audiences/:name", right: "messages", run: g.getAudience},
 		{method: del, path: "/audiences/:name", right: "messages", run: g.deleteAudience},
+		{method: get, path: "/audience-sends/:id", right: "messages", run: g.getAudienceSend},
+		{method: del, path: "/audience-sends/:id", right: "messages", run: g.cancelAudienceSend},
 
 		{method: get, path: "/apps/:app/access_token", right: "tokens", run: g.accessToken},
 		{method: post, path: "/apps/:app/access_token/report", right: "tokens", run: g.reportToken},

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/wxrelay/wxrelay/callback"
+	"github.com/wxrelay/wxrelay/relay/binding"
 	"github.com/wxrelay/wxrelay/relay/ledger"
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/wechat"
@@ -14,9 +15,10 @@ import (
 // message of the allowance. Both are booked by riders of the queue, so that they move with the message or not at all. The
 // other channels need nothing here (a legacy form_id lies in the pool of package binding).
 
-// Extensions are the ledger's Lua that takes part in the queue's changes: what queue.Open must be given for the journeys to work.
+// Extensions are the Lua of other packages that takes part in the queue's changes: what queue.Open must be given for the journeys to work.
 func Extensions() []queue.Extension {
-	return []queue.Extension{{Name: ledger.ExtensionName, Lua: ledger.Lua}, {Name: ledger.AllowanceExtension, Lua: ledger.AllowanceLua}}
+	return []queue.Extension{{Name: ledger.ExtensionName, Lua: ledger.Lua}, {Name: ledger.AllowanceExtension, Lua: ledger.AllowanceLua},
+		{Name: binding.CountExtension, Lua: binding.CountLua}}
 }
 
 // ErrNoAllowance: the user has not written lately, or was answered as often as WeChat allows.

@@ -35,7 +35,7 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	if err != nil {
 		return queue.Bury("malformed", c.Note)
 	}
-	w := &sending{r: r, c: c, draft: &d, progress: &s, shard: shard}
+	w := &sending{r: r, c: c, draft: &d, progress: &s, shard: shard, was: s.State}
 	switch {
 	case s.State == StateUnknown: // the deadline: nothing settled it
 		return w.close()
@@ -68,6 +68,7 @@ type sending struct {
 	draft    *draft
 	progress *progress
 	shard    int
+	was      string    // the state as it is stored
 	left     time.Time // when the call left, by the clock of c.Now, which stands at its answer then
 }
 

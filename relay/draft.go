@@ -88,6 +88,22 @@ func invalidUnless(issues message.Issues, err error) error {
 
 // compose gathers the facts about a request and builds its draft; all faults are told at once.
 func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *SendRequest, now time.Time) (*draft, error) {
+	f, err := r.facts(ctx, rules, partner, req, now)
+	if err != nil {
+		return nil, err
+	}
+	d, issues := message.Build(*req, f)
+	if err := faults(issues).err("invalid_message"); err != nil {
+		return nil, err
+	}
+	if r.retired.all(d.App, d.Channels, now) {
+		return nil, ErrChannelRetired
+	}
+	return &draft{d}, nil
+}
+
+// facts gathers what a request does not say, and puts in what its alias means.
+func (r *Relay) facts(ctx context.Context, rules *Rules, partner string, req *SendRequest, now time.Time) (message.Facts, error) {
 	f := message.Facts{Now: now, Partner: partner, Genuine: binding.Genuine}
 	var app App // stays empty when none is named: what needs no app is checked all the same
 	var err error
@@ -96,16 +112,16 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 			f.Issues.Add("app", "is required: which app sends")
 		}
 	} else if app, err = r.appOf(partner, req.App); err != nil {
-		return nil, err
+		return f, err
 	}
 	f.OfficialAccount = app.Kind == wechat.KindOfficialAccount
 	if f.OpenID, f.User, err = r.addressee(ctx, partner, app, req.To, &f.Issues); err != nil {
-		return nil, err
+		return f, err
 	}
 	if f.User == "" && f.OpenID != "" && app.Name != "" && rules.Partners[partner].Allow["bindings"] { // others have no users of their own
 		users, err := r.bindings.UsersOf(ctx, app.Name, f.OpenID)
 		if err != nil {
-			return nil, err
+			return f, err
 		}
 		f.User = users[partner]
 	}
@@ -113,7 +129,7 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 	account := req.App
 	if req.Asks(ChannelOATemplate) && app.Name != "" {
 		if err := r.byAccount(ctx, &f, req); err != nil {
-			return nil, err
+			return f, err
 		}
 		if f.Account != "" {
 			account = f.Account
@@ -127,14 +143,7 @@ func (r *Relay) compose(ctx context.Context, rules *Rules, partner string, req *
 			f.Every, f.Keyword = c.Every, c.Keyword
 		}
 	}
-	d, issues := message.Build(*req, f)
-	if err := faults(issues).err("invalid_message"); err != nil {
-		return nil, err
-	}
-	if r.retired.all(d.App, d.Channels, now) {
-		return nil, ErrChannelRetired
-	}
-	return &draft{d}, nil
+	return f, nil
 }
 
 // templateOf is what an app's list says of a template.
@@ -184,7 +193,7 @@ func (r *Relay) addressee(ctx context.Context, partner string, app App, to messa
 		}
 		return to.OpenID, "", nil
 	case to.Audience != "":
-		f.Add("to.audience", "send to an audience is not offered here: send to its users")
+		f.Add("to.audience", "has no place in a batch: POST it to messages by itself")
 		return "", "", nil
 	case app.Name == "": // nobody can be looked up
 		return "", "", nil
@@ -228,6 +237,10 @@ func (r *Relay) byAccount(ctx context.Context, f *message.Facts, req *SendReques
 		return nil
 	}
 	if name == req.App {
+		return nil
+	}
+	if f.OpenID == standIn {
+		f.Account, f.AccountOpenID = name, standIn
 		return nil
 	}
 	openid, err := r.openidAt(ctx, f, req, name)

@@ -39,6 +39,7 @@ const (
 	EventEndpointDisabled      = "endpoint.disabled"
 	EventEndpointRecovered     = "endpoint.recovered"
 	EventEndpointTest          = "endpoint.test"
+	EventAudienceDone          = "audience.done"
 	EventAlert                 = "app.alert"
 )
 
@@ -207,5 +208,5 @@ func EventTypes() []string {
 		EventMessageHeld, EventMessageSent, EventMessageDelivered, EventMessageFailed, EventMessageRefused, EventMessageExpired,
 		EventMessageCancelled, EventMessageUnknown,
 		EventUserLoggedIn, EventUserBound, EventUserUnbound, EventUserRevoked, EventUserPhone,
-		EventEndpointBenched, EventEndpointDisabled, EventEndpointRecovered, EventEndpointTest, EventAlert}
+		EventEndpointBenched, EventEndpointDisabled, EventEndpointRecovered, EventEndpointTest, EventAudienceDone, EventAlert}
 }

@@ -169,18 +169,20 @@ func (r *Relay) releaseOne(ctx context.Context, shard int, rec queue.Record, now
 		s.To(StateQueued, "credit", now, nil)
 	}
 	edit.Note = s.Pack()
-	return r.q.Commit(ctx, queue.Change{Shard: shard, Edit: edit, Operations: d.reserve(s.Channel, rec.ID)}), true
+	return r.q.Commit(ctx, queue.Change{Shard: shard, Edit: edit, Operations: append(d.reserve(s.Channel, rec.ID), d.count(StateHeld, s.State)...)}), true
 }
 
 // postpone has a held message go when its line's period is over: the user has accepted, and will not be asked again. It then
 // takes its place like any other.
 func (r *Relay) postpone(ctx context.Context, shard int, rec queue.Record, now time.Time, wait time.Duration) error {
-	_, s, err := read(rec.Body, rec.Note)
+	d, s, err := read(rec.Body, rec.Note)
 	if err != nil {
 		return err
 	}
+	was := s.State
 	s.To(StateScheduled, ledger.TooSoon, now, nil)
-	err = r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Later, After: wait, Note: s.Pack()}}).Err
+	err = r.q.Commit(ctx, queue.Change{Shard: shard, Operations: d.count(was, s.State),
+		Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, To: queue.Later, After: wait, Note: s.Pack()}}).Err
 	if errors.Is(err, queue.ErrStale) || errors.Is(err, queue.ErrNotFound) || errors.Is(err, queue.ErrInHand) {
 		return nil
 	}

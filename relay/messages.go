@@ -152,6 +152,9 @@ func (r *Relay) listed(ctx context.Context, partner string, q MessageQuery) ([]q
 	} else if _, err := r.appOf(partner, q.App); err != nil {
 		return nil, err
 	}
+	if q.User == "" && q.OpenID == "" && q.AudienceSend != "" {
+		return []queue.Listed{{Tag: sendTag(q.AudienceSend), Shard: -1}}, nil
+	}
 	if q.User == "" && q.OpenID == "" {
 		return []queue.Listed{{Tag: partnerTag(partner), Shard: -1}}, nil
 	}
@@ -244,11 +247,11 @@ func (r *Relay) Cancel(ctx context.Context, partner, id string) (Message, error)
 
 // end brings a waiting message to its end: its credit returns, its partner is told, in one change.
 func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, d *draft, s *progress, state, cause string) (Message, error) {
-	now := time.Now()
+	now, was := time.Now(), s.State
 	s.To(state, cause, now, nil)
 	m := view(rec.ID, d, s)
 	res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.Pack(), To: queue.End},
-		Operations: d.giveBack(s, rec.ID), Jobs: append(r.tellMessage(shard, m, d.Partner, now), r.freed(shard, d, s)...)})
+		Operations: append(d.giveBack(s, rec.ID), d.count(was, state)...), Jobs: append(r.tellMessage(shard, m, d.Partner, now), r.freed(shard, d, s)...)})
 	if res.Err == nil {
 		r.observeMessage(&m, 0, cause)
 		r.returnFormID(d, s, rec.ID)

@@ -212,7 +212,7 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 		if err != nil {
 			return err
 		}
-		open := openRecord(&rec, &s)
+		open, was := openRecord(&rec, &s), s.State
 		state, cause := StateDelivered, "wechat_report"
 		switch {
 		case !rc.ok && s.Resent != 0 && open: // one of two calls failed; the other one may have reached the user
@@ -237,6 +237,7 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 			}
 			ch.Operations = d.spend(&s, id)
 		}
+		ch.Operations = append(ch.Operations, d.count(was, state)...)
 		err = r.q.Commit(ctx, ch).Err
 		if errors.Is(err, queue.ErrStale) || errors.Is(err, queue.ErrInHand) {
 			continue

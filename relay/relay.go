@@ -204,6 +204,7 @@ func (r *Relay) Register() {
 	r.endpoints.mu.Unlock()
 	r.q.Handle(laneReplay, queue.Group{Concurrency: 4, PerLane: 1}, r.replaySome)
 	r.q.Handle(laneRelease, queue.Group{Concurrency: 32, PerLane: 32}, r.releaseHeld)
+	r.q.Handle(laneAudience, queue.Group{Concurrency: 4, PerLane: 2}, r.followAudienceSend)
 }
 
 // Groups of lanes: the text before a lane's first colon.
@@ -215,6 +216,7 @@ const (
 	laneDeliver  = "deliver"
 	laneRelease  = "release"
 	laneBinding  = "binding"
+	laneAudience = "audience"
 )
 
 // Rules are those in force: the operator's, with the endpoints that partners made.

@@ -42,6 +42,11 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 	if err != nil {
 		return Message{}, false, err
 	}
+	return r.accept(ctx, rules, partner, key, d, now)
+}
+
+// accept is what Send does with a draft.
+func (r *Relay) accept(ctx context.Context, rules *Rules, partner string, key RequestKey, d *draft, now time.Time) (m Message, again bool, err error) {
 	shard := r.q.Shard(d.App, d.OpenID)
 	id := r.q.IDFor("msg_", shard, key.seed(partner))
 	var mark *queue.Key
@@ -150,6 +155,9 @@ func refusalOf(res queue.Result) (reason string, wait time.Duration) {
 func (r *Relay) messageJob(rules *Rules, id string, d *draft, s *progress) queue.Job {
 	job := queue.Job{ID: id, Lane: sendLane(d.App, d.Channels[s.Channel], d.Priority), Serial: serialOf(d.App, d.OpenID), Body: d.Pack(), Note: s.Pack(),
 		Tags: []string{partnerTag(d.Partner), userTag(d.App, d.OpenID)}, Keep: max(rules.KeepMessages, webhook.Remembered)}
+	if d.Audience != "" {
+		job.Tags = append(job.Tags, sendTag(d.Audience))
+	}
 	if d.Due != 0 {
 		job.Due = time.UnixMilli(d.Due)
 	}

@@ -61,6 +61,9 @@ type To struct {
 	Audience string `json:"audience"`
 }
 
+// OnlyAudience tells whether it names an audience and nobody else.
+func (t To) OnlyAudience() bool { return t.Audience != "" && t == To{Audience: t.Audience} }
+
 // OneOrMany is a string or a list of strings.
 type OneOrMany []string
 
