@@ -21,7 +21,7 @@ type audienceSend struct {
 }
 
 // do asks as the partner, and reads the answer into v unless that is nil.
-func (w *world) do(want int, method, path string, body, v any) *partnersim.Answer {
+func (w *world) asks(want int, method, path string, body, v any) *partnersim.Answer {
 	w.t.Helper()
 	var a *partnersim.Answer
 	var err error
@@ -43,7 +43,7 @@ func (w *world) do(want int, method, path string, body, v any) *partnersim.Answe
 
 func (w *world) audienceSend(id string) (s audienceSend) {
 	w.t.Helper()
-	w.do(200, "GET", "audience-sends/"+id, nil, &s)
+	w.asks(200, "GET", "audience-sends/"+id, nil, &s)
 	return s
 }
 
@@ -68,7 +68,7 @@ func TestAnAudienceGetsItsMessage(t *testing.T) {
 		if i%10 == 9 {
 			continue // bound to nobody
 		}
-		w.do(200, "PUT", "bindings/shop/"+user, map[string]any{"openid": openid}, nil)
+		w.asks(200, "PUT", "bindings/shop/"+user, map[string]any{"openid": openid}, nil)
 		if i%5 != 4 {
 			w.accept(openid, tOrder)
 			reached[openid] = user
@@ -77,7 +77,7 @@ func TestAnAudienceGetsItsMessage(t *testing.T) {
 	for openid := range reached {
 		w.wantLine(openid, tOrder, 1, 0, "accepted")
 	}
-	w.do(200, "PUT", "audiences/shipped", map[string]any{"app": "shop", "template_id": tOrder, "users": users}, nil)
+	w.asks(200, "PUT", "audiences/shipped", map[string]any{"app": "shop", "template_id": tOrder, "users": users}, nil)
 	body := to("shipped", map[string]any{"template_id": nil, "metadata": map[string]any{"campaign": "c1"}})
 	delete(body, "template_id") // the audience's
 	a, err := w.client.Send(w.ctx, "campaign-1", body)
@@ -116,7 +116,7 @@ func TestAnAudienceGetsItsMessage(t *testing.T) {
 	if a, err := w.client.Send(w.ctx, "campaign-1", to("shipped", nil)); err != nil || a.Code() != "id_reused" {
 		t.Errorf("%v %+v", err, a)
 	}
-	if a := w.do(409, "DELETE", "audience-sends/"+s.ID, nil, nil); a.Code() != "too_late" {
+	if a := w.asks(409, "DELETE", "audience-sends/"+s.ID, nil, nil); a.Code() != "too_late" {
 		t.Errorf("%s", a.Body)
 	}
 	if got := w.countTold("audience.done"); got != 1 {
@@ -138,18 +138,18 @@ func TestASendIsCancelled(t *testing.T) {
 	for _, o := range openids[:6] {
 		w.wantLine(o, tOrder, 1, 0, "accepted")
 	}
-	w.do(200, "PUT", "audiences/held", map[string]any{"app": "shop", "openids": openids}, nil)
+	w.asks(200, "PUT", "audiences/held", map[string]any{"app": "shop", "openids": openids}, nil)
 	var s audienceSend
 	a := w.send(202, to("held", map[string]any{"no_credit": "hold", "send_at": inFuture(time.Hour)}))
 	if err := json.Unmarshal(a.Body, &s); err != nil {
 		t.Fatal(err)
 	}
-	w.do(200, "PATCH", "audiences/held", map[string]any{"add": []string{w.sim.User("shop", "late")}}, nil)
+	w.asks(200, "PATCH", "audiences/held", map[string]any{"add": []string{w.sim.User("shop", "late")}}, nil)
 	if err := w.until(func() bool { s := w.audienceSend(s.ID); return s.Queued == 6 && s.Held == 6 }); err != nil {
 		t.Fatalf("%+v", w.audienceSend(s.ID))
 	}
 	var got audienceSend
-	w.do(200, "DELETE", "audience-sends/"+s.ID, nil, &got)
+	w.asks(200, "DELETE", "audience-sends/"+s.ID, nil, &got)
 	if got.State != "cancelled" {
 		t.Errorf("%+v", got)
 	}
@@ -172,7 +172,7 @@ func TestAHeldMessageOfASendGoesWithTheAccept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, wish{})
 	ann := w.sim.User("shop", "ann")
-	w.do(200, "PUT", "audiences/held", map[string]any{"app": "shop", "openids": []string{ann}}, nil)
+	w.asks(200, "PUT", "audiences/held", map[string]any{"app": "shop", "openids": []string{ann}}, nil)
 	var s audienceSend
 	if err := json.Unmarshal(w.send(202, to("held", map[string]any{"no_credit": "hold"})).Body, &s); err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestSendsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, wish{})
 	w.listed()
-	w.do(200, "PUT", "audiences/a", map[string]any{"app": "shop", "openids": []string{w.sim.User("shop", "ann")}}, nil)
+	w.asks(200, "PUT", "audiences/a", map[string]any{"app": "shop", "openids": []string{w.sim.User("shop", "ann")}}, nil)
 	for name, body := range map[string]map[string]any{
 		"an unknown audience":          to("b", nil),
 		"two addressees":               to("a", map[string]any{"to": map[string]any{"audience": "a", "user": "u"}}),
@@ -209,8 +209,8 @@ func TestSendsThatCannotBe(t *testing.T) {
 	if err != nil || json.Unmarshal(a.Body, &batch) != nil || len(batch.Results) != 1 || batch.Results[0].Status != 422 {
 		t.Errorf("in a batch: %v %+v", err, a)
 	}
-	w.do(404, "GET", "audience-sends/aud_0000000000000000000000000000", nil, nil)
-	w.do(404, "DELETE", "audience-sends/nothing", nil, nil)
+	w.asks(404, "GET", "audience-sends/aud_0000000000000000000000000000", nil, nil)
+	w.asks(404, "DELETE", "audience-sends/nothing", nil, nil)
 	if n := w.sim.Count("call:" + sendPath); n != 0 {
 		t.Errorf("%d calls", n)
 	}
