@@ -488,3 +488,40 @@ func TestUploadsPassUntouched(t *testing.T) {
 		t.Errorf("past limits.proxy_body: %s", answer)
 	}
 }
+
+// SDKs of another language, unchanged but for the address; scripts/sdk.sh installs them.
+func TestNodeSDKs(t *testing.T) {
+	dir := os.Getenv("WXRELAY_NODE_SDKS")
+	if dir == "" {
+		t.Skip("WXRELAY_NODE_SDKS is not set: run scripts/sdk.sh")
+	}
+	for _, program := range []string{"co.js", "easy.js"} {
+		t.Run(program, func(t *testing.T) {
+			w := wechatWorld(t, ", wechat_api", "")
+			ann := w.granted("ann", 1)
+			file := filepath.Join(t.TempDir(), "a.png")
+			if err := os.WriteFile(file, []byte("\x89PNG\r\n\x1a\n0000"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			w.sim.Force(wechatsim.Forced{Mood: wechatsim.TokenDies, Path: "subscribe/send"})
+			cmd := exec.CommandContext(w.ctx, "node", program, "http://"+w.app.PublicAddr(), w.sim.App("shop").AppID, wxSecret, w.sim.Login(w.sim.User("shop", "ann")), tOrder, file)
+			cmd.Dir = dir
+			var stderr strings.Builder
+			cmd.Stderr = &stderr
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, stderr.String())
+			}
+			var said map[string]string
+			if err := json.Unmarshal(out, &said); err != nil {
+				t.Fatal(err)
+			}
+			inbox := w.sim.Inbox(ann)
+			if said["openid"] != ann || said["media_id"] == "" || len(inbox) != 1 || fmt.Sprint(inbox[0].MsgID) != said["msgid"] || !strings.Contains(said["second"], "43101") {
+				t.Errorf("%v\n%s", said, stderr.String())
+			}
+			w.told("message.delivered", nil)
+			w.wantLine(ann, tOrder, 0, 0, "unknown")
+		})
+	}
+}
