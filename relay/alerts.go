@@ -22,16 +22,14 @@ type alerts struct {
 	told map[alertKey]time.Time
 }
 
-type alertKey struct {
-	app  string
-	code int
-}
+// alertKey is a fault of an app: an errcode, or what else it is about.
+type alertKey struct{ app, fault string }
 
 // first tells whether this fault of this app was not told within alertSilence.
-func (a *alerts) first(app string, code int, now time.Time) bool {
+func (a *alerts) first(app, fault string, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	k := alertKey{app, code}
+	k := alertKey{app, fault}
 	if at, ok := a.told[k]; ok && now.Sub(at) < alertSilence {
 		return false
 	}
@@ -43,10 +41,10 @@ func (a *alerts) first(app string, code int, now time.Time) bool {
 }
 
 // forget lets a fault be told again that could not be told.
-func (a *alerts) forget(app string, code int) {
+func (a *alerts) forget(app, fault string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.told, alertKey{app, code})
+	delete(a.told, alertKey{app, fault})
 }
 
 // alert tells an app's partners and the log what its operator must do.
@@ -54,16 +52,15 @@ func (r *Relay) alert(app string, api *wechat.APIError, now time.Time) {
 	e := wechat.Lookup(api.Code)
 	data := Alert{App: app, Errcode: &api.Code, Errmsg: some(api.Msg), RID: some(api.RID), Meaning: e.Meaning, MeaningZH: e.MeaningZH,
 		Cure: api.Cure(), CureZH: api.CureZH()}
-	if r.tellAlert(app, data, now) {
+	if r.tellAlert(app, strconv.Itoa(api.Code), data, now) {
 		r.log.Error("app needs its operator", zap.String("app", app), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID), zap.String("cure", api.Cure()))
 	}
 }
 
 // tellAlert queues an alert for an app's partners; first is false when it was told within alertSilence. It is a change of its
 // own, on the app's shard, under a name that is taken for that time: replicas, restarts and shards tell it once.
-func (r *Relay) tellAlert(app string, data Alert, now time.Time) (first bool) {
-	code := *data.Errcode
-	if !r.alerts.first(app, code, now) {
+func (r *Relay) tellAlert(app, fault string, data Alert, now time.Time) (first bool) {
+	if !r.alerts.first(app, fault, now) {
 		return false
 	}
 	shard := r.q.Shard(app, "")
@@ -73,9 +70,9 @@ func (r *Relay) tellAlert(app string, data Alert, now time.Time) (first bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	res := r.q.Commit(ctx, queue.Change{Shard: shard, Once: "alert/" + app + "/" + strconv.Itoa(code), OnceFor: alertSilence, Jobs: jobs})
+	res := r.q.Commit(ctx, queue.Change{Shard: shard, Once: "alert/" + app + "/" + fault, OnceFor: alertSilence, Jobs: jobs})
 	if res.Err != nil && !errors.Is(res.Err, queue.ErrTaken) {
-		r.alerts.forget(app, code)
+		r.alerts.forget(app, fault)
 		r.log.Warn("alert not queued", zap.String("app", app), zap.Error(res.Err))
 	}
 	return true
