@@ -14,6 +14,9 @@ import (
 // Formats of a forwarded push besides WeChat's own.
 const formatSame = "same"
 
+// anyAppID has the form of one: which app's pushes come, keys do not know.
+const anyAppID = "wx0000000000000000"
+
 // check names what is wrong with a subscriber's keys, by field.
 func (k *WeChatKeys) check() map[string]string {
 	out := map[string]string{}
@@ -39,7 +42,7 @@ func (k *WeChatKeys) check() map[string]string {
 		out["format"] = "must be same, xml or json"
 	}
 	if len(out) == 0 {
-		if _, err := callback.NewVerifier(k.app("")); err != nil {
+		if _, err := callback.NewVerifier(k.app(anyAppID)); err != nil {
 			out["encoding_aes_key"] = err.Error()
 		}
 	}
