@@ -212,8 +212,8 @@ func (q *EndpointRequest) readSecrets(rec *endpointRecord, old *endpointRecord, 
 		return
 	}
 	for i, s := range q.Secrets {
-		if _, err := webhook.ParseSecret(s); err != nil {
-			f.add(fmt.Sprintf("secrets[%d]", i), "must be whsec_ and base64 of 24 to 64 bytes")
+		if _, err := webhook.ParseSigningKey(s); err != nil {
+			f.add(fmt.Sprintf("secrets[%d]", i), "must be whsec_ and base64 of 24 to 64 bytes, or whsk_ and base64 of an ed25519 key")
 		}
 	}
 	if len(q.Secrets) == 2 && q.Secrets[0] == q.Secrets[1] {
@@ -255,7 +255,7 @@ func (rec *endpointRecord) endpoint(partner, id string, at time.Time) (webhook.E
 		if i > 0 && rec.OldUntil != 0 && at.UnixMilli() >= rec.OldUntil {
 			break
 		}
-		parsed, err := webhook.ParseSecret(s)
+		parsed, err := webhook.ParseSigningKey(s)
 		if err != nil {
 			return e, err
 		}
@@ -289,7 +289,8 @@ type Endpoint struct {
 	OldestAt  *time.Time        `json:"oldest_at"`  // of those
 	CreatedAt *time.Time        `json:"created_at"`
 	UpdatedAt *time.Time        `json:"updated_at"`
-	Secrets   []string          `json:"secrets"` // only in the answer that shows a new one, else null
+	Secrets   []string          `json:"secrets"`    // only in the answer that shows a new one, else null
+	PublicKey *string           `json:"public_key"` // of a whsk_ secret: what verifies v1a
 	// RotatingUntil is how long the secret before the newest signs too.
 	RotatingUntil *time.Time `json:"rotating_until"`
 }
@@ -311,6 +312,11 @@ func (r *Relay) viewEndpoint(e webhook.Endpoint, keys *WeChatKeys, rec *endpoint
 	}
 	if e.Ordered {
 		out.Order = OrderUser
+	}
+	for _, s := range e.Secrets {
+		if text := s.PublicKey(); text != "" && out.PublicKey == nil {
+			out.PublicKey = &text
+		}
 	}
 	if rec != nil {
 		out.ManagedBy = "api"

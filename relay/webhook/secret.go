@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -28,7 +29,10 @@ const hidden = "***"
 
 // Secret is one signing key. However it is printed, logged or marshalled, it shows ***. The zero Secret signs nothing
 // and proves nothing.
-type Secret struct{ key *key }
+type Secret struct {
+	key     *key
+	private *ed25519.PrivateKey // of a signing key (whsk_), else nil
+}
 
 // key is the material and a pool of prepared HMACs over it: setting one up costs more than signing a small payload.
 type key struct {
@@ -54,6 +58,44 @@ func ParseSecret(s string) (Secret, error) {
 		return Secret{}, ErrSecret
 	}
 	return Secret{key: newKey(raw)}, nil
+}
+
+// The texts of an asymmetric key open with these: the private key that signs as v1a, and the public one that verifies.
+const (
+	privatePrefix = "whsk_"
+	publicPrefix  = "whpk_"
+)
+
+// ParseSigningKey reads a secret (signs as v1) or whsk_ followed by base64 of an ed25519 private key, as its seed of 32 bytes or
+// whole (signs as v1a). ErrSecret, without the text.
+// https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
+func ParseSigningKey(s string) (Secret, error) {
+	text, ok := strings.CutPrefix(s, privatePrefix)
+	if !ok {
+		return ParseSecret(s)
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil || strings.ContainsAny(text, "\r\n") {
+		return Secret{}, ErrSecret
+	}
+	switch len(raw) {
+	case ed25519.SeedSize:
+		k := ed25519.NewKeyFromSeed(raw)
+		return Secret{private: &k}, nil
+	case ed25519.PrivateKeySize:
+		if k := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize]); k.Equal(ed25519.PrivateKey(raw)) {
+			return Secret{private: &k}, nil
+		}
+	}
+	return Secret{}, ErrSecret
+}
+
+// PublicKey is the whpk_ text that verifies what a whsk_ key signed; "" for a secret.
+func (s Secret) PublicKey() string {
+	if s.private == nil {
+		return ""
+	}
+	return publicPrefix + base64.StdEncoding.EncodeToString(s.private.Public().(ed25519.PublicKey))
 }
 
 // GenerateSecret is a fresh secret's text: whsec_ and 32 random bytes.
@@ -85,6 +127,9 @@ func (k *key) sign(out *[signatureLen]byte, id, timestamp string, payload []byte
 
 // Equal says whether both are the same key, in constant time.
 func (s Secret) Equal(other Secret) bool {
+	if s.private != nil || other.private != nil {
+		return s.private != nil && other.private != nil && s.private.Equal(*other.private)
+	}
 	if s.key == nil || other.key == nil {
 		return s.key == other.key
 	}
@@ -92,7 +137,7 @@ func (s Secret) Equal(other Secret) bool {
 }
 
 // IsZero says that there is no key in it.
-func (s Secret) IsZero() bool { return s.key == nil }
+func (s Secret) IsZero() bool { return s.key == nil && s.private == nil }
 
 // String shows ***.
 func (s Secret) String() string { return hidden }

@@ -1,8 +1,10 @@
 package webhook
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/subtle"
+	"encoding/base64"
 	"net/http"
 	"strconv"
 	"strings"
@@ -22,12 +24,13 @@ const (
 	// MaxID is the longest webhook-id, in bytes.
 	MaxID = 128
 
-	scheme          = "v1,"
-	signatureLen    = 44 // base64 of 32 bytes
-	maxSignatures   = 8  // of scheme v1 in one header; further ones are not looked at
-	maxHeaderLen    = 1024
-	maxTimestampLen = 12 // digits: until the year 33658
-	maxSecrets      = 2
+	scheme           = "v1,"
+	schemeAsymmetric = "v1a,"
+	signatureLen     = 44 // base64 of 32 bytes
+	maxSignatures    = 8  // of scheme v1 in one header; further ones are not looked at
+	maxHeaderLen     = 1024
+	maxTimestampLen  = 12 // digits: until the year 33658
+	maxSecrets       = 2
 )
 
 // decoy is signed with when there is no (second) secret, so that a refusal costs the same for every partner.
@@ -37,21 +40,26 @@ var decoy = func() *key {
 	return newKey(raw)
 }()
 
-// Sign is a webhook-signature header: one v1 signature per secret, space separated, in the given order (newest first).
+// Sign is a webhook-signature header: one signature per secret, v1 or v1a, space separated, in the given order (newest first).
 // The caller puts id into webhook-id and at's Unix seconds into webhook-timestamp.
 func Sign(secrets []Secret, id string, at time.Time, payload []byte) string {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	var buf [2*(len(scheme)+signatureLen) + 1]byte
 	header := buf[:0]
 	for _, s := range secrets {
-		if s.key == nil {
+		if s.IsZero() {
+			continue
+		}
+		if len(header) > 0 {
+			header = append(header, ' ')
+		}
+		if s.private != nil {
+			signed := append([]byte(id+"."+timestamp+"."), payload...)
+			header = base64.StdEncoding.AppendEncode(append(header, schemeAsymmetric...), ed25519.Sign(*s.private, signed))
 			continue
 		}
 		var text [signatureLen]byte
 		s.key.sign(&text, id, timestamp, payload)
-		if len(header) > 0 {
-			header = append(header, ' ')
-		}
 		header = append(header, scheme...)
 		header = append(header, text[:]...)
 	}

@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -170,7 +172,7 @@ func TestRefusalIsTheSameWork(t *testing.T) {
 	body := make([]byte, 10_000)
 	h := signed("id", "1700000000", Sign([]Secret{secret(t, GenerateSecret())}, "id", now, body))
 	want := 2 * (len("id.1700000000.") + len(body))
-	one, two := Secret{counted()}, Secret{counted()}
+	one, two := Secret{key: counted()}, Secret{key: counted()}
 	for name, secrets := range map[string][]Secret{"unknown": nil, "one": {one}, "two": {one, two}, "zero": {{}}} {
 		hashed = 0
 		if Verify(secrets, h, body, now) == nil {
@@ -326,6 +328,47 @@ func BenchmarkVerify(b *testing.B) {
 	for b.Loop() {
 		if Verify([]Secret{s}, h, body, now) != nil {
 			b.Fatal("refused")
+		}
+	}
+}
+
+// An asymmetric key signs as v1a: who verifies needs only the public one.
+func TestSignAsymmetric(t *testing.T) {
+	seed := bytes.Repeat([]byte{7}, ed25519.SeedSize)
+	private := ed25519.NewKeyFromSeed(seed)
+	at, payload := time.Unix(1614265330, 0), []byte(`{"test": 2432232314}`)
+	signed := append([]byte("msg_1.1614265330."), payload...)
+	for name, raw := range map[string][]byte{"seed": seed, "whole": private} {
+		s, err := ParseSigningKey("whsk_" + base64.StdEncoding.EncodeToString(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := secret(t, vectorSecret)
+		header := Sign([]Secret{s, other}, "msg_1", at, payload)
+		first, second, _ := strings.Cut(header, " ")
+		text, ok := strings.CutPrefix(first, "v1a,")
+		sig, err := base64.StdEncoding.DecodeString(text)
+		if !ok || err != nil || second != Sign([]Secret{other}, "msg_1", at, payload) {
+			t.Fatalf("%s: %s", name, header)
+		}
+		public, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s.PublicKey(), "whpk_"))
+		if err != nil || !ed25519.Verify(public, signed, sig) {
+			t.Errorf("%s: not signed", name)
+		}
+		h := http.Header{"Webhook-Id": {"msg_1"}, "Webhook-Timestamp": {"1614265330"}, "Webhook-Signature": {header}}
+		if err := Verify([]Secret{other}, h, payload, at); err != nil {
+			t.Errorf("%s: the v1 beside it does not verify: %v", name, err)
+		}
+		if err := Verify([]Secret{s}, h, payload, at); err == nil {
+			t.Errorf("%s: a private key proves a request", name)
+		}
+		if s.IsZero() || !s.Equal(s) || s.Equal(other) || fmt.Sprintf("%v %x %#v", s, s, s) != "*** *** ***" {
+			t.Errorf("%s: %v", name, s)
+		}
+	}
+	for _, bad := range []string{"whsk_", "whsk_AAAA", "whsk_" + base64.StdEncoding.EncodeToString(append(bytes.Clone(seed), seed...)), "whpk_" + base64.StdEncoding.EncodeToString(seed)} {
+		if _, err := ParseSigningKey(bad); !errors.Is(err, ErrSecret) {
+			t.Errorf("%s: %v", bad, err)
 		}
 	}
 }
