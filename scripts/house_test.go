@@ -60,7 +60,7 @@ var plan = map[string]room{
 // inTests is what a _test.go file of any room may add, but for those of the standard library alone.
 var inTests = []string{"github.com/google/go-cmp/...", "github.com/alicebob/miniredis/v2/...", "pgregory.net/rapid", redisModule + "/...",
 	"go.uber.org/zap", "go.uber.org/zap/...", "github.com/gin-gonic/gin", "github.com/yuin/gopher-lua/parse",
-	"github.com/standard-webhooks/standard-webhooks/libraries/go", sdk}
+	"github.com/standard-webhooks/standard-webhooks/libraries/go", sdk, "golang.org/x/net/dns/dnsmessage"}
 
 // testJoins are rooms whose tests may see more of the house than they themselves: journeys need the world around them.
 var testJoins = map[string][]string{

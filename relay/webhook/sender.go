@@ -39,6 +39,8 @@ type SenderOptions struct {
 	PerHost      int            // connections kept open per endpoint; 0 = 16
 	Version      string         // user-agent: wxrelay/<version>; empty = dev
 	RootCAs      *x509.CertPool // nil = the system's
+
+	names *net.Resolver // of tests
 }
 
 // Sender posts one payload to one endpoint, once.
@@ -52,6 +54,7 @@ type Sender struct {
 // NewSender is ready to deliver. It uses no proxy: a proxy would dial in its place, past the guard.
 func NewSender(o SenderOptions) *Sender {
 	g := newGuard(o.AllowPrivate)
+	g.names = o.names
 	perHost := o.PerHost
 	if perHost <= 0 {
 		perHost = idlePerHost
@@ -61,7 +64,7 @@ func NewSender(o SenderOptions) *Sender {
 		version = "dev"
 	}
 	transport := func(plain bool) *http.Transport {
-		dialer := &net.Dialer{Timeout: connectTime, KeepAlive: 30 * time.Second, ControlContext: g.control(plain)}
+		dialer := &net.Dialer{Timeout: connectTime, KeepAlive: 30 * time.Second, Resolver: o.names, ControlContext: g.control(plain)}
 		return &http.Transport{
 			Proxy:                  nil,
 			DialContext:            dialer.DialContext,
