@@ -160,7 +160,7 @@ func (g *Handler) mpSubscriptions(ctx context.Context, r *mpRequest) (any, error
 	if len(ids) > maxTemplates {
 		return nil, invalid("template_id", "at most 50 at once")
 	}
-	asks, err := g.relay.Asks(ctx, r.app, r.openid, ids)
+	asks, err := g.relay.Consents(ctx, r.app, r.openid, ids)
 	return listOf(asks, ""), err
 }
 

@@ -75,7 +75,7 @@ func (g *Handler) subscriptions(ctx context.Context, r *partnerRequest) (reply, 
 	if err != nil {
 		return reply{}, err
 	}
-	page, err := paged(all.Items, func(l relay.Line) string { return l.TemplateID }, q["cursor"], limit)
+	page, err := paged(all.Items, func(l relay.Subscription) string { return l.TemplateID }, q["cursor"], limit)
 	return reply{status: http.StatusOK, body: page}, err
 }
 

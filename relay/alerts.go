@@ -52,19 +52,19 @@ func (r *Relay) alert(app string, api *wechat.APIError, now time.Time) {
 	e := wechat.Lookup(api.Code)
 	data := Alert{App: app, Errcode: &api.Code, Errmsg: some(api.Msg), RID: some(api.RID), Meaning: e.Meaning, MeaningZH: e.MeaningZH,
 		Cure: api.Cure(), CureZH: api.CureZH()}
-	if r.tellAlert(app, strconv.Itoa(api.Code), data, now) {
+	if r.notifyAlert(app, strconv.Itoa(api.Code), data, now) {
 		r.log.Error("app needs its operator", zap.String("app", app), zap.Int("errcode", api.Code), zap.String("errmsg", api.Msg), zap.String("rid", api.RID), zap.String("cure", api.Cure()))
 	}
 }
 
-// tellAlert queues an alert for an app's partners; first is false when it was told within alertSilence. It is a change of its
+// notifyAlert queues an alert for an app's partners; first is false when it was told within alertSilence. It is a change of its
 // own, on the app's shard, under a name that is taken for that time: replicas, restarts and shards tell it once.
-func (r *Relay) tellAlert(app, fault string, data Alert, now time.Time) (first bool) {
+func (r *Relay) notifyAlert(app, fault string, data Alert, now time.Time) (first bool) {
 	if !r.alerts.first(app, fault, now) {
 		return false
 	}
 	shard := r.q.Shard(app, "")
-	jobs := r.tell(telling{shard: shard, app: app, typ: EventAlert, at: now, data: data})
+	jobs := r.notify(notification{shard: shard, app: app, typ: EventAlert, at: now, data: data})
 	if len(jobs) == 0 {
 		return true
 	}

@@ -592,7 +592,7 @@ func (e *expansion) end(ctx context.Context, state string) queue.Verdict {
 		e.note.End = ""
 		return queue.Snooze(time.Second, encode(e.note))
 	}
-	jobs := e.r.tell(telling{shard: e.shard, partner: e.order.Partner, app: e.order.App, typ: EventAudienceDone, at: e.c.Now, data: s})
+	jobs := e.r.notify(notification{shard: e.shard, partner: e.order.Partner, app: e.order.App, typ: EventAudienceDone, at: e.c.Now, data: s})
 	e.r.log.Info("audience send over", zap.String("partner", e.order.Partner), zap.String("send", e.c.ID), zap.String("state", state),
 		zap.Int("total", s.Total), zap.Int("made", s.Made), zap.Int("no_credit", s.NoCredit), zap.Int("unbound", s.Unbound))
 	return queue.Done(encode(e.note)).With(queue.Change{Jobs: jobs})

@@ -391,7 +391,7 @@ func (r *Relay) alertBacklog(ctx context.Context, key endpointKey, total, most i
 	name := key.partner + "/" + key.id
 	shard := r.q.Shard(key.partner, key.id)
 	now := time.Now()
-	jobs := r.tell(telling{shard: shard, partner: e.Partner, not: e.ID, typ: EventAlert, at: now, data: Alert{App: p.Apps[0],
+	jobs := r.notify(notification{shard: shard, partner: e.Partner, not: e.ID, typ: EventAlert, at: now, data: Alert{App: p.Apps[0],
 		Meaning:   fmt.Sprintf("%d of at most %d deliveries wait for the endpoint %s; over that the oldest are dropped", total, most, name),
 		MeaningZH: fmt.Sprintf("端点 %s 已积压 %d 条投递，上限 %d 条，超过后将丢弃最早的投递", name, total, most),
 		Cure:      "bring the endpoint back and enable it, or remove it",

@@ -85,7 +85,7 @@ func (b *bindingJob) id(r *Relay) (id string, shard int) {
 }
 
 // promise queues the job, due after a while unless it is steered before. One that is there already is put off.
-func (r *Relay) promise(ctx context.Context, b *bindingJob, note string, after time.Duration) error {
+func (r *Relay) queueBinding(ctx context.Context, b *bindingJob, note string, after time.Duration) error {
 	id, shard := b.id(r)
 	job := queue.Job{ID: id, Lane: laneBinding + ":" + b.App, Body: encode(b), Note: []byte(note), After: after}
 	err := r.q.Commit(ctx, queue.Change{Shard: shard, Jobs: []queue.Job{job}}).Err
@@ -97,14 +97,14 @@ func (r *Relay) promise(ctx context.Context, b *bindingJob, note string, after t
 
 // made has the partner told of a binding that is made. fresh: by this request, so that the job must still be there; else it
 // may have been done long ago.
-func (r *Relay) made(ctx context.Context, b *bindingJob, fresh bool) error {
+func (r *Relay) confirmBinding(ctx context.Context, b *bindingJob, fresh bool) error {
 	id, shard := b.id(r)
 	err := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: id, Version: -1, Note: []byte(bindingMade), To: queue.Ready}}).Err
 	switch {
 	case errors.Is(err, queue.ErrInHand), errors.Is(err, queue.ErrNotFound) && !fresh: // a worker is at it, or was
 		return nil
 	case errors.Is(err, queue.ErrNotFound): // it came due before the binding was made, and was done with
-		return r.promise(ctx, b, bindingMade, 0)
+		return r.queueBinding(ctx, b, bindingMade, 0)
 	}
 	return err
 }
@@ -118,9 +118,9 @@ func (r *Relay) bind(ctx context.Context, partner, app, user, openid, serial str
 		return err
 	case was.OpenID == openid:
 		b.Serial = was.Serial
-		return r.made(ctx, b, false)
+		return r.confirmBinding(ctx, b, false)
 	}
-	if err := r.promise(ctx, b, "", binding.BindTime+5*time.Second); err != nil {
+	if err := r.queueBinding(ctx, b, "", binding.BindTime+5*time.Second); err != nil {
 		return err
 	}
 	if err := r.bindings.Bind(ctx, partner, app, user, openid, serial); err != nil {
@@ -129,7 +129,7 @@ func (r *Relay) bind(ctx context.Context, partner, app, user, openid, serial str
 	if now, err := r.bindings.Find(ctx, partner, app, user); err != nil || now.Serial != serial {
 		return err // the same beside this one was faster, and has its own job; or it has ended since
 	}
-	return r.made(ctx, b, true)
+	return r.confirmBinding(ctx, b, true)
 }
 
 // followBinding tells the partner of a binding that was made, or ends one and tells of that.
@@ -158,9 +158,9 @@ func (r *Relay) followBinding(ctx context.Context, c *queue.Claimed) queue.Verdi
 			return queue.Done(nil) // it was never made
 		}
 	}
-	jobs := r.tell(telling{shard: shard, app: b.App, partner: b.Partner, typ: typ, at: c.Created,
+	jobs := r.notify(notification{shard: shard, app: b.App, partner: b.Partner, typ: typ, at: c.Created,
 		data: UserEvent{App: b.App, OpenID: b.OpenID, User: some(b.User)}})
-	if err := r.tellOnce(ctx, shard, "binding", c.ID, jobs); err != nil {
+	if err := r.commitOnce(ctx, shard, "binding", c.ID, jobs); err != nil {
 		return queue.Snooze(time.Second, c.Note)
 	}
 	return queue.Done(nil)
@@ -233,7 +233,7 @@ func (r *Relay) DeleteBinding(ctx context.Context, partner, app, user string) (B
 		return Binding{}, bindError(err)
 	}
 	b := &bindingJob{Ends: true, Partner: partner, App: app, User: user, OpenID: was.OpenID, Serial: was.Serial}
-	if err := r.promise(ctx, b, "", 0); err != nil && !errors.Is(err, queue.ErrExists) {
+	if err := r.queueBinding(ctx, b, "", 0); err != nil && !errors.Is(err, queue.ErrExists) {
 		return Binding{}, err
 	}
 	err = r.bindings.Unbind(ctx, partner, app, user, was.Serial)

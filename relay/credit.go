@@ -24,7 +24,7 @@ func Extensions() []queue.Extension {
 // ErrNoAllowance: the user has not written lately, or was answered as often as WeChat allows.
 var ErrNoAllowance = errors.New("the user has not written lately, or was answered as often as WeChat allows")
 
-func move(args []string) queue.Operation {
+func operation(args []string) queue.Operation {
 	return queue.Operation{Extension: ledger.ExtensionName, Args: args}
 }
 
@@ -42,7 +42,7 @@ func (d *draft) reserve(n int, id string) []queue.Operation {
 	try := d.NoCredit == "try"
 	switch d.Channels[n] {
 	case ChannelSubscribe:
-		return []queue.Operation{move(ledger.Reserve(d.line(), id, try))}
+		return []queue.Operation{operation(ledger.Reserve(d.subscription(), id, try))}
 	case ChannelCustomerService:
 		return []queue.Operation{allowance(ledger.TakeAllowance(d.App, d.OpenID, id, try))}
 	}
@@ -53,7 +53,7 @@ func (d *draft) reserve(n int, id string) []queue.Operation {
 func (d *draft) spend(s *progress, id string) []queue.Operation {
 	switch d.Channels[s.Channel] {
 	case ChannelSubscribe:
-		return []queue.Operation{move(ledger.Spend(d.line(), id))}
+		return []queue.Operation{operation(ledger.Spend(d.subscription(), id))}
 	case ChannelCustomerService:
 		return []queue.Operation{allowance(ledger.UseAllowance(d.App, d.OpenID, id))}
 	}
@@ -64,7 +64,7 @@ func (d *draft) spend(s *progress, id string) []queue.Operation {
 func (d *draft) giveBack(s *progress, id string) []queue.Operation {
 	switch d.Channels[s.Channel] {
 	case ChannelSubscribe:
-		return []queue.Operation{move(ledger.Return(d.line(), id))}
+		return []queue.Operation{operation(ledger.Return(d.subscription(), id))}
 	case ChannelCustomerService:
 		return []queue.Operation{allowance(ledger.ReturnAllowance(d.App, d.OpenID, id))}
 	}
@@ -75,7 +75,7 @@ func (d *draft) giveBack(s *progress, id string) []queue.Operation {
 func (d *draft) void(s *progress, id, cause string) []queue.Operation {
 	switch d.Channels[s.Channel] {
 	case ChannelSubscribe:
-		return []queue.Operation{move(ledger.Void(d.line(), id, cause))}
+		return []queue.Operation{operation(ledger.Void(d.subscription(), id, cause))}
 	case ChannelCustomerService:
 		return []queue.Operation{allowance(ledger.EndAllowance(d.App, d.OpenID))}
 	}
@@ -87,10 +87,12 @@ func (d *draft) parkName(n int) string {
 	if d.Channels[n] == ChannelCustomerService {
 		return allowancePark(d.App, d.OpenID)
 	}
-	return linePark(d.line())
+	return subscriptionPark(d.subscription())
 }
 
-func linePark(l ledger.Line) string { return "l/" + l.App + "/" + l.OpenID + "/" + l.TemplateID }
+func subscriptionPark(l ledger.Subscription) string {
+	return "l/" + l.App + "/" + l.OpenID + "/" + l.TemplateID
+}
 
 func allowancePark(app, openid string) string { return "a/" + app + "/" + openid }
 

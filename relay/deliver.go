@@ -210,7 +210,7 @@ func (d *delivering) tellOutcome(ctx context.Context, out webhook.Outcome, probe
 	if err != nil {
 		return nil
 	}
-	return r.tellHealth(shard, d.e.Partner, d.e.ID, changed, out, d.c.Now)
+	return r.notifyHealth(shard, d.e.Partner, d.e.ID, changed, out, d.c.Now)
 }
 
 func reasonOf(out webhook.Outcome) string {
@@ -220,8 +220,8 @@ func reasonOf(out webhook.Outcome) string {
 	return out.Err
 }
 
-// tellHealth tells the partner's other endpoints what became of this one.
-func (r *Relay) tellHealth(shard int, partner, endpoint string, changed webhook.Transition, out webhook.Outcome, now time.Time) []queue.Job {
+// notifyHealth tells the partner's other endpoints what became of this one.
+func (r *Relay) notifyHealth(shard int, partner, endpoint string, changed webhook.Transition, out webhook.Outcome, now time.Time) []queue.Job {
 	data := EndpointEvent{Partner: partner, Endpoint: endpoint, State: string(changed), Reason: some(out.Err), Since: now.UTC()}
 	var typ string
 	switch changed {
@@ -238,7 +238,7 @@ func (r *Relay) tellHealth(shard int, partner, endpoint string, changed webhook.
 		data.Status = &out.Status
 	}
 	r.log.Warn(typ, zap.String("partner", partner), zap.String("endpoint", endpoint), zap.Int("status", out.Status), zap.String("error", out.Err))
-	return r.tell(telling{shard: shard, partner: partner, not: endpoint, typ: typ, at: now, data: data})
+	return r.notify(notification{shard: shard, partner: partner, not: endpoint, typ: typ, at: now, data: data})
 }
 
 func (r *Relay) observeDelivery(env envelope, id string, out webhook.Outcome, number int) {

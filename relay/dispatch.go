@@ -54,7 +54,7 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 		if d.Expires == 0 {
 			cause = "retention" // it was held as long as anything waits
 		}
-		return w.finish(StateExpired, cause, d.giveBack(&s, c.ID), r.freed(shard, &d, &s)...)
+		return w.finish(StateExpired, cause, d.giveBack(&s, c.ID), r.releaseJobs(shard, &d, &s)...)
 	case s.InDoubt() && !w.repeatable() && !w.granted() && !w.lastCredit(ctx):
 		return w.unknown("too late to send it again")
 	}
@@ -100,7 +100,7 @@ func (w *sending) lastCredit(ctx context.Context) bool {
 	if !busy || w.channel() != ChannelSubscribe || w.draft.Kind != string(ledger.OneTime) || w.draft.NoCredit == "try" || w.openFor() >= busyFor {
 		return false
 	}
-	st, err := w.r.ledger.LineOf(ctx, w.draft.App, w.draft.OpenID, w.draft.TemplateID)
+	st, err := w.r.ledger.Get(ctx, w.draft.App, w.draft.OpenID, w.draft.TemplateID)
 	return err == nil && st.Credits == 0 && st.Reserved == 1
 }
 
@@ -117,7 +117,7 @@ func (w *sending) call(ctx context.Context) queue.Verdict {
 	if why, wait, err := w.book(ctx); err != nil {
 		return queue.Snooze(time.Second, w.progress.Pack())
 	} else if why != "" {
-		return w.lacks(why, wait)
+		return w.withoutCredit(why, wait)
 	}
 	body, err := w.body(ctx)
 	switch {
@@ -187,7 +187,7 @@ func (w *sending) book(ctx context.Context) (why string, wait time.Duration, err
 }
 
 // lacks: the user gives nothing for this channel at the time of sending. The message waits where it asks for that.
-func (w *sending) lacks(why string, wait time.Duration) queue.Verdict {
+func (w *sending) withoutCredit(why string, wait time.Duration) queue.Verdict {
 	switch {
 	case w.progress.InDoubt() || w.draft.waitsOn() != w.progress.Channel:
 		return w.refusedFor(StateRefused, why)

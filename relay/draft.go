@@ -155,8 +155,8 @@ func (r *Relay) templateOf(ctx context.Context, app, id string) message.Template
 	return message.Template{Known: known, Listed: ok, Keywords: tpl.Keywords, Enums: tpl.Enums}
 }
 
-func (d *draft) line() ledger.Line {
-	return ledger.Line{App: d.App, OpenID: d.OpenID, TemplateID: d.TemplateID, Kind: ledger.Kind(d.Kind),
+func (d *draft) subscription() ledger.Subscription {
+	return ledger.Subscription{App: d.App, OpenID: d.OpenID, TemplateID: d.TemplateID, Kind: ledger.Kind(d.Kind),
 		Every: time.Duration(d.Every) * time.Millisecond, Value: d.Value}
 }
 

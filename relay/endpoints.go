@@ -512,7 +512,7 @@ func (r *Relay) TestEndpoint(ctx context.Context, partner, id string) (Delivery,
 		return Delivery{}, &Invalid{Code: "invalid_request", Fields: []Field{{Field: "url", Reason: err.Error()}}}
 	}
 	shard, now := r.q.Shard(partner, id), time.Now()
-	t := telling{shard: shard, partner: partner, typ: EventEndpointTest, at: now, data: TestEvent{partner, id}}
+	t := notification{shard: shard, partner: partner, typ: EventEndpointTest, at: now, data: TestEvent{partner, id}}
 	job, err := r.delivery(e, envelope{ID: r.q.NewID("evt_", shard), Type: t.typ, Until: now.Add(testLife).UnixMilli()}, t.payload(), nil)
 	if err != nil {
 		return Delivery{}, err
@@ -530,7 +530,7 @@ func (r *Relay) announce(ctx context.Context, e webhook.Endpoint, changed webhoo
 		return
 	}
 	shard := r.q.Shard(e.Partner, e.ID)
-	jobs := r.tellHealth(shard, e.Partner, e.ID, changed, webhook.Outcome{Err: why}, now)
+	jobs := r.notifyHealth(shard, e.Partner, e.ID, changed, webhook.Outcome{Err: why}, now)
 	if len(jobs) == 0 {
 		return
 	}

@@ -29,7 +29,7 @@ type envelope struct {
 func envelopeText(field, value string) string { return `"` + field + `":` + string(encode(value)) }
 
 // envelope is the event's, but for its endpoint.
-func (t *telling) envelope(id string) envelope {
+func (t *notification) envelope(id string) envelope {
 	env := envelope{ID: id, Type: t.typ, App: t.app}
 	if app := t.values("app"); len(app) > 0 {
 		env.App = app[0]
@@ -44,7 +44,7 @@ func (t *telling) envelope(id string) envelope {
 }
 
 // values are what a field of the event has, for endpoints' filters: app, event (WeChat's name), template_id, openid.
-func (t *telling) values(field string) []string {
+func (t *notification) values(field string) []string {
 	one := func(s string) []string {
 		if s == "" {
 			return nil

@@ -61,7 +61,7 @@ func (f fields) MarshalJSON() ([]byte, error) { return json.Marshal(callback.Fie
 
 // SubscriptionEvent is the data of subscription.*: the line after the movement, and what moved it.
 type SubscriptionEvent struct {
-	Line
+	Subscription
 	Cause string `json:"cause"`
 }
 
@@ -98,8 +98,8 @@ type Alert struct {
 	CureZH    string  `json:"cure_zh"`
 }
 
-// telling is one event about to be queued for its endpoints.
-type telling struct {
+// notification is one event about to be queued for its endpoints.
+type notification struct {
 	shard   int
 	app     string // partners of this app are told; "" = only the named one
 	partner string // only this partner; "" = every partner of the app
@@ -110,9 +110,9 @@ type telling struct {
 	open    bool // message.unknown: WeChat's report may still settle it
 }
 
-// tell makes one delivery job per endpoint that wants the event; they share the webhook-id and, where there are several, the
+// notify makes one delivery job per endpoint that wants the event; they share the webhook-id and, where there are several, the
 // payload.
-func (r *Relay) tell(t telling) []queue.Job {
+func (r *Relay) notify(t notification) []queue.Job {
 	rules := r.rules.Load()
 	var to []webhook.Endpoint
 	for _, p := range rules.Partners {
@@ -147,7 +147,7 @@ func (r *Relay) tell(t telling) []queue.Job {
 }
 
 // payload is what is posted: {"type","timestamp","data"}.
-func (t *telling) payload() []byte {
+func (t *notification) payload() []byte {
 	b := message.AppendText(append(make([]byte, 0, 1024), `{"type":`...), t.typ)
 	b = append(message.AppendTime(append(b, `,"timestamp":`...), t.at.UTC()), `,"data":`...)
 	if m, ok := t.data.(*Message); ok {
@@ -161,14 +161,14 @@ func (t *telling) payload() []byte {
 	return append(append(b, encode(t.data)...), '}')
 }
 
-// tellMessage is a message.* event for the message's own partner.
-func (r *Relay) tellMessage(shard int, m Message, partner string, at time.Time) []queue.Job {
-	return r.tell(telling{shard: shard, partner: partner, typ: "message." + m.State, at: at, data: &m})
+// notifyMessage is a message.* event for the message's own partner.
+func (r *Relay) notifyMessage(shard int, m Message, partner string, at time.Time) []queue.Job {
+	return r.notify(notification{shard: shard, partner: partner, typ: "message." + m.State, at: at, data: &m})
 }
 
-// tellUnknown tells that a send has no answer. open: a report may still settle it; else this is the last word.
-func (r *Relay) tellUnknown(shard int, m Message, partner string, at time.Time, open bool) []queue.Job {
-	return r.tell(telling{shard: shard, partner: partner, typ: EventMessageUnknown, at: at, data: &m, open: open})
+// notifyUnknown tells that a send has no answer. open: a report may still settle it; else this is the last word.
+func (r *Relay) notifyUnknown(shard int, m Message, partner string, at time.Time, open bool) []queue.Job {
+	return r.notify(notification{shard: shard, partner: partner, typ: EventMessageUnknown, at: at, data: &m, open: open})
 }
 
 // usersOf is whom each partner has bound an openid to, asked once, when somebody is to be told.
@@ -178,8 +178,8 @@ func (r *Relay) usersOf(ctx context.Context, app, openid string) usersOf {
 	return sync.OnceValues(func() (map[string]string, error) { return r.bindings.UsersOf(ctx, app, openid) })
 }
 
-// hearers are the partners of an app with an endpoint that wants such events.
-func (r *Relay) hearers(app, typ string) (names []string) {
+// subscribers are the partners of an app with an endpoint that wants such events.
+func (r *Relay) subscribers(app, typ string) (names []string) {
 	for name, p := range r.rules.Load().Partners {
 		if p.MayUse(app) && slices.ContainsFunc(p.Endpoints, func(e webhook.Endpoint) bool { return e.Wants(typ) }) {
 			names = append(names, name)
@@ -188,14 +188,14 @@ func (r *Relay) hearers(app, typ string) (names []string) {
 	return names
 }
 
-// tellUser tells every partner of the app, each with its own name for the user.
-func (r *Relay) tellUser(shard int, typ string, data UserEvent, users map[string]string, at time.Time) []queue.Job {
+// notifyUser tells every partner of the app, each with its own name for the user.
+func (r *Relay) notifyUser(shard int, typ string, data UserEvent, users map[string]string, at time.Time) []queue.Job {
 	var jobs []queue.Job
 	for name, p := range r.rules.Load().Partners {
 		if p.MayUse(data.App) {
 			d := data
 			d.User = some(users[name])
-			jobs = append(jobs, r.tell(telling{shard: shard, app: data.App, partner: name, typ: typ, at: at, data: d})...)
+			jobs = append(jobs, r.notify(notification{shard: shard, app: data.App, partner: name, typ: typ, at: at, data: d})...)
 		}
 	}
 	return jobs

@@ -18,7 +18,7 @@ func TestEventPayload(t *testing.T) {
 			Timestamp time.Time `json:"timestamp"`
 			Data      any       `json:"data"`
 		}{"message.sent", at.UTC(), data})
-		tl := telling{typ: "message.sent", at: at, data: data}
+		tl := notification{typ: "message.sent", at: at, data: data}
 		if diff := cmp.Diff(string(want), string(tl.payload())); diff != "" {
 			t.Error(diff)
 		}

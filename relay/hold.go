@@ -29,7 +29,7 @@ func (d *draft) behind(n int) string {
 }
 
 // room is what a message takes that waits: of one user so many may, and of one supersede_key the newest.
-func (d *draft) room(rules *Rules) *queue.ParkLimit {
+func (d *draft) parkLimit(rules *Rules) *queue.ParkLimit {
 	room := &queue.ParkLimit{Set: "h/" + d.App + "/" + d.OpenID, Most: rules.HeldPerUser}
 	if d.Supersede != "" {
 		room.Key = d.Partner + "\x00" + d.Supersede
@@ -38,7 +38,7 @@ func (d *draft) room(rules *Rules) *queue.ParkLimit {
 }
 
 // freed asks for a release where a message gives its credit back: the next that waits is to have it, and not who comes next.
-func (r *Relay) freed(shard int, d *draft, s *progress) []queue.Job {
+func (r *Relay) releaseJobs(shard int, d *draft, s *progress) []queue.Job {
 	if !needs(d.Channels[s.Channel]) || s.Booked != s.Channel+1 {
 		return nil
 	}
@@ -49,9 +49,9 @@ func tooManyHeld(rules *Rules) error {
 	return &Invalid{Code: "invalid_message", Fields: []Field{{Field: "no_credit", Reason: fmt.Sprintf("%d messages already wait for this user: cancel some or use supersede_key", rules.HeldPerUser)}}}
 }
 
-// inTurn commits an acceptance. Between a grant and the release it causes, older messages still wait although there is a
+// commitInOrder commits an acceptance. Between a grant and the release it causes, older messages still wait although there is a
 // credit for each: then they go first, and the new one is asked again; or it waits behind them, and goes when its turn comes.
-func (r *Relay) inTurn(ctx context.Context, ch queue.Change, now time.Time) queue.Result {
+func (r *Relay) commitInOrder(ctx context.Context, ch queue.Change, now time.Time) queue.Result {
 	for range 3 {
 		res := r.q.Commit(ctx, ch)
 		if !res.Refused || len(res.Replies) == 0 || res.Replies[len(res.Replies)-1] != queue.Behind {

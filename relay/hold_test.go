@@ -93,9 +93,9 @@ func TestNobodyJumpsTheLine(t *testing.T) {
 				}
 				waits = append(waits, m)
 			}
-			l := ledger.Line{App: "shop", OpenID: someone, TemplateID: "T"}
+			l := ledger.Subscription{App: "shop", OpenID: someone, TemplateID: "T"}
 			for i := range credits { // the grants are booked, their worker has not come yet
-				res := q.Commit(t.Context(), queue.Change{Shard: shard, Operations: []queue.Operation{move(ledger.Answer(l, ledger.Policy{}, "accept", "popup", string(rune('a'+i)), 0))}})
+				res := q.Commit(t.Context(), queue.Change{Shard: shard, Operations: []queue.Operation{operation(ledger.Answer(l, ledger.Policy{}, "accept", "popup", string(rune('a'+i)), 0))}})
 				if res.Err != nil {
 					t.Fatal(res.Err)
 				}
@@ -105,7 +105,7 @@ func TestNobodyJumpsTheLine(t *testing.T) {
 				t.Errorf("%d credits, %s: %+v %v, want %q", credits, noCredit, m, err, state)
 			}
 			if noCredit == "try" { // the others have released who waits
-				if _, err := r.release(t.Context(), shard, linePark(l), time.Now()); err != nil {
+				if _, err := r.release(t.Context(), shard, subscriptionPark(l), time.Now()); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -49,7 +49,7 @@ func (r *Relay) Login(ctx context.Context, app, code string) (LoginAnswer, error
 	now := time.Now()
 	shard := r.q.Shard(app, s.OpenID)
 	data := UserEvent{App: app, OpenID: s.OpenID, UnionID: some(s.UnionID), IsNew: &s.IsNew}
-	if err := r.tellOnce(ctx, shard, "login", app+"\x00"+code, r.tellUser(shard, EventUserLoggedIn, data, users, now)); err != nil {
+	if err := r.commitOnce(ctx, shard, "login", app+"\x00"+code, r.notifyUser(shard, EventUserLoggedIn, data, users, now)); err != nil {
 		return LoginAnswer{}, err
 	}
 	if s.IsNew {
@@ -61,9 +61,9 @@ func (r *Relay) Login(ctx context.Context, app, code string) (LoginAnswer, error
 	return LoginAnswer{Session: s.Token, ExpiresIn: s.ExpiresIn, OpenID: s.OpenID, Users: users, IsNew: s.IsNew}, nil
 }
 
-// tellOnce queues what a code stood for, once for the code: whoever comes again with it gets the kept answer, and what could
+// commitOnce queues what a code stood for, once for the code: whoever comes again with it gets the kept answer, and what could
 // not be queued the first time is.
-func (r *Relay) tellOnce(ctx context.Context, shard int, purpose, code string, jobs []queue.Job) error {
+func (r *Relay) commitOnce(ctx context.Context, shard int, purpose, code string, jobs []queue.Job) error {
 	if len(jobs) == 0 {
 		return nil
 	}
@@ -140,8 +140,8 @@ func (r *Relay) Phone(ctx context.Context, app, openid, code string) (PhoneAnswe
 	number := "+" + got.CountryCode + got.PurePhoneNumber
 	var jobs []queue.Job
 	for partner, user := range users {
-		jobs = append(jobs, r.tell(telling{shard: shard, app: app, partner: partner, typ: EventUserPhone, at: now,
+		jobs = append(jobs, r.notify(notification{shard: shard, app: app, partner: partner, typ: EventUserPhone, at: now,
 			data: UserEvent{App: app, OpenID: openid, User: some(user), Phone: &number}})...)
 	}
-	return answer, r.tellOnce(ctx, shard, "phone", app+"\x00"+openid+"\x00"+code, jobs)
+	return answer, r.commitOnce(ctx, shard, "phone", app+"\x00"+openid+"\x00"+code, jobs)
 }

@@ -210,16 +210,16 @@ type Waiting struct {
 // MessageDetail is a message with what its partner asked for.
 type MessageDetail struct {
 	Message
-	Partner   string          `json:"partner"`
-	Channels  []string        `json:"channels"`
-	Payload   json.RawMessage `json:"payload"` // what WeChat is given on the present channel
-	NoCredit  string          `json:"no_credit"`
-	OnUnknown string          `json:"on_unknown"`
-	Priority  string          `json:"priority"`
-	SendAt    *time.Time      `json:"send_at"`
-	ExpiresAt *time.Time      `json:"expires_at"`
-	Waits     *Waiting        `json:"waits"`
-	Line      *Line           `json:"subscription"` // the account it takes its credit from
+	Partner      string          `json:"partner"`
+	Channels     []string        `json:"channels"`
+	Payload      json.RawMessage `json:"payload"` // what WeChat is given on the present channel
+	NoCredit     string          `json:"no_credit"`
+	OnUnknown    string          `json:"on_unknown"`
+	Priority     string          `json:"priority"`
+	SendAt       *time.Time      `json:"send_at"`
+	ExpiresAt    *time.Time      `json:"expires_at"`
+	Waits        *Waiting        `json:"waits"`
+	Subscription *Subscription   `json:"subscription"` // the account it takes its credit from
 }
 
 // MessageDetail finds any partner's message. Errors: ErrNotFound, and those of Redis.
@@ -246,12 +246,12 @@ func (r *Relay) MessageDetail(ctx context.Context, id string) (MessageDetail, er
 	}
 	out.Waits = r.waitsFor(&m, d, rec.Due)
 	if d.TemplateID != "" {
-		st, err := r.ledger.LineOf(ctx, d.App, d.OpenID, d.TemplateID)
+		st, err := r.ledger.Get(ctx, d.App, d.OpenID, d.TemplateID)
 		if err != nil {
 			return MessageDetail{}, err
 		}
-		line := r.lineOf(st, d.User)
-		out.Line = &line
+		line := r.subscriptionOf(st, d.User)
+		out.Subscription = &line
 	}
 	return out, nil
 }

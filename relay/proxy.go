@@ -172,7 +172,7 @@ func (d *direct) note(ctx context.Context, answer *WeChatAnswer, err error) {
 		ch.Edit.ID, ch.Edit.Version, ch.Edit.Note = d.id, rec.Version, s.Pack()
 		now := time.Now()
 		m := view(d.id, d.draft, &s)
-		ch.Jobs = append(ch.Jobs, d.r.tellMessage(d.shard, m, d.draft.Partner, now)...)
+		ch.Jobs = append(ch.Jobs, d.r.notifyMessage(d.shard, m, d.draft.Partner, now)...)
 		res := d.r.q.Commit(ctx, ch)
 		if errors.Is(res.Err, queue.ErrStale) || errors.Is(res.Err, queue.ErrInHand) {
 			continue

@@ -55,7 +55,7 @@ func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 		return nil, nil
 	}
 	shard := r.q.Shard(p.App, p.Event.OpenID)
-	jobs := r.tell(telling{shard: shard, app: p.App, typ: EventPush, at: time.Now(), data: pushReceived(p.App, string(p.Format), p.Raw, &p.Event)})
+	jobs := r.notify(notification{shard: shard, app: p.App, typ: EventPush, at: time.Now(), data: pushReceived(p.App, string(p.Format), p.Raw, &p.Event)})
 	if job, ok := r.follow(app, shard, p); ok {
 		jobs = append(jobs, job)
 	}
@@ -87,15 +87,15 @@ func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Operation {
 		}
 		moves := make([]queue.Operation, 0, len(ev.Subscribes))
 		for i, s := range ev.Subscribes {
-			line := ledger.Line{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID, Kind: r.kind(p.App, s.TemplateID)}
-			moves = append(moves, move(ledger.Answer(line, rules.Apps[p.App].Consent, s.Status, scene, p.ID+strconv.Itoa(i), ev.CreateTime)))
+			line := ledger.Subscription{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID, Kind: r.kind(p.App, s.TemplateID)}
+			moves = append(moves, operation(ledger.Answer(line, rules.Apps[p.App].Consent, s.Status, scene, p.ID+strconv.Itoa(i), ev.CreateTime)))
 		}
 		return moves
 	case wxRevoke, wxCancellation:
 		if ev.OpenID == "" {
 			return nil // it names nobody
 		}
-		return []queue.Operation{move(ledger.Forget(p.App, ev.OpenID))}
+		return []queue.Operation{operation(ledger.Forget(p.App, ev.OpenID))}
 	}
 	if t, ok := triggerOf(rules.Apps[p.App], ev); ok && ev.OpenID != "" {
 		return []queue.Operation{allowance(ledger.GrantAllowance(p.App, ev.OpenID, t, ev.CreateTime))}
@@ -116,8 +116,8 @@ func (r *Relay) follow(app App, shard int, p *callback.Push) (queue.Job, bool) {
 		notified := len(ev.Subscribes) > maxParkNames
 		for _, s := range ev.Subscribes {
 			r.templates.Expect(p.App, s.TemplateID)
-			notified = notified || len(r.hearers(p.App, subscriptionEvent(s.Status, ev.Event == wxChange))) > 0
-			job.Parked = append(job.Parked, linePark(ledger.Line{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID}))
+			notified = notified || len(r.subscribers(p.App, subscriptionEvent(s.Status, ev.Event == wxChange))) > 0
+			job.Parked = append(job.Parked, subscriptionPark(ledger.Subscription{App: p.App, OpenID: ev.OpenID, TemplateID: s.TemplateID}))
 		}
 		if len(ev.Subscribes) == 0 {
 			return job, false
@@ -133,20 +133,20 @@ func (r *Relay) follow(app App, shard int, p *callback.Push) (queue.Job, bool) {
 		}
 		job.Parked = []string{allowancePark(p.App, ev.OpenID)}
 	}
-	job.ID, job.Body = r.q.NewID("psh_", shard), sealPush(p)
+	job.ID, job.Body = r.q.NewID("psh_", shard), encodePush(p)
 	return job, true
 }
 
 // maxParkNames is how many park names a job can depend on.
 const maxParkNames = 255
 
-// sealPush is a push as its job carries it: app, then the message byte for byte.
-func sealPush(p *callback.Push) []byte {
+// encodePush is a push as its job carries it: app, then the message byte for byte.
+func encodePush(p *callback.Push) []byte {
 	b := make([]byte, 0, len(p.App)+1+len(p.Raw))
 	return append(append(append(b, p.App...), '\n'), p.Raw...)
 }
 
-func openPush(body []byte) (app string, raw []byte, err error) {
+func decodePush(body []byte) (app string, raw []byte, err error) {
 	a, raw, ok := bytes.Cut(body, []byte("\n"))
 	if !ok {
 		return "", nil, errors.New("push job without its header")
@@ -162,7 +162,7 @@ type pushNote struct {
 // followPush does what a push asks for once it is safe and passed on: lines that moved are told, receipts settle their
 // messages, held messages leave. Every part may be repeated after a crash.
 func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict {
-	app, raw, err := openPush(c.Body)
+	app, raw, err := decodePush(c.Body)
 	if err != nil {
 		return queue.Bury("malformed", c.Note)
 	}
@@ -188,12 +188,12 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	var moves []queue.Operation
 	switch ev.Event {
 	case wxPopup, wxChange:
-		told, err := r.tellLines(ctx, shard, app, &ev, replies, c.Created)
+		told, err := r.notifySubscriptions(ctx, shard, app, &ev, replies, c.Created)
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
 		}
 		for _, s := range ev.Subscribes {
-			if _, err := r.release(ctx, shard, linePark(ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}), c.Now); err != nil {
+			if _, err := r.release(ctx, shard, subscriptionPark(ledger.Subscription{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}), c.Now); err != nil {
 				return queue.Snooze(time.Second, c.Note)
 			}
 		}
@@ -213,7 +213,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 		}
 	case wxFollow:
 		if a, _ := r.App(app); a.Kind == wechat.KindOfficialAccount {
-			if err := r.meet(ctx, app, ev.OpenID); err != nil && c.Now.Sub(c.Created) < r.receiptPatience() {
+			if err := r.learnUnionID(ctx, app, ev.OpenID); err != nil && c.Now.Sub(c.Created) < r.receiptPatience() {
 				return queue.Snooze(5*time.Second, encode(pushNote{Since: note.Since}))
 			}
 		}
@@ -226,7 +226,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
 		}
-		jobs = append(jobs, r.tellUser(shard, EventUserRevoked, UserEvent{App: app, OpenID: ev.OpenID, Reason: some(ev.Event)}, users, c.Created)...)
+		jobs = append(jobs, r.notifyUser(shard, EventUserRevoked, UserEvent{App: app, OpenID: ev.OpenID, Reason: some(ev.Event)}, users, c.Created)...)
 	}
 	known, _ := r.App(app)
 	if _, ok := triggerOf(known, &ev); ok {
@@ -248,7 +248,7 @@ func (r *Relay) observePush(p *callback.Push, result string) {
 }
 
 // meet learns the unionid of a follower. An account without an Open Platform has none.
-func (r *Relay) meet(ctx context.Context, app, openid string) error {
+func (r *Relay) learnUnionID(ctx context.Context, app, openid string) error {
 	unionid, err := r.wechat.UnionID(ctx, app, openid)
 	if err == nil {
 		_, err = r.bindings.Meet(ctx, app, binding.Identity{OpenID: openid, UnionID: unionid})

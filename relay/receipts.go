@@ -101,8 +101,8 @@ func (r *Relay) elsewhere(app string, ev *callback.Event, name string, foreign [
 	}
 	for _, rc := range foreign {
 		if rc.ok && rc.channel == ChannelSubscribe && ev.OpenID != "" {
-			l := ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: rc.template}
-			moves = append(moves, move(ledger.SpentElsewhere(l, name+rc.msgid)))
+			l := ledger.Subscription{App: app, OpenID: ev.OpenID, TemplateID: rc.template}
+			moves = append(moves, operation(ledger.SpentElsewhere(l, name+rc.msgid)))
 		}
 	}
 	return moves
@@ -166,7 +166,7 @@ func (r *Relay) openSends(ctx context.Context, shard int, app, openid string, rc
 		if err != nil || d.sender(s.Channel) != app || d.Channels[s.Channel] != rc.channel || rc.template != "" && d.TemplateID != rc.template {
 			continue
 		}
-		// one that WeChat took without telling a msgid, that closed before its report, or that was sent twice
+		// one that WeChat took without notification a msgid, that closed before its report, or that was sent twice
 		ours = ours || s.Resent != 0 || s.MsgID == "" && (s.State == StateSent || s.State == StateUnknown)
 		same := func(c openCall) bool { return c.id == rec.ID }
 		switch {
@@ -229,7 +229,7 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 		s.To(state, cause, now, rc.code)
 		m := view(id, &d, &s)
 		ch := queue.Change{Shard: shard, Edit: &queue.Edit{ID: id, Version: rec.Version, Note: s.Pack(), To: queue.Stay},
-			Jobs: r.tellMessage(shard, m, d.Partner, now)}
+			Jobs: r.notifyMessage(shard, m, d.Partner, now)}
 		if open { // the report proves that WeChat took it: the credit is spent
 			ch.Edit.To = queue.End
 			if rc.msgid != "" { // should this worker die now, the next one finds the message by its name

@@ -53,7 +53,7 @@ func choices(members map[string]json.RawMessage, most int, counts func(id string
 // Report books what wx.requestSubscribeMessage returned to the mini-program. A client's word and WeChat's event about the
 // same tap are one grant; requestID, when given, makes a repeated report harmless.
 // https://developers.weixin.qq.com/miniprogram/dev/api/open-api/subscribe-message/wx.requestSubscribeMessage.html
-func (r *Relay) Report(ctx context.Context, app, openid string, body json.RawMessage, requestID string) ([]Ask, error) {
+func (r *Relay) Report(ctx context.Context, app, openid string, body json.RawMessage, requestID string) ([]Consent, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(body, &members); err != nil || members == nil {
 		return nil, &Malformed{Detail: "the body must be the object that wx.requestSubscribeMessage returned"}
@@ -62,7 +62,7 @@ func (r *Relay) Report(ctx context.Context, app, openid string, body json.RawMes
 	if err != nil {
 		return nil, err
 	}
-	return r.bookAnswers(ctx, app, openid, ids, requestID, func(l ledger.Line, p ledger.Policy, cause string) []string {
+	return r.bookAnswers(ctx, app, openid, ids, requestID, func(l ledger.Subscription, p ledger.Policy, cause string) []string {
 		return ledger.Report(l, p, words[l.TemplateID], cause)
 	}, func(id string) string { return words[id] })
 }
@@ -70,13 +70,13 @@ func (r *Relay) Report(ctx context.Context, app, openid string, body json.RawMes
 // Settings books what wx.getSetting({withSubscriptions: true}) said. Only kept choices are listed there, so a template
 // that is absent is not rejected; the main switch off closes every line.
 // https://developers.weixin.qq.com/miniprogram/dev/api/open-api/setting/SubscriptionsSetting.html
-func (r *Relay) Settings(ctx context.Context, app, openid string, body json.RawMessage) ([]Ask, error) {
+func (r *Relay) Settings(ctx context.Context, app, openid string, body json.RawMessage) ([]Consent, error) {
 	in, err := readSettings(body)
 	if err != nil {
 		return nil, err
 	}
 	if in.MainSwitch != nil && !*in.MainSwitch {
-		sts, err := r.ledger.Lines(ctx, app, openid)
+		sts, err := r.ledger.List(ctx, app, openid)
 		if err != nil {
 			return nil, err
 		}
@@ -84,7 +84,7 @@ func (r *Relay) Settings(ctx context.Context, app, openid string, body json.RawM
 		for _, st := range sts {
 			ids = append(ids, st.TemplateID)
 		}
-		return r.bookAnswers(ctx, app, openid, ids, "", func(l ledger.Line, p ledger.Policy, cause string) []string {
+		return r.bookAnswers(ctx, app, openid, ids, "", func(l ledger.Subscription, p ledger.Policy, cause string) []string {
 			return ledger.Setting(l, p, "main_off", cause)
 		}, func(string) string { return "" })
 	}
@@ -92,7 +92,7 @@ func (r *Relay) Settings(ctx context.Context, app, openid string, body json.RawM
 	if err != nil {
 		return nil, err
 	}
-	return r.bookAnswers(ctx, app, openid, ids, "", func(l ledger.Line, p ledger.Policy, cause string) []string {
+	return r.bookAnswers(ctx, app, openid, ids, "", func(l ledger.Subscription, p ledger.Policy, cause string) []string {
 		return ledger.Setting(l, p, words[l.TemplateID], cause)
 	}, func(string) string { return "" })
 }
@@ -136,10 +136,10 @@ func readSettings(body json.RawMessage) (settings, error) {
 // bookAnswers books a client's words in one change and tells partners of the lines that moved. word is "" where a choice is
 // not an answer to a popup.
 func (r *Relay) bookAnswers(ctx context.Context, app, openid string, ids []string, requestID string,
-	args func(ledger.Line, ledger.Policy, string) []string, word func(string) string) ([]Ask, error) {
+	args func(ledger.Subscription, ledger.Policy, string) []string, word func(string) string) ([]Consent, error) {
 	rules := r.rules.Load()
 	if len(ids) == 0 {
-		return r.Asks(ctx, app, openid, nil)
+		return r.Consents(ctx, app, openid, nil)
 	}
 	shard := r.q.Shard(app, openid)
 	name := requestID
@@ -154,15 +154,15 @@ func (r *Relay) bookAnswers(ctx context.Context, app, openid string, ids []strin
 	job := reportJob{App: app, OpenID: openid}
 	ch := queue.Change{Shard: shard, Once: "r/" + app + "/" + openid + "/" + name, OnceFor: rememberPush}
 	for _, id := range ids {
-		l := ledger.Line{App: app, OpenID: openid, TemplateID: id, Kind: r.kind(app, id)}
-		ch.Operations = append(ch.Operations, move(args(l, rules.Apps[app].Consent, "client:"+name)))
+		l := ledger.Subscription{App: app, OpenID: openid, TemplateID: id, Kind: r.kind(app, id)}
+		ch.Operations = append(ch.Operations, operation(args(l, rules.Apps[app].Consent, "client:"+name)))
 		job.IDs, job.Words = append(job.IDs, id), append(job.Words, word(id))
 	}
 	ch.Jobs = []queue.Job{{ID: r.q.NewID("rep_", shard), Lane: laneRelease + ":" + app, Body: encode(job), Replies: true}}
 	if res := r.q.Commit(ctx, ch); res.Err != nil && !errors.Is(res.Err, queue.ErrTaken) {
 		return nil, res.Err
 	}
-	return r.Asks(ctx, app, openid, ids)
+	return r.Consents(ctx, app, openid, ids)
 }
 
 // reportJob asks a worker for the second half of a client's report: tell partners, release held messages. With Park it is
@@ -215,18 +215,18 @@ func (r *Relay) releaseHeld(ctx context.Context, c *queue.Claimed) queue.Verdict
 		if i >= len(o.IDs) {
 			break
 		}
-		l := ledger.Line{App: o.App, OpenID: o.OpenID, TemplateID: o.IDs[i]}
+		l := ledger.Subscription{App: o.App, OpenID: o.OpenID, TemplateID: o.IDs[i]}
 		rep, err := ledger.ParseReply(reply)
 		if err != nil || !rep.Changed && rep.Delta == 0 {
 			continue
 		}
-		told, err := r.tellLine(ctx, shard, l, answerEvent(o.Words[i], rep.Cause), rep, c.Created, c.Created, users)
+		told, err := r.notifySubscription(ctx, shard, l, answerEvent(o.Words[i], rep.Cause), rep, c.Created, c.Created, users)
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
 		}
 		jobs = append(jobs, told...)
 		if rep.Delta > 0 || rep.LongTerm {
-			if _, err := r.release(ctx, shard, linePark(l), c.Now); err != nil {
+			if _, err := r.release(ctx, shard, subscriptionPark(l), c.Now); err != nil {
 				return queue.Snooze(time.Second, c.Note)
 			}
 		}

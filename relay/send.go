@@ -76,16 +76,16 @@ func (r *Relay) accept(ctx context.Context, rules *Rules, partner string, key Re
 		held := &progress{Channel: n}
 		waits := func() {
 			held.To(StateHeld, "no_credit", now, nil)
-			ch.Refused = append(r.tellMessage(shard, view(id, d, held), partner, now), r.messageJob(rules, id, d, held))
-			ch.ParkLimit = d.room(rules)
+			ch.Refused = append(r.notifyMessage(shard, view(id, d, held), partner, now), r.messageJob(rules, id, d, held))
+			ch.ParkLimit = d.parkLimit(rules)
 		}
 		if d.waitsOn() == n && d.Every == 0 {
 			waits()
 		}
-		res := r.inTurn(ctx, ch, now)
+		res := r.commitInOrder(ctx, ch, now)
 		if reason, _ := refusalOf(res); d.waitsOn() == n && d.Every != 0 && reason == ledger.NoCredit {
 			waits() // no accept ends a period: who is too soon is told so, and only who has no credit waits for one
-			res = r.inTurn(ctx, ch, now)
+			res = r.commitInOrder(ctx, ch, now)
 		}
 		switch {
 		case errors.Is(res.Err, queue.ErrExists):

@@ -13,8 +13,8 @@ import (
 	"github.com/wxrelay/wxrelay/relay/queue"
 )
 
-// Line is the account of one template with one user, as partners see it.
-type Line struct {
+// Subscription is the account of one template with one user, as partners see it.
+type Subscription struct {
 	App        string     `json:"app"`
 	OpenID     string     `json:"openid"`
 	User       *string    `json:"user"`
@@ -36,8 +36,8 @@ type Movement struct {
 	Balance int       `json:"balance"`
 }
 
-// Ask is a line as a mini-program sees it; Ask tells whether to ask the user (again).
-type Ask struct {
+// Consent is a subscription as a mini-program sees it; Ask says whether to ask the user (again).
+type Consent struct {
 	TemplateID string `json:"template_id"`
 	Credits    int    `json:"credits"`
 	LongTerm   bool   `json:"long_term"`
@@ -45,9 +45,9 @@ type Ask struct {
 	Ask        bool   `json:"ask"`
 }
 
-func (r *Relay) lineOf(st ledger.Statement, user string) Line {
+func (r *Relay) subscriptionOf(st ledger.Statement, user string) Subscription {
 	st = r.as(st)
-	l := Line{App: st.App, OpenID: st.OpenID, User: some(user), TemplateID: st.TemplateID, Kind: string(st.Kind), Credits: st.Credits, Unproven: st.Unproven,
+	l := Subscription{App: st.App, OpenID: st.OpenID, User: some(user), TemplateID: st.TemplateID, Kind: string(st.Kind), Credits: st.Credits, Unproven: st.Unproven,
 		Reserved: st.Reserved, Status: st.Status, History: make([]Movement, len(st.History))}
 	if l.Kind == "" {
 		l.Kind = string(ledger.Unknown)
@@ -62,9 +62,9 @@ func (r *Relay) lineOf(st ledger.Statement, user string) Line {
 	return l
 }
 
-func (r *Relay) askOf(st ledger.Statement) Ask {
+func (r *Relay) consentOf(st ledger.Statement) Consent {
 	st = r.as(st)
-	return Ask{TemplateID: st.TemplateID, Credits: st.Credits, LongTerm: st.LongTerm, Status: st.Status, Ask: st.Credits == 0 && !st.LongTerm}
+	return Consent{TemplateID: st.TemplateID, Credits: st.Credits, LongTerm: st.LongTerm, Status: st.Status, Ask: st.Credits == 0 && !st.LongTerm}
 }
 
 // openidOf is the openid that a partner names directly or by its own user; exactly one of them.
@@ -86,8 +86,8 @@ func (r *Relay) openidOf(ctx context.Context, partner, app, openid, user string)
 }
 
 // Subscriptions lists every line of a user.
-func (r *Relay) Subscriptions(ctx context.Context, partner, app, openid, user string) (Page[Line], error) {
-	page := Page[Line]{Items: []Line{}}
+func (r *Relay) Subscriptions(ctx context.Context, partner, app, openid, user string) (Page[Subscription], error) {
+	page := Page[Subscription]{Items: []Subscription{}}
 	if app == "" {
 		return page, invalid("app", "is required")
 	}
@@ -105,36 +105,36 @@ func (r *Relay) Subscriptions(ctx context.Context, partner, app, openid, user st
 		}
 		user = users[partner]
 	}
-	sts, err := r.ledger.Lines(ctx, app, openid)
+	sts, err := r.ledger.List(ctx, app, openid)
 	if err != nil {
 		return page, err
 	}
 	for _, st := range sts {
-		page.Items = append(page.Items, r.lineOf(st, user))
+		page.Items = append(page.Items, r.subscriptionOf(st, user))
 	}
 	return page, nil
 }
 
-// Lines lists every line of a user for the operator's pages.
-func (r *Relay) Lines(ctx context.Context, app, openid string) ([]Line, error) {
-	sts, err := r.ledger.Lines(ctx, app, openid)
-	out := make([]Line, len(sts))
+// SubscriptionsOf lists every line of a user for the operator's pages.
+func (r *Relay) SubscriptionsOf(ctx context.Context, app, openid string) ([]Subscription, error) {
+	sts, err := r.ledger.List(ctx, app, openid)
+	out := make([]Subscription, len(sts))
 	for i, st := range sts {
-		out[i] = r.lineOf(st, "")
+		out[i] = r.subscriptionOf(st, "")
 	}
 	return out, err
 }
 
-// Asks tells a mini-program how its user's lines stand. Without template ids: every line there is.
-func (r *Relay) Asks(ctx context.Context, app, openid string, templateIDs []string) ([]Ask, error) {
-	sts, err := r.ledger.Lines(ctx, app, openid)
+// Consents tells a mini-program how its user's lines stand. Without template ids: every line there is.
+func (r *Relay) Consents(ctx context.Context, app, openid string, templateIDs []string) ([]Consent, error) {
+	sts, err := r.ledger.List(ctx, app, openid)
 	if err != nil {
 		return nil, err
 	}
-	out := []Ask{}
+	out := []Consent{}
 	if len(templateIDs) == 0 {
 		for _, st := range sts {
-			out = append(out, r.askOf(st))
+			out = append(out, r.consentOf(st))
 		}
 		return out, nil
 	}
@@ -147,14 +147,14 @@ func (r *Relay) Asks(ctx context.Context, app, openid string, templateIDs []stri
 		if !ok {
 			st = ledger.Statement{App: app, TemplateID: id, Status: "unknown"}
 		}
-		out = append(out, r.askOf(st))
+		out = append(out, r.consentOf(st))
 	}
 	return out, nil
 }
 
-// tellLines makes the subscription.* events of a push: one for each line that the push really moved. An event that only
+// notifySubscriptions makes the subscription.* events of a push: one for each line that the push really moved. An event that only
 // proved what the client had reported moved nothing; its partners heard of the tap already.
-func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callback.Event, replies []string, at time.Time) ([]queue.Job, error) {
+func (r *Relay) notifySubscriptions(ctx context.Context, shard int, app string, ev *callback.Event, replies []string, at time.Time) ([]queue.Job, error) {
 	var jobs []queue.Job
 	users := r.usersOf(ctx, app, ev.OpenID)
 	moved := at
@@ -169,7 +169,7 @@ func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callba
 		if err != nil || !rep.Changed && rep.Delta == 0 {
 			continue
 		}
-		told, err := r.tellLine(ctx, shard, ledger.Line{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep, moved, at, users)
+		told, err := r.notifySubscription(ctx, shard, ledger.Subscription{App: app, OpenID: ev.OpenID, TemplateID: s.TemplateID}, subscriptionEvent(s.Status, ev.Event == wxChange), rep, moved, at, users)
 		if err != nil {
 			return nil, err
 		}
@@ -178,14 +178,14 @@ func (r *Relay) tellLines(ctx context.Context, shard int, app string, ev *callba
 	return jobs, nil
 }
 
-// tellLine tells the line as it was after a movement, booked for the time moved, to every partner of the app, each with its own
+// notifySubscription tells the line as it was after a movement, booked for the time moved, to every partner of the app, each with its own
 // name for the user.
-func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ string, rep ledger.Reply, moved, at time.Time, users usersOf) ([]queue.Job, error) {
-	hearers := r.hearers(l.App, typ)
-	if len(hearers) == 0 {
+func (r *Relay) notifySubscription(ctx context.Context, shard int, l ledger.Subscription, typ string, rep ledger.Reply, moved, at time.Time, users usersOf) ([]queue.Job, error) {
+	subscribers := r.subscribers(l.App, typ)
+	if len(subscribers) == 0 {
 		return nil, nil
 	}
-	st, err := r.ledger.LineOf(ctx, l.App, l.OpenID, l.TemplateID)
+	st, err := r.ledger.Get(ctx, l.App, l.OpenID, l.TemplateID)
 	if err != nil {
 		return nil, err
 	}
@@ -194,9 +194,9 @@ func (r *Relay) tellLine(ctx context.Context, shard int, l ledger.Line, typ stri
 		return nil, err
 	}
 	var jobs []queue.Job
-	for _, partner := range hearers {
-		jobs = append(jobs, r.tell(telling{shard: shard, app: l.App, partner: partner, typ: typ, at: at,
-			data: SubscriptionEvent{Line: r.lineOf(st.After(rep, moved), names[partner]), Cause: rep.Cause}})...)
+	for _, partner := range subscribers {
+		jobs = append(jobs, r.notify(notification{shard: shard, app: l.App, partner: partner, typ: typ, at: at,
+			data: SubscriptionEvent{Subscription: r.subscriptionOf(st.After(rep, moved), names[partner]), Cause: rep.Cause}})...)
 	}
 	return jobs, nil
 }

@@ -34,8 +34,8 @@ func kindOf(known *wechat.TemplateCache, app, id string) ledger.Kind {
 // another.
 var templateForm = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 
-// maxLines is how many subscriptions a user may have that rest on what clients said while the app's list was not known.
-const maxLines = 100
+// maxSubscriptions is how many subscriptions a user may have that rest on what clients said while the app's list was not known.
+const maxSubscriptions = 100
 
 // counts tells which names in a client's report are templates, and may make subscriptions: those of the app while
 // its list is known, else what looks like a template, of a user who has not too many.
@@ -57,7 +57,7 @@ func (r *Relay) counts(ctx context.Context, app, openid string) func(id string) 
 		}
 		if have == nil {
 			have = map[string]bool{}
-			lines, err := r.ledger.Lines(ctx, app, openid)
+			lines, err := r.ledger.List(ctx, app, openid)
 			if err != nil {
 				return false // the report is answered by the same reading, and fails there
 			}
@@ -65,7 +65,7 @@ func (r *Relay) counts(ctx context.Context, app, openid string) func(id string) 
 				have[st.TemplateID] = true
 			}
 		}
-		if len(have) >= maxLines {
+		if len(have) >= maxSubscriptions {
 			return have[id]
 		}
 		have[id] = true

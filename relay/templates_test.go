@@ -30,7 +30,7 @@ func TestReportsWithoutATemplateListAreBounded(t *testing.T) {
 	r := New(Dependencies{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf)}, rules)
 	r.templates = wechat.NewTemplateCache(func(context.Context, string) ([]wechat.Template, error) { return nil, errors.New("away") })
 	lines := func() int {
-		all, err := r.Lines(t.Context(), "shop", someone)
+		all, err := r.SubscriptionsOf(t.Context(), "shop", someone)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,11 +59,11 @@ func TestReportsWithoutATemplateListAreBounded(t *testing.T) {
 		}
 		report(some)
 	}
-	if n := lines(); n != maxLines {
-		t.Errorf("%d subscriptions, want %d", n, maxLines)
+	if n := lines(); n != maxSubscriptions {
+		t.Errorf("%d subscriptions, want %d", n, maxSubscriptions)
 	}
 	report(map[string]string{fmt.Sprintf("T%042d", 1): "reject", "device-1": "accept"}) // those that are there move on
-	all, _ := r.Lines(t.Context(), "shop", someone)
+	all, _ := r.SubscriptionsOf(t.Context(), "shop", someone)
 	for _, l := range all {
 		if l.TemplateID == fmt.Sprintf("T%042d", 1) && l.Status != "rejected" {
 			t.Errorf("%+v", l)

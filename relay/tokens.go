@@ -102,6 +102,6 @@ func (r *Relay) AlertApp(app string, cause error) {
 	case errors.As(cause, &changed):
 		data := Alert{App: app, Errcode: &changed.Code, RID: some(changed.RID)}
 		data.Meaning, data.MeaningZH, data.Cure, data.CureZH = changed.Advice()
-		go r.tellAlert(app, "token_changed", data, now)
+		go r.notifyAlert(app, "token_changed", data, now)
 	}
 }

@@ -130,7 +130,7 @@ func TestTextsStayTexts(t *testing.T) {
 	m := relay.Message{ID: evil, App: evil, OpenID: evil, State: evil, Channel: evil, Errmsg: &evil, User: &evil, TemplateID: &evil, Timeline: []relay.Step{{State: evil, Cause: evil}},
 		Metadata: []byte(`{"x":"</pre><script>"}`)}
 	for _, p := range []page{
-		&Message{Message: m}, &Messages{Items: []relay.Message{m}, App: evil}, &User{Asked: true, OpenID: evil, Lines: []relay.Line{{TemplateID: evil, Status: evil, History: []relay.Movement{{Cause: evil}}}}},
+		&Message{Message: m}, &Messages{Items: []relay.Message{m}, App: evil}, &User{Asked: true, OpenID: evil, Lines: []relay.Subscription{{TemplateID: evil, Status: evil, History: []relay.Movement{{Cause: evil}}}}},
 		&Overview{Checks: []Check{{Name: evil, Detail: evil}}, Apps: []AppRow{{Name: evil}}, Lanes: []Lane{{Name: evil}}},
 		&Deliveries{Endpoint: evil, Items: []relay.Delivery{{ID: evil, Type: evil, State: "buried", Reason: &evil}}},
 		&Endpoints{Items: []EndpointRow{{Partner: evil, URL: "javascript:alert(1)", Events: []string{evil}}}}, &Trouble{Reason: evil},

@@ -103,7 +103,7 @@ func (c *Console) latest(ctx context.Context, q relay.MessageQuery) ([]relay.Mes
 func (c *Console) user(r *http.Request) (page, error) {
 	q := r.URL.Query()
 	p := &User{Apps: names(c.o.Rules().Apps), App: q.Get("app"), OpenID: strings.TrimSpace(q.Get("openid")),
-		Lines: []relay.Line{}, Messages: []relay.Message{}}
+		Lines: []relay.Subscription{}, Messages: []relay.Message{}}
 	if p.OpenID == "" {
 		return p, nil
 	}
@@ -111,7 +111,7 @@ func (c *Console) user(r *http.Request) (page, error) {
 		return nil, relay.ErrNotFound
 	}
 	var err error
-	if p.Lines, err = c.o.Relay.Lines(r.Context(), p.App, p.OpenID); err != nil {
+	if p.Lines, err = c.o.Relay.SubscriptionsOf(r.Context(), p.App, p.OpenID); err != nil {
 		return nil, err
 	}
 	p.Asked = true

@@ -25,7 +25,7 @@ func samples() []page {
 	good := bad
 	good.ID, good.State, good.Errcode, good.Errmsg = "msg_07sample2", "delivered", nil, nil
 	messages := []relay.Message{good, bad}
-	line := relay.Line{App: "shop", OpenID: bad.OpenID, User: &user, TemplateID: template, Kind: "one_time", Credits: 2, Unproven: 1, Reserved: 1, Status: "accepted", UpdatedAt: &fetched,
+	line := relay.Subscription{App: "shop", OpenID: bad.OpenID, User: &user, TemplateID: template, Kind: "one_time", Credits: 2, Unproven: 1, Reserved: 1, Status: "accepted", UpdatedAt: &fetched,
 		History: []relay.Movement{{At: ago(time.Hour), Cause: "popup_accept", Delta: 1, Balance: 1}, {At: ago(20 * time.Minute), Cause: "popup_accept", Delta: 1, Balance: 2}}}
 	delivery := relay.Delivery{ID: "dlv_07sample", WebhookID: "evt_07sample", Endpoint: "main", Type: "message.refused", State: "buried", Reason: &why, CreatedAt: ago(50 * time.Hour),
 		NextAt: &next, Attempts: []relay.DeliveryAttempt{{At: ago(49 * time.Hour), Status: &status, TookMS: 120, Error: &failed}}}
@@ -33,7 +33,7 @@ func samples() []page {
 		&Overview{Ready: false, Live: true, Checks: []Check{{Name: "redis", OK: true, Detail: "1 ms"}, {Name: "queue", OK: false, Detail: "has not turned for 40 s"}},
 			Apps:  []AppRow{{Name: "shop", AppID: "wx0123456789abcdef", Kind: "miniprogram", Partners: []string{"orders", "crm"}, Fetched: &fetched, Expires: &expires}, {Name: "news", AppID: "wxfedcba9876543210", Kind: "official_account"}},
 			Lanes: []Lane{{Name: "send:shop:subscribe", Ready: 120, InHand: 12, Later: 3, Oldest: 400 * time.Millisecond}, {Name: "deliver:orders/main", Ready: 4, Buried: 2, Oldest: 3 * time.Second}}, Recent: messages},
-		&User{Apps: []string{"shop", "news"}, App: "shop", OpenID: bad.OpenID, Asked: true, Lines: []relay.Line{line}, Messages: messages},
+		&User{Apps: []string{"shop", "news"}, App: "shop", OpenID: bad.OpenID, Asked: true, Lines: []relay.Subscription{line}, Messages: messages},
 		&Messages{Apps: []string{"shop", "news"}, App: "shop", State: "refused", All: messageStates, Items: messages},
 		&Message{Message: bad, Known: &Errcode{Code: 43101, Meaning: "the user has not subscribed", MeaningZH: "用户未订阅", Reaction: wechat.ReactionLedger, Cure: "ask the user again", CureZH: "请再次征得用户同意"}},
 		&Deliveries{Endpoints: []string{"orders/main"}, Endpoint: "orders/main", State: "buried", Items: []relay.Delivery{delivery}, Next: &cursor, Replayed: true},

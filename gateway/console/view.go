@@ -208,7 +208,7 @@ type User struct {
 	App      string          `json:"app"`
 	OpenID   string          `json:"openid"`
 	Asked    bool            `json:"-"`
-	Lines    []relay.Line    `json:"lines"`
+	Lines    []relay.Subscription    `json:"lines"`
 	Messages []relay.Message `json:"messages"`
 }
 

@@ -40,7 +40,7 @@ var (
 
 // GrantAllowance books a trigger at its time in Unix seconds (0: unknown, now).
 func GrantAllowance(app, openid string, t Trigger, at int64) []string {
-	return []string{"g", Line{App: app, OpenID: openid}.user(), strconv.Itoa(t.Messages), strconv.FormatInt(t.For.Milliseconds(), 10),
+	return []string{"g", Subscription{App: app, OpenID: openid}.user(), strconv.Itoa(t.Messages), strconv.FormatInt(t.For.Milliseconds(), 10),
 		strconv.FormatInt(max(at, 0)*1000, 10)}
 }
 
@@ -51,27 +51,27 @@ func TakeAllowance(app, openid, messageID string, try bool) []string {
 	if try {
 		flag = "1"
 	}
-	return []string{"t", Line{App: app, OpenID: openid}.user(), messageID, flag}
+	return []string{"t", Subscription{App: app, OpenID: openid}.user(), messageID, flag}
 }
 
 // ReturnAllowance gives back what a message took: it did not go. It never refuses.
 func ReturnAllowance(app, openid, messageID string) []string {
-	return []string{"b", Line{App: app, OpenID: openid}.user(), messageID}
+	return []string{"b", Subscription{App: app, OpenID: openid}.user(), messageID}
 }
 
 // UseAllowance ends what a message took: it went. It never refuses.
 func UseAllowance(app, openid, messageID string) []string {
-	return []string{"s", Line{App: app, OpenID: openid}.user(), messageID}
+	return []string{"s", Subscription{App: app, OpenID: openid}.user(), messageID}
 }
 
 // EndAllowance leaves nothing until the user's next trigger: WeChat said 45015 or 45047. It never refuses.
 func EndAllowance(app, openid string) []string {
-	return []string{"z", Line{App: app, OpenID: openid}.user()}
+	return []string{"z", Subscription{App: app, OpenID: openid}.user()}
 }
 
 // Allowance is how many customer service messages the user may still be written, and until when.
 func (l *Ledger) Allowance(ctx context.Context, app, openid string) (left int, until time.Time, err error) {
-	v, err := l.rdb.HMGet(ctx, l.prefix(app, openid)+"la:"+Line{App: app, OpenID: openid}.user(), "n", "u").Result()
+	v, err := l.rdb.HMGet(ctx, l.prefix(app, openid)+"la:"+Subscription{App: app, OpenID: openid}.user(), "n", "u").Result()
 	if err != nil && !errors.Is(err, redis.Nil) || len(v) != 2 || v[0] == nil {
 		return 0, until, err
 	}

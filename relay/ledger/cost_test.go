@@ -22,11 +22,11 @@ func BenchmarkGrant(b *testing.B) {
 	load(b, rdb, 0, users, 6, bookScript)
 	nothing := redis.NewScript(strings.Replace(bookScriptText, Lua, `return function() return true, '' end`, 1))
 	accept := func(n, round int) [][]string {
-		l := Line{App: "shop", OpenID: openIDOf(n), TemplateID: "zun-LzcQyW-edafCVvzPkK4de2Rllr1fFpw2A_x0oXE", Kind: OneTime}
+		l := Subscription{App: "shop", OpenID: openIDOf(n), TemplateID: "zun-LzcQyW-edafCVvzPkK4de2Rllr1fFpw2A_x0oXE", Kind: OneTime}
 		return [][]string{Answer(l, Policy{}, "accept", "popup", fmt.Sprintf("push:%d:%d", round, n), 1_700_000_100+int64(round))}
 	}
 	send := func(n, round int) [][]string {
-		l := Line{App: "shop", OpenID: openIDOf(n), TemplateID: "zun-LzcQyW-edafCVvzPkK4de2Rllr1fFpw2A_x0oXE", Kind: OneTime}
+		l := Subscription{App: "shop", OpenID: openIDOf(n), TemplateID: "zun-LzcQyW-edafCVvzPkK4de2Rllr1fFpw2A_x0oXE", Kind: OneTime}
 		id := fmt.Sprintf("msg_07%d:%d", round, n)
 		return [][]string{Reserve(l, id, false), Spend(l, id)}
 	}

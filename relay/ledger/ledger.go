@@ -108,13 +108,13 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
 end
 return out`)
 
-// Lines lists every line of a user, by template id. Errors are Redis failures, or a line that cannot be read.
-func (l *Ledger) Lines(ctx context.Context, app, openid string) ([]Statement, error) {
+// List lists every line of a user, by template id. Errors are Redis failures, or a line that cannot be read.
+func (l *Ledger) List(ctx context.Context, app, openid string) ([]Statement, error) {
 	return l.read(ctx, app, openid, "")
 }
 
-// LineOf reads one line; a line never seen has zero credits and status "unknown".
-func (l *Ledger) LineOf(ctx context.Context, app, openid, template string) (Statement, error) {
+// Get reads one line; a line never seen has zero credits and status "unknown".
+func (l *Ledger) Get(ctx context.Context, app, openid, template string) (Statement, error) {
 	none := Statement{App: app, OpenID: openid, TemplateID: template, Kind: Unknown, Status: statuses[0]}
 	if template == "" {
 		return none, nil

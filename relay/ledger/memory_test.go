@@ -63,7 +63,7 @@ func load(t testing.TB, rdb redis.UniversalClient, from, to, moves int, s *redis
 			if n%16 != shard {
 				continue
 			}
-			l := Line{App: "shop", OpenID: openIDOf(n), TemplateID: "zun-LzcQyW-edafCVvzPkK4de2Rllr1fFpw2A_x0oXE", Kind: OneTime}
+			l := Subscription{App: "shop", OpenID: openIDOf(n), TemplateID: "zun-LzcQyW-edafCVvzPkK4de2Rllr1fFpw2A_x0oXE", Kind: OneTime}
 			for m := 0; m < moves; m += 2 {
 				args = put(args, Answer(l, p, "accept", "popup", "push:"+strconv.Itoa(n)+":"+strconv.Itoa(m), 1_700_000_000+int64(m)))
 				if m+1 < moves {

@@ -30,8 +30,8 @@ type Policy struct {
 	UnprovenMax   int           // unproven credits a line may hold, at most 255; 0 = 3, negative = none. Not for trust client
 }
 
-// Line names a line, with what the caller knows about its template.
-type Line struct {
+// Subscription names a line, with what the caller knows about its template.
+type Subscription struct {
 	App, OpenID, TemplateID string
 	Kind                    Kind          // "" and Unknown = keep what is known
 	Every                   time.Duration // rate_limited: at most one message per Value in this time; 0 = keep what is known
@@ -41,7 +41,7 @@ type Line struct {
 // Answer books WeChat's proven event about the user's answer: scene "popup" (subscribe_msg_popup_event) or "change"
 // (subscribe_msg_change_event), status as SubscribeStatusString has it, at its CreateTime in Unix seconds (0: unknown, now).
 // cause names the event: the same name again moves nothing.
-func Answer(l Line, p Policy, status, scene, cause string, at int64) []string {
+func Answer(l Subscription, p Policy, status, scene, cause string, at int64) []string {
 	what := causeNoted
 	switch {
 	case scene == "change" && strings.HasPrefix(status, "accept"):
@@ -58,7 +58,7 @@ func Answer(l Line, p Policy, status, scene, cause string, at int64) []string {
 
 // Report books what a client said wx.requestSubscribeMessage returned for the template. It may grant an unproven credit;
 // cause names the report.
-func Report(l Line, p Policy, value, cause string) []string {
+func Report(l Subscription, p Policy, value, cause string) []string {
 	what := causeNoted
 	switch {
 	case strings.HasPrefix(value, "accept"):
@@ -75,7 +75,7 @@ func Report(l Line, p Policy, value, cause string) []string {
 
 // Setting books a client's wx.getSetting snapshot: the kept choice for the template, or "main_off", which closes the line.
 // It never grants.
-func Setting(l Line, p Policy, value, cause string) []string {
+func Setting(l Subscription, p Policy, value, cause string) []string {
 	what := causeNoted
 	switch {
 	case value == "main_off":
@@ -91,7 +91,7 @@ func Setting(l Line, p Policy, value, cause string) []string {
 // Reserve takes one credit for a message; refused with reply NoCredit or TooSoon. An open long-term line needs no credit,
 // and with try none is needed at all: such a reservation costs nothing later. A message that holds a reservation, or whose
 // credit was spent a few movements ago, agrees without moving.
-func Reserve(l Line, messageID string, try bool) []string {
+func Reserve(l Subscription, messageID string, try bool) []string {
 	value := ""
 	if l.Value != "" {
 		value = strconv.FormatUint(hash8(l.Value), 36)
@@ -104,16 +104,16 @@ func Reserve(l Line, messageID string, try bool) []string {
 }
 
 // Spend ends a reservation: WeChat took the message. It never refuses; without an open reservation nothing moves.
-func Spend(l Line, messageID string) []string { return end('s', l, 0, messageID) }
+func Spend(l Subscription, messageID string) []string { return end('s', l, 0, messageID) }
 
 // Return ends a reservation: the message did not go, and its credit is free again, unless the user closed the line meanwhile.
 // It never refuses; without an open reservation nothing moves.
-func Return(l Line, messageID string) []string { return end('b', l, 0, messageID) }
+func Return(l Subscription, messageID string) []string { return end('b', l, 0, messageID) }
 
 // Void ends a reservation and takes all that the line had, free and reserved by other messages: WeChat said 43101 (or 43107,
 // as cause). The reservations of the other messages end; each must reserve again before it is sent. It never refuses; without
 // an open reservation nothing moves, so that a repeat cannot take a credit granted since.
-func Void(l Line, messageID, cause string) []string {
+func Void(l Subscription, messageID, cause string) []string {
 	what := causeWeChat43101
 	if strings.HasSuffix(cause, "43107") {
 		what = causeWeChat43107
@@ -123,24 +123,26 @@ func Void(l Line, messageID, cause string) []string {
 
 // SpentElsewhere books that WeChat took a message of the line which was not ours: one free credit is gone, if we count any.
 // It never refuses; cause names WeChat's report, and the same name again moves nothing.
-func SpentElsewhere(l Line, cause string) []string { return end('x', l, causeSentElsewhere, cause) }
+func SpentElsewhere(l Subscription, cause string) []string {
+	return end('x', l, causeSentElsewhere, cause)
+}
 
 // Forget deletes every line and the allowance of a user; the reply lists the template ids, read by ParseForgotten.
 func Forget(app, openid string) []string {
-	return []string{head('f', Line{}, 0, 0, ""), Line{App: app, OpenID: openid}.user()}
+	return []string{head('f', Subscription{}, 0, 0, ""), Subscription{App: app, OpenID: openid}.user()}
 }
 
 // SetKind books only what is known about a template; it moves no credit.
-func SetKind(l Line) []string {
+func SetKind(l Subscription) []string {
 	return []string{head('k', l, 0, 0, "", l.every()), l.user(), l.TemplateID}
 }
 
-func end(move byte, l Line, what cause, messageID string) []string {
+func end(move byte, l Subscription, what cause, messageID string) []string {
 	return []string{head(move, l, what, 0, messageID), l.user(), l.TemplateID, messageID}
 }
 
 // word is what a client said.
-func (p Policy) word(l Line, what cause, name string) []string {
+func (p Policy) word(l Subscription, what cause, name string) []string {
 	allowed := p.UnprovenMax
 	if allowed == 0 {
 		allowed = 3
@@ -172,12 +174,12 @@ func (p Policy) window() int64 {
 	return 1 + int64(max(p.PairingWindow, 0)/time.Second)
 }
 
-func (l Line) user() string { return l.App + ":" + l.OpenID }
+func (l Subscription) user() string { return l.App + ":" + l.OpenID }
 
-func (l Line) every() int64 { return min(int64(max(l.Every, 0)/time.Second), 1<<31) }
+func (l Subscription) every() int64 { return min(int64(max(l.Every, 0)/time.Second), 1<<31) }
 
 // head is the first argument of a move: what it is and all of its numbers, as the rider reads them.
-func head(move byte, l Line, what cause, flags byte, name string, numbers ...int64) string {
+func head(move byte, l Subscription, what cause, flags byte, name string, numbers ...int64) string {
 	var room [20]byte
 	kind := byte('-')
 	if k := kindNumber(l.Kind); k > 0 {

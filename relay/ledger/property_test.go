@@ -452,7 +452,7 @@ func TestLinesDoNotTouchOneAnother(t *testing.T) {
 			}
 			base.raw(moves...)
 			for user, lines := range want {
-				sts, err := base.ledger().Lines(context.Background(), base.l.App, user)
+				sts, err := base.ledger().List(context.Background(), base.l.App, user)
 				if err != nil || len(sts) != len(lines) || !slices.IsSortedFunc(sts, func(a, b Statement) int { return len(a.TemplateID) - len(b.TemplateID) }) {
 					rt.Fatalf("%+v %v", sts, err)
 				}

@@ -300,7 +300,7 @@ func TestRateLimitedLine(t *testing.T) {
 		b.book(Answer(b.l, b.p, "accept", "popup", "e1", b.now))
 		b.book(Reserve(b.l, "m1", false))
 		b.book(Reserve(b.l, "m1", false))
-		tooSoon := func(l Line, id string, try bool) (wait time.Duration) {
+		tooSoon := func(l Subscription, id string, try bool) (wait time.Duration) {
 			t.Helper()
 			reason, wait := ParseRefusal(b.refused(Reserve(l, id, try)))
 			if reason != TooSoon {
@@ -320,7 +320,7 @@ func TestRateLimitedLine(t *testing.T) {
 		b.book(Return(b.l, "m1"))
 		b.book(Reserve(b.l, "m2", false))
 		b.pass(10 * time.Minute)
-		b.book(Spend(Line{App: b.l.App, OpenID: b.l.OpenID, TemplateID: b.l.TemplateID}, "m2"))
+		b.book(Spend(Subscription{App: b.l.App, OpenID: b.l.OpenID, TemplateID: b.l.TemplateID}, "m2"))
 		if wait := tooSoon(b.l, "m4", false); wait != time.Hour {
 			t.Errorf("after the send it runs anew: %s", wait)
 		}
@@ -403,7 +403,7 @@ func TestForgetLeavesNothing(t *testing.T) {
 		rated := b.l
 		rated.TemplateID, rated.Kind, rated.Every, rated.Value = "tpl-2", RateLimited, time.Hour, "policy-1"
 		b.book(Reserve(rated, "m2", false))
-		sts, err := b.ledger().Lines(context.Background(), b.l.App, b.l.OpenID)
+		sts, err := b.ledger().List(context.Background(), b.l.App, b.l.OpenID)
 		if err != nil || len(sts) != 3 || sts[1].TemplateID != "tpl-1" || sts[1].Reserved != 1 || sts[2].Credits != 1 {
 			t.Fatalf("lines: %+v %v", sts, err)
 		}
@@ -448,7 +448,7 @@ func TestClientsOpenNoEndlessLines(t *testing.T) {
 			b.l.TemplateID = "tpl-" + strconv.Itoa(i)
 			b.book(Report(b.l, b.p, "accept", "r1"))
 		}
-		sts, err := b.ledger().Lines(context.Background(), b.l.App, b.l.OpenID)
+		sts, err := b.ledger().List(context.Background(), b.l.App, b.l.OpenID)
 		if err != nil || len(sts) != 128 {
 			t.Fatalf("%d lines, %v", len(sts), err)
 		}
@@ -466,7 +466,7 @@ func TestLineNeverSeen(t *testing.T) {
 		if diff := cmp.Diff(want, b.line()); diff != "" {
 			t.Error(diff)
 		}
-		if sts, err := b.ledger().Lines(context.Background(), "shop", b.l.OpenID); err != nil || len(sts) != 0 {
+		if sts, err := b.ledger().List(context.Background(), "shop", b.l.OpenID); err != nil || len(sts) != 0 {
 			t.Errorf("%v %v", sts, err)
 		}
 	})

@@ -72,11 +72,11 @@ type bench struct {
 	rdb redis.UniversalClient
 	now int64 // Unix s
 	p   Policy
-	l   Line
+	l   Subscription
 }
 
 func newBench(t testing.TB, rdb redis.UniversalClient) *bench {
-	return &bench{t: t, rdb: rdb, now: testBegin, l: Line{App: "shop", OpenID: "oABCDEFGHIJKLMNOPQRSTUVWXYZ01", TemplateID: "tpl-1", Kind: OneTime}}
+	return &bench{t: t, rdb: rdb, now: testBegin, l: Subscription{App: "shop", OpenID: "oABCDEFGHIJKLMNOPQRSTUVWXYZ01", TemplateID: "tpl-1", Kind: OneTime}}
 }
 
 func (b *bench) raw(moves ...[]string) []string {
@@ -121,7 +121,7 @@ func (b *bench) ledger() *Ledger {
 }
 
 func (b *bench) line() Statement {
-	st, err := b.ledger().LineOf(context.Background(), b.l.App, b.l.OpenID, b.l.TemplateID)
+	st, err := b.ledger().Get(context.Background(), b.l.App, b.l.OpenID, b.l.TemplateID)
 	if err != nil {
 		b.t.Fatal(err)
 	}
