@@ -1,26 +1,14 @@
 package ledger
 
 import (
-	"context"
 	_ "embed"
-	"errors"
 	"strconv"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
-// Customer service messages need no subscription but a word of the user: each trigger allows some messages for some time.
-// Triggers do not add up; of two, the larger count and the later end hold.
+// Customer service messages need no subscription but a word of the user: each trigger allows some messages for some
+// time. Triggers do not add up; of two, the larger count and the later end hold.
 // https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/customer-message/send.html
-
-// AllowanceExtension is the name the queue knows AllowanceLua by.
-const AllowanceExtension = "allowance"
-
-// AllowanceLua is the rider of the moves below.
-//
-//go:embed allowance.lua
-var AllowanceLua string
 
 // NoAllowance is the reply of a refused [TakeAllowance].
 const NoAllowance = "no_allowance"
@@ -40,7 +28,7 @@ var (
 
 // GrantAllowance books a trigger at its time in Unix seconds (0: unknown, now).
 func GrantAllowance(app, openid string, t Trigger, at int64) []string {
-	return []string{"g", Subscription{App: app, OpenID: openid}.user(), strconv.Itoa(t.Messages), strconv.FormatInt(t.For.Milliseconds(), 10),
+	return []string{allowGrant, Subscription{App: app, OpenID: openid}.user(), strconv.Itoa(t.Messages), strconv.FormatInt(t.For.Milliseconds(), 10),
 		strconv.FormatInt(max(at, 0)*1000, 10)}
 }
 
@@ -51,33 +39,20 @@ func TakeAllowance(app, openid, messageID string, try bool) []string {
 	if try {
 		flag = "1"
 	}
-	return []string{"t", Subscription{App: app, OpenID: openid}.user(), messageID, flag}
+	return []string{allowTake, Subscription{App: app, OpenID: openid}.user(), messageID, flag}
 }
 
 // ReturnAllowance gives back what a message took: it did not go. It never refuses.
 func ReturnAllowance(app, openid, messageID string) []string {
-	return []string{"b", Subscription{App: app, OpenID: openid}.user(), messageID}
+	return []string{allowReturn, Subscription{App: app, OpenID: openid}.user(), messageID}
 }
 
 // UseAllowance ends what a message took: it went. It never refuses.
 func UseAllowance(app, openid, messageID string) []string {
-	return []string{"s", Subscription{App: app, OpenID: openid}.user(), messageID}
+	return []string{allowUse, Subscription{App: app, OpenID: openid}.user(), messageID}
 }
 
 // EndAllowance leaves nothing until the user's next trigger: WeChat said 45015 or 45047. It never refuses.
 func EndAllowance(app, openid string) []string {
-	return []string{"z", Subscription{App: app, OpenID: openid}.user()}
-}
-
-// Allowance is how many customer service messages the user may still be written, and until when.
-func (l *Ledger) Allowance(ctx context.Context, app, openid string) (left int, until time.Time, err error) {
-	v, err := l.rdb.HMGet(ctx, l.prefix(app, openid)+"la:"+Subscription{App: app, OpenID: openid}.user(), "n", "u").Result()
-	if err != nil && !errors.Is(err, redis.Nil) || len(v) != 2 || v[0] == nil {
-		return 0, until, err
-	}
-	n, _ := v[0].(string)
-	u, _ := v[1].(string)
-	left, err = strconv.Atoi(n)
-	ms, err2 := strconv.ParseInt(u, 10, 64)
-	return left, time.UnixMilli(ms).UTC(), errors.Join(err, err2)
+	return []string{allowEnd, Subscription{App: app, OpenID: openid}.user()}
 }

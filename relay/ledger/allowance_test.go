@@ -9,9 +9,9 @@ import (
 )
 
 var allowanceScript = redis.NewScript(`
-local rider = (function() ` + AllowanceLua + `
+local extension = (function() ` + AllowanceLua + `
 end)()
-local ok, reply = rider(KEYS[1], ARGV[1], ARGV, 1, #ARGV - 1)
+local ok, reply = extension(KEYS[1], ARGV[1], ARGV, 1, #ARGV - 1)
 return (ok and '1' or '0') .. reply`)
 
 // desk is an allowance under test, at a time the test says.

@@ -10,8 +10,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// BenchmarkGrant prints what the rider costs a real Redis (WXRELAY_TEST_REDIS), in its CPU-seconds per 100,000 moves, above
-// the same script calls with a rider that does nothing: popup accepts on lines that exist, and a send's reserve and spend.
+// BenchmarkGrant prints what the extension costs a real Redis (WXRELAY_TEST_REDIS), in its CPU-seconds per 100,000
+// moves, above the same script calls with a extension that does nothing: popup accepts on subscriptions that exist, and
+// a send's reserve and spend.
 func BenchmarkGrant(b *testing.B) {
 	url := os.Getenv("WXRELAY_TEST_REDIS")
 	if url == "" {
@@ -62,7 +63,7 @@ func BenchmarkGrant(b *testing.B) {
 				without += cost(nothing, c.moves, round)
 				with += cost(bookScript, c.moves, round)
 			}
-			b.ReportMetric((with-without)/float64(round), "rider-CPU-s/100k")
+			b.ReportMetric((with-without)/float64(round), "extension-CPU-s/100k")
 			b.ReportMetric(without/float64(round), "script-CPU-s/100k")
 			b.ReportMetric(0, "ns/op")
 		})

@@ -1,5 +1,5 @@
-// Package ledger owns the account of consent: how many messages a user has agreed to receive, per line (app, openid,
-// template), and why. It hides how consent is counted and packed in Redis.
+// Package ledger owns the account of consent: how many messages a user has agreed to receive, per subscription (app,
+// openid, template), and why. It hides how consent is counted and packed in Redis.
 //
 //	 popup accept, client's word          Reserve                Spend
 //	────────── grant ──────────▶  free ───────────▶ reserved ───────────▶ spent
@@ -9,10 +9,10 @@
 //	        change reject, 43101,  └──────▶ voided ◀─────┘   Void: WeChat said 43101
 //	        settings off
 //
-// Every arrow is one movement with a named cause, counted once per name, in one Lua script together with whatever caused
-// it: the moves of this package are arguments for the rider (Lua) that relay/queue runs inside its commits. A client's word
-// grants unproven credits; WeChat's event about the same tap proves them without granting again, whichever comes first.
-// Answers count by the time they were given, not by the time they came (DECISIONS 3).
+// Every arrow is one movement with a named cause, counted once per name, in one Lua script together with whatever
+// caused it: the operations of this package are arguments for the extension (Lua) that relay/queue runs inside its
+// commits. A client's word grants unproven credits; WeChat's event about the same tap proves them without granting
+// again, whichever comes first. Answers count by the time they were given, not by the time they came (DECISIONS 3).
 package ledger
 
 import (
@@ -29,7 +29,7 @@ import (
 // Kind says how a template's consent is counted. WeChat tells it in the template list (gettemplate, field type).
 type Kind string
 
-// The kinds of line.
+// The kinds of subscription.
 const (
 	OneTime     Kind = "one_time"     // each accept is one message
 	LongTerm    Kind = "long_term"    // open until the user rejects
@@ -38,19 +38,19 @@ const (
 	Unknown     Kind = "unknown"      // counts like one-time
 )
 
-// Statement is what is known about one line.
+// Statement is what is known about one subscription.
 type Statement struct {
 	App, OpenID, TemplateID string
 	Kind                    Kind
 	Credits, Reserved       int        // free ones; those of messages under way
 	Unproven                int        // how many of Credits rest on a client's word alone
 	Status                  string     // accepted rejected cancelled unknown: the user's last answer
-	LongTerm                bool       // the line is open: messages need no credit
-	UpdatedAt               time.Time  // the latest time in History; zero for a line never seen
+	LongTerm                bool       // the subscription is open: messages need no credit
+	UpdatedAt               time.Time  // the latest time in History; zero for a subscription never seen
 	History                 []Movement // the last six, in the order they were booked, oldest first
 }
 
-// As is the statement of the same line under a kind it does not know yet; "" and Unknown change nothing.
+// As is the statement of the same subscription under a kind it does not know yet; "" and Unknown change nothing.
 func (st Statement) As(k Kind) Statement {
 	if n := kindNumber(k); n > 0 {
 		st.Kind = k
@@ -72,48 +72,18 @@ type Ledger struct {
 	prefix func(app, openid string) string
 }
 
-// New reads over rdb; prefix names the shard prefix a user's lines live below.
+// New reads over rdb; prefix names the shard prefix a user's subscriptions live below.
 func New(rdb redis.UniversalClient, prefix func(app, openid string) string) *Ledger {
 	return &Ledger{rdb: rdb, prefix: prefix}
 }
 
-// readLines reads a user's lines with the ids of their templates at one moment.
-//
-// KEYS[1] the user's hash. ARGV[1] the shard's prefix, [2] a template id or "" for every line.
-// Returns template id, near value, far value (or ""), one after another.
-var readLines = redis.NewScript(`
-local function pair(c)
-  local v = redis.call('HMGET', KEYS[1], 2 * c, 2 * c + 1)
-  return v[1], v[2] or ''
-end
-local out = {}
-if ARGV[2] ~= '' then
-  local c = redis.call('HGET', ARGV[1] .. 'lt:code', ARGV[2])
-  local near, far
-  if c then near, far = pair(tonumber(c)) end
-  if near then out = {ARGV[2], near, far} end
-  return out
-end
-for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-  local c = tonumber(field) -- nil: a reservation
-  if c and c % 2 == 0 then
-    local id = redis.call('HGET', ARGV[1] .. 'lt:id', c / 2)
-    if id then
-      local near, far = pair(c / 2)
-      out[#out + 1] = id
-      out[#out + 1] = near
-      out[#out + 1] = far
-    end
-  end
-end
-return out`)
-
-// List lists every line of a user, by template id. Errors are Redis failures, or a line that cannot be read.
+// List lists every subscription of a user, by template id. Errors are Redis failures, or a subscription that cannot be
+// read.
 func (l *Ledger) List(ctx context.Context, app, openid string) ([]Statement, error) {
 	return l.read(ctx, app, openid, "")
 }
 
-// Get reads one line; a line never seen has zero credits and status "unknown".
+// Get reads one subscription; a subscription never seen has zero credits and status "unknown".
 func (l *Ledger) Get(ctx context.Context, app, openid, template string) (Statement, error) {
 	none := Statement{App: app, OpenID: openid, TemplateID: template, Kind: Unknown, Status: statuses[0]}
 	if template == "" {
@@ -128,12 +98,12 @@ func (l *Ledger) Get(ctx context.Context, app, openid, template string) (Stateme
 
 func (l *Ledger) read(ctx context.Context, app, openid, template string) ([]Statement, error) {
 	prefix := l.prefix(app, openid)
-	flat, err := readLines.Run(ctx, l.rdb, []string{prefix + "l:" + app + ":" + openid}, prefix, template).StringSlice()
+	flat, err := readSubscriptions.Run(ctx, l.rdb, []string{prefix + keyUser + app + ":" + openid}, prefix, template).StringSlice()
 	if err != nil {
-		return nil, fmt.Errorf("ledger: reading lines: %w", err)
+		return nil, fmt.Errorf("ledger: reading subscriptions: %w", err)
 	}
 	if len(flat)%3 != 0 {
-		return nil, errors.New("ledger: reading lines: not in threes")
+		return nil, errors.New("ledger: reading subscriptions: not in threes")
 	}
 	sts := make([]Statement, 0, len(flat)/3)
 	for i := 0; i < len(flat); i += 3 {

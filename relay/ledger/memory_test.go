@@ -14,20 +14,22 @@ import (
 )
 
 var (
-	memoryLines = flag.Int("lines", 0, "lines that TestMemoryPerLine loads into WXRELAY_TEST_REDIS (flushes the whole server); 0 = do not")
-	memoryMoves = flag.Int("moves", 8, "movements per line that TestMemoryPerLine books, half of them accepts, half of them spends")
+	memoryLines = flag.Int("subscriptions", 0, "subscriptions that TestMemoryPerLine loads into WXRELAY_TEST_REDIS (flushes the whole server); 0 = do not")
+	memoryMoves = flag.Int("moves", 8, "movements per subscription that TestMemoryPerLine books, half of them accepts, half of them spends")
 )
 
-// memoryTarget is what a line with no open reservation and its last movements may cost, of Redis' used_memory, key and all.
+// memoryTarget is what a subscription with no open reservation and its last movements may cost, of Redis' used_memory,
+// key and all.
 const memoryTarget = 200
 
-// TestMemoryPerLine loads users with one line each, over sixteen shards, through the rider, and prints what a line costs:
+// TestMemoryPerLine loads users with one subscription each, over sixteen shards, through the extension, and prints what
+// a subscription costs:
 //
-//	WXRELAY_TEST_REDIS=redis://127.0.0.1:6379/0 go test ./relay/ledger -run MemoryPerLine -v -lines 1000000
+//	WXRELAY_TEST_REDIS=redis://127.0.0.1:6379/0 go test ./relay/ledger -run MemoryPerLine -v -subscriptions 1000000
 func TestMemoryPerLine(t *testing.T) {
 	url := os.Getenv("WXRELAY_TEST_REDIS")
 	if *memoryLines == 0 || url == "" {
-		t.Skip("asks for -lines and WXRELAY_TEST_REDIS")
+		t.Skip("asks for -subscriptions and WXRELAY_TEST_REDIS")
 	}
 	rdb := realRedis(t, url)
 	ctx := context.Background()
@@ -39,13 +41,13 @@ func TestMemoryPerLine(t *testing.T) {
 		load(t, rdb, from, min(from+256, *memoryLines), *memoryMoves, bookScript)
 	}
 	per := float64(used(t, rdb)-before) / float64(*memoryLines)
-	t.Logf("%d lines of %d movements: %.1f bytes of Redis per line, %.2f CPU-s per 100,000 movements", *memoryLines, *memoryMoves, per,
+	t.Logf("%d subscriptions of %d movements: %.1f bytes of Redis per subscription, %.2f CPU-s per 100,000 movements", *memoryLines, *memoryMoves, per,
 		(cpuSeconds(t, rdb)-cpu)/float64(*memoryLines**memoryMoves)*100_000)
 	if enc := rdb.ObjectEncoding(ctx, "wx:{s01}:l:shop:"+openIDOf(1)).Val(); enc != "listpack" {
-		t.Errorf("a user's lines are a %s, not a listpack", enc)
+		t.Errorf("a user's subscriptions are a %s, not a listpack", enc)
 	}
 	if per > memoryTarget {
-		t.Errorf("%.1f bytes per line, target %d", per, memoryTarget)
+		t.Errorf("%.1f bytes per subscription, target %d", per, memoryTarget)
 	}
 	if err := rdb.FlushAll(ctx).Err(); err != nil {
 		t.Fatal(err)

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A line is packed into one value of its user's hash, or two, each at most 64 bytes so that the hash stays a listpack
-// (DECISIONS 1). Field 2c holds the state and the last six records; c is the template's code. Once the state has needed more
-// than its eight bytes, field 2c holds five and field 2c+1 the one before.
+// A subscription is packed into one value of its user's hash, or two, each at most 64 bytes so that the hash stays a
+// listpack (DECISIONS 1). Field 2c holds the state and the last six records; c is the template's code. Once the state
+// has needed more than its eight bytes, field 2c holds five and field 2c+1 the one before.
 //
 //	state   1 byte kind + 8*status + 32 (closed follows) + 64 (reserved follows) + 128 (period follows)
 //	        2 bytes free credits, 1 byte how many of them are unproven, 4 bytes time of the status' answer (Unix s)
@@ -16,10 +16,14 @@ import (
 //	record  4 bytes time (Unix s), 1 byte cause + 32 (moved) + 64 (its credit is free) + 128 (paired), 4 bytes hash of the name
 //	        a closing or voiding that moved: 2 bytes how many went, 2 bytes hash of the name
 //
-// All numbers are big-endian. The rider writes this; Go only reads it.
+// All numbers are big-endian. The extension writes this; Go only reads it.
 const (
 	recordSize = 9
-	moved      = 32
+	moved      = 32  // the record changed the credits
+	free       = 64  // the credit it granted is free
+	paired     = 128 // it has met the record of the other source
+
+	statusAccepted = 3 // of statuses
 )
 
 type cause byte
@@ -41,7 +45,7 @@ const (
 	causeChangeAccept
 	causeNoted
 	causeWeChat43107
-	causeLateAccept // an accept that took back its client's credit: the user had closed the line after the tap
+	causeLateAccept // an accept that took back its client's credit: the user had closed the subscription after the tap
 	causeSentElsewhere
 )
 
@@ -52,6 +56,9 @@ var (
 		"client_filter", "sent", "returned", "wechat_43101", CauseSettingsAccept, CauseSettingsReject, "settings_off", "change_accept",
 		"noted", "wechat_43107", "popup_accept", "sent_elsewhere"}
 )
+
+// causeStatus is what each cause, from 1 on, says about the status: 0 nothing, else its number.
+var causeStatus = [...]int{3, 1, 2, 3, 1, 0, 0, 0, 0, 0, 3, 1, 2, 3, 0, 0, 3, 0}
 
 // Causes of movements by what a client's settings showed, as replies and statements name them.
 const (
@@ -68,12 +75,12 @@ func kindNumber(k Kind) byte {
 	return 0
 }
 
-// open: a long-term line whose last answer was an accept.
-func open(kind, status int) bool { return kind >= 2 && status == 3 }
+// open: a long-term subscription whose last answer was an accept.
+func open(kind, status int) bool { return kind >= 2 && status == statusAccepted }
 
-var errPacked = errors.New("ledger: a line is damaged")
+var errPacked = errors.New("ledger: a subscription is damaged")
 
-// unpack reads a line's two values into st.
+// unpack reads a subscription's two values into st.
 func unpack(near, far string, st *Statement) error {
 	b := []byte(near)
 	if len(b) < 8 || len(far)%recordSize != 0 {

@@ -27,7 +27,7 @@ type grant struct {
 	paired bool // another word about the same tap has come
 	event  bool // came as WeChat's event
 	doubt  bool // reserved while it was unproven
-	record int  // number of its record: a line remembers the last six (DECISIONS 2)
+	record int  // number of its record: a subscription remembers the last six (DECISIONS 2)
 }
 
 // plain is the account as one would write it with all the memory in the world: every tap a value of its own.
@@ -44,7 +44,7 @@ type plain struct {
 	records  int
 }
 
-// recalls tells whether a line still remembers the word when the next one comes.
+// recalls tells whether a subscription still remembers the word when the next one comes.
 func (p *plain) recalls(g *grant) bool { return p.records-g.record < 6 }
 
 func (p *plain) record() int {
@@ -163,8 +163,8 @@ func (p *plain) end(id string, state byte) {
 
 func abs(n int64) int64 { return max(n, -n) }
 
-// TestAccountAgreesWithPlainModel runs random interleavings of everything that can happen to a line, repeats included, and
-// compares with the plain model after every move.
+// TestAccountAgreesWithPlainModel runs random interleavings of everything that can happen to a subscription, repeats
+// included, and compares with the plain model after every move.
 func TestAccountAgreesWithPlainModel(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		base, cases := newBench(t, rdb), 0
@@ -182,7 +182,7 @@ func TestAccountAgreesWithPlainModel(t *testing.T) {
 			var repeats []named
 			grants, sends, names := 0, 0, 0
 			name := func() string { names++; return "n" + strconv.Itoa(names) }
-			// do books a move the model has done already; what it named is kept for repeats
+			// do books an operation the model has done already; what it named is kept for repeats
 			do := func(move []string) Reply {
 				r := b.book(move)
 				repeats = append(repeats, named{move, m.records})
@@ -266,7 +266,7 @@ func TestAccountAgreesWithPlainModel(t *testing.T) {
 				}),
 				"spend": unspent(func(id string) {
 					if m.held[id] != nil || m.tried[id] {
-						spent[id] = true // used no more: a line remembers the last spends only
+						spent[id] = true // used no more: a subscription remembers the last spends only
 						if m.held[id] != nil {
 							sends++
 						}
@@ -306,7 +306,8 @@ func TestAccountAgreesWithPlainModel(t *testing.T) {
 // Balance is what the statement's last movement shows.
 func (r Reply) Balance() int { return r.Credits + r.Reserved }
 
-// TestOrderOfArrivalDoesNotMatter: the same answers in any order, repeats among them, end as they do in the order they were given.
+// TestOrderOfArrivalDoesNotMatter: the same answers in any order, repeats among them, end as they do in the order they
+// were given.
 func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		base, cases := newBench(t, rdb), 0
@@ -344,8 +345,8 @@ func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
 	})
 }
 
-// TestLateRejectFindsTheRightCredits: messages are reserved while rejects are still on their way. Where every reservation was
-// one that the true order allows too, the line ends as the true order has it.
+// TestLateRejectFindsTheRightCredits: messages are reserved while rejects are still on their way. Where every
+// reservation was one that the true order allows too, the subscription ends as the true order has it.
 func TestLateRejectFindsTheRightCredits(t *testing.T) {
 	type happening struct {
 		what     string
@@ -398,8 +399,8 @@ func TestLateRejectFindsTheRightCredits(t *testing.T) {
 	})
 }
 
-// TestOneTapOneGrant: taps heard of twice, by WeChat's event and by the client, in any interleaving, are one grant each; in
-// the end all are proven.
+// TestOneTapOneGrant: taps heard of twice, by WeChat's event and by the client, in any interleaving, are one grant
+// each; in the end all are proven.
 func TestOneTapOneGrant(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		base, cases := newBench(t, rdb), 0
@@ -407,7 +408,7 @@ func TestOneTapOneGrant(t *testing.T) {
 			b := fresh(base, &cases)
 			b.p.UnprovenMax = rapid.SampledFrom([]int{-1, 1, 2, 0, 9}).Draw(rt, "max")
 			b.p.Trust = rapid.SampledFrom([]string{"both", "client"}).Draw(rt, "trust")
-			taps := rapid.IntRange(1, 3).Draw(rt, "taps") // a line remembers six words
+			taps := rapid.IntRange(1, 3).Draw(rt, "taps") // a subscription remembers six words
 			var words []int                               // +n the event of tap n, -n the client's word
 			for n := 1; n <= taps; n++ {
 				words = append(words, n, -n)
@@ -432,7 +433,7 @@ func TestOneTapOneGrant(t *testing.T) {
 	})
 }
 
-// TestLinesDoNotTouchOneAnother: many lines of many users in one script call, against counters.
+// TestLinesDoNotTouchOneAnother: many subscriptions of many users in one script call, against counters.
 func TestLinesDoNotTouchOneAnother(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		base, cases := newBench(t, rdb), 0
@@ -451,14 +452,14 @@ func TestLinesDoNotTouchOneAnother(t *testing.T) {
 				want[l.OpenID][l.TemplateID]++
 			}
 			base.raw(moves...)
-			for user, lines := range want {
+			for user, subscriptions := range want {
 				sts, err := base.ledger().List(context.Background(), base.l.App, user)
-				if err != nil || len(sts) != len(lines) || !slices.IsSortedFunc(sts, func(a, b Statement) int { return len(a.TemplateID) - len(b.TemplateID) }) {
+				if err != nil || len(sts) != len(subscriptions) || !slices.IsSortedFunc(sts, func(a, b Statement) int { return len(a.TemplateID) - len(b.TemplateID) }) {
 					rt.Fatalf("%+v %v", sts, err)
 				}
 				for _, st := range sts {
-					if st.Credits != lines[st.TemplateID] {
-						rt.Fatalf("%s of %s: %d credits, want %d", st.TemplateID, user, st.Credits, lines[st.TemplateID])
+					if st.Credits != subscriptions[st.TemplateID] {
+						rt.Fatalf("%s of %s: %d credits, want %d", st.TemplateID, user, st.Credits, subscriptions[st.TemplateID])
 					}
 				}
 			}

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
@@ -9,35 +8,35 @@ import (
 	"time"
 )
 
-// NoCredit is the reply of a refused Reserve; TooSoon that of a rate-limited line within its period.
+// NoCredit is the reply of a refused Reserve; TooSoon that of a rate-limited subscription within its period.
 const (
 	NoCredit = "no_credit"
 	TooSoon  = "too_soon"
 )
 
-// ParseRefusal reads the reply of a refused Reserve or TakeAllowance: NoCredit, TooSoon or NoAllowance, and how long it will
-// be too soon.
+// ParseRefusal reads the reply of a refused Reserve or TakeAllowance: NoCredit, TooSoon or NoAllowance, and how long it
+// will be too soon.
 func ParseRefusal(s string) (reason string, wait time.Duration) {
 	reason, ms, _ := strings.Cut(s, " ")
 	n, _ := strconv.ParseInt(ms, 10, 64) // "" = 0: the others have none
 	return reason, time.Duration(n) * time.Millisecond
 }
 
-// ErrReply says that a text is not the reply of an agreed move.
-var ErrReply = errors.New("ledger: not the reply of a move")
+// ErrReply says that a text is not the reply of an operation that was done.
+var ErrReply = errors.New("ledger: not the reply of an operation")
 
-// Reply is what one move answered.
+// Reply is what one operation answered.
 type Reply struct {
 	Delta             int    // change of the balance, Credits + Reserved: +1 a grant, -1 a spend, -n a closing
-	Credits, Reserved int    // after the move
+	Credits, Reserved int    // after the operation
 	Status            string // accepted rejected cancelled unknown
 	Kind              string
-	Changed           bool   // the move changed credits or status; false when it only proved, noted or repeated something
+	Changed           bool   // the operation changed credits or status; false when it only proved, noted or repeated something
 	Cause             string // the word the statement uses; "" when nothing was booked
-	LongTerm          bool   // the line is open: messages need no credit
+	LongTerm          bool   // the subscription is open: messages need no credit
 }
 
-// ParseReply reads the reply of any move but Forget.
+// ParseReply reads the reply of any operation but Forget.
 func ParseReply(s string) (Reply, error) {
 	var n [7]int
 	f := strings.Split(s, " ")
@@ -58,9 +57,9 @@ func ParseReply(s string) (Reply, error) {
 		Cause: causes[n[6]], LongTerm: open(n[4], n[3])}, nil
 }
 
-// After is the statement as it stood right after the move that answered rep, taken from one that was read later: what has
-// moved since is not in it. at is the time of the move as its record has it; when it has lost its place among the last
-// movements, it stands alone.
+// After is the statement as it stood right after the operation that answered rep, taken from one that was read later:
+// what has moved since is not in it. at is the time of the operation as its record has it; when it has lost its place
+// among the last movements, it stands alone.
 func (st Statement) After(rep Reply, at time.Time) Statement {
 	st.Credits, st.Reserved, st.Status, st.Kind, st.LongTerm = rep.Credits, rep.Reserved, rep.Status, Kind(rep.Kind), rep.LongTerm
 	st.Unproven = min(st.Unproven, st.Credits)
@@ -85,13 +84,4 @@ func (st Statement) After(rep Reply, at time.Time) Statement {
 		}
 	}
 	return st
-}
-
-// ParseForgotten reads the reply of Forget.
-func ParseForgotten(s string) []string {
-	var ids []string
-	if json.Unmarshal([]byte(s), &ids) != nil {
-		return nil
-	}
-	return ids
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A statement read late is cut back to a movement: by its time where it is known, else to the last one like it; a movement that
-// has left the statement stands alone.
+// A statement read late is cut back to a movement: by its time where it is known, else to the last one like it; a
+// movement that has left the statement stands alone.
 func TestAfter(t *testing.T) {
 	at := func(s int64) time.Time { return time.Unix(1_800_000_000+s, 0) }
 	st := Statement{Credits: 1, Status: "accepted", UpdatedAt: at(3), History: []Movement{

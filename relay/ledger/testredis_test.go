@@ -44,18 +44,18 @@ func realRedis(t testing.TB, url string) redis.UniversalClient {
 	return rdb
 }
 
-// bookScript runs the rider as relay/queue does: many moves in one script, each answering for itself.
+// bookScript runs the extension as relay/queue does: many moves in one script, each answering for itself.
 //
 // KEYS[1] prefix. ARGV[1] time in ms, then per move: number of arguments, arguments. Returns "1reply" or "0reply" per move.
 var bookScript = redis.NewScript(bookScriptText)
 
 var bookScriptText = `
-local rider = (function() ` + Lua + `
+local extension = (function() ` + Lua + `
 end)()
 local out, i = {}, 2
 while ARGV[i] do
   local n = tonumber(ARGV[i])
-  local ok, reply = rider(KEYS[1], ARGV[1], ARGV, i, n)
+  local ok, reply = extension(KEYS[1], ARGV[1], ARGV, i, n)
   i = i + n + 1
   out[#out + 1] = (ok and '1' or '0') .. reply
 end
@@ -94,7 +94,7 @@ func (b *bench) raw(moves ...[]string) []string {
 	return out
 }
 
-// book runs one move that must be agreed to.
+// book runs one operation that must be agreed to.
 func (b *bench) book(args []string) Reply {
 	out := b.raw(args)[0]
 	if out[0] != '1' {
@@ -107,7 +107,7 @@ func (b *bench) book(args []string) Reply {
 	return r
 }
 
-// refused runs one move and gives the reason it was refused for, "" when it was not.
+// refused runs one operation and gives the reason it was refused for, "" when it was not.
 func (b *bench) refused(args []string) string {
 	out := b.raw(args)[0]
 	if out[0] == '1' {

@@ -1,25 +1,10 @@
 package ledger
 
 import (
-	_ "embed"
 	"encoding/binary"
 	"strconv"
 	"strings"
 	"time"
-)
-
-// ExtensionName is the name the queue knows this package's Lua by.
-const ExtensionName = "ledger"
-
-// Lua is the rider: a chunk that returns function(prefix, now_ms, A, o, n) -> ok, reply, as relay/queue wants it. What it reads
-// and answers stands above it.
-var Lua = answersLua + messagesLua
-
-var (
-	//go:embed rider.lua
-	answersLua string
-	//go:embed messages.lua
-	messagesLua string
 )
 
 // Policy is what the operator decided about grants.
@@ -27,10 +12,10 @@ type Policy struct {
 	Trust         string        // event: clients are only noted | client: events only prove | both (default): either grants, paired
 	PairingWindow time.Duration // how far a client's word and WeChat's event about one tap may be apart; 0 = 60 s, negative = same second
 	PopupReject   string        // keep (default) | clear
-	UnprovenMax   int           // unproven credits a line may hold, at most 255; 0 = 3, negative = none. Not for trust client
+	UnprovenMax   int           // unproven credits a subscription may hold, at most 255; 0 = 3, negative = none. Not for trust client
 }
 
-// Subscription names a line, with what the caller knows about its template.
+// Subscription names a subscription, with what the caller knows about its template.
 type Subscription struct {
 	App, OpenID, TemplateID string
 	Kind                    Kind          // "" and Unknown = keep what is known
@@ -39,8 +24,8 @@ type Subscription struct {
 }
 
 // Answer books WeChat's proven event about the user's answer: scene "popup" (subscribe_msg_popup_event) or "change"
-// (subscribe_msg_change_event), status as SubscribeStatusString has it, at its CreateTime in Unix seconds (0: unknown, now).
-// cause names the event: the same name again moves nothing.
+// (subscribe_msg_change_event), status as SubscribeStatusString has it, at its CreateTime in Unix seconds (0: unknown,
+// now). cause names the event: the same name again moves nothing.
 func Answer(l Subscription, p Policy, status, scene, cause string, at int64) []string {
 	what := causeNoted
 	switch {
@@ -53,11 +38,11 @@ func Answer(l Subscription, p Policy, status, scene, cause string, at int64) []s
 	case status == "reject":
 		what = causePopupReject
 	}
-	return []string{head('a', l, what, p.flags(), cause, max(at, 0), p.window()), l.user(), l.TemplateID}
+	return []string{head(opAnswer, l, what, p.flags(), cause, max(at, 0), p.window()), l.user(), l.TemplateID}
 }
 
-// Report books what a client said wx.requestSubscribeMessage returned for the template. It may grant an unproven credit;
-// cause names the report.
+// Report books what a client said wx.requestSubscribeMessage returned for the template. It may grant an unproven
+// credit; cause names the report.
 func Report(l Subscription, p Policy, value, cause string) []string {
 	what := causeNoted
 	switch {
@@ -73,8 +58,8 @@ func Report(l Subscription, p Policy, value, cause string) []string {
 	return p.word(l, what, cause)
 }
 
-// Setting books a client's wx.getSetting snapshot: the kept choice for the template, or "main_off", which closes the line.
-// It never grants.
+// Setting books a client's wx.getSetting snapshot: the kept choice for the template, or "main_off", which closes the
+// subscription. It never grants.
 func Setting(l Subscription, p Policy, value, cause string) []string {
 	what := causeNoted
 	switch {
@@ -88,9 +73,9 @@ func Setting(l Subscription, p Policy, value, cause string) []string {
 	return p.word(l, what, cause)
 }
 
-// Reserve takes one credit for a message; refused with reply NoCredit or TooSoon. An open long-term line needs no credit,
-// and with try none is needed at all: such a reservation costs nothing later. A message that holds a reservation, or whose
-// credit was spent a few movements ago, agrees without moving.
+// Reserve takes one credit for a message; refused with reply NoCredit or TooSoon. An open long-term subscription needs
+// no credit, and with try none is needed at all: such a reservation costs nothing later. A message that holds a
+// reservation, or whose credit was spent a few movements ago, agrees without moving.
 func Reserve(l Subscription, messageID string, try bool) []string {
 	value := ""
 	if l.Value != "" {
@@ -100,45 +85,40 @@ func Reserve(l Subscription, messageID string, try bool) []string {
 	if try {
 		flags = 1
 	}
-	return []string{head('r', l, 0, flags, messageID, l.every()), l.user(), l.TemplateID, messageID, value}
+	return []string{head(opReserve, l, 0, flags, messageID, l.every()), l.user(), l.TemplateID, messageID, value}
 }
 
 // Spend ends a reservation: WeChat took the message. It never refuses; without an open reservation nothing moves.
-func Spend(l Subscription, messageID string) []string { return end('s', l, 0, messageID) }
+func Spend(l Subscription, messageID string) []string { return end(opSpend, l, 0, messageID) }
 
-// Return ends a reservation: the message did not go, and its credit is free again, unless the user closed the line meanwhile.
-// It never refuses; without an open reservation nothing moves.
-func Return(l Subscription, messageID string) []string { return end('b', l, 0, messageID) }
+// Return ends a reservation: the message did not go, and its credit is free again, unless the user closed the
+// subscription meanwhile. It never refuses; without an open reservation nothing moves.
+func Return(l Subscription, messageID string) []string { return end(opReturn, l, 0, messageID) }
 
-// Void ends a reservation and takes all that the line had, free and reserved by other messages: WeChat said 43101 (or 43107,
-// as cause). The reservations of the other messages end; each must reserve again before it is sent. It never refuses; without
-// an open reservation nothing moves, so that a repeat cannot take a credit granted since.
+// Void ends a reservation and takes all that the subscription had, free and reserved by other messages: WeChat said
+// 43101 (or 43107, as cause). The reservations of the other messages end; each must reserve again before it is sent. It
+// never refuses; without an open reservation nothing moves, so that a repeat cannot take a credit granted since.
 func Void(l Subscription, messageID, cause string) []string {
 	what := causeWeChat43101
 	if strings.HasSuffix(cause, "43107") {
 		what = causeWeChat43107
 	}
-	return end('v', l, what, messageID)
+	return end(opVoid, l, what, messageID)
 }
 
-// SpentElsewhere books that WeChat took a message of the line which was not ours: one free credit is gone, if we count any.
-// It never refuses; cause names WeChat's report, and the same name again moves nothing.
+// SpentElsewhere books that WeChat took a message of the subscription which was not ours: one free credit is gone, if
+// we count any. It never refuses; cause names WeChat's report, and the same name again moves nothing.
 func SpentElsewhere(l Subscription, cause string) []string {
-	return end('x', l, causeSentElsewhere, cause)
+	return end(opElsewhere, l, causeSentElsewhere, cause)
 }
 
-// Forget deletes every line and the allowance of a user; the reply lists the template ids, read by ParseForgotten.
+// Forget deletes every subscription and the allowance of a user.
 func Forget(app, openid string) []string {
-	return []string{head('f', Subscription{}, 0, 0, ""), Subscription{App: app, OpenID: openid}.user()}
+	return []string{head(opForget, Subscription{}, 0, 0, ""), Subscription{App: app, OpenID: openid}.user()}
 }
 
-// SetKind books only what is known about a template; it moves no credit.
-func SetKind(l Subscription) []string {
-	return []string{head('k', l, 0, 0, "", l.every()), l.user(), l.TemplateID}
-}
-
-func end(move byte, l Subscription, what cause, messageID string) []string {
-	return []string{head(move, l, what, 0, messageID), l.user(), l.TemplateID, messageID}
+func end(op byte, l Subscription, what cause, messageID string) []string {
+	return []string{head(op, l, what, 0, messageID), l.user(), l.TemplateID, messageID}
 }
 
 // word is what a client said.
@@ -150,7 +130,7 @@ func (p Policy) word(l Subscription, what cause, name string) []string {
 	if p.Trust == "client" {
 		allowed = 255
 	}
-	return []string{head('c', l, what, p.flags(), name, 0, p.window(), int64(min(max(allowed, 0), 255))), l.user(), l.TemplateID}
+	return []string{head(opClient, l, what, p.flags(), name, 0, p.window(), int64(min(max(allowed, 0), 255))), l.user(), l.TemplateID}
 }
 
 func (p Policy) flags() (f byte) {
@@ -178,14 +158,14 @@ func (l Subscription) user() string { return l.App + ":" + l.OpenID }
 
 func (l Subscription) every() int64 { return min(int64(max(l.Every, 0)/time.Second), 1<<31) }
 
-// head is the first argument of a move: what it is and all of its numbers, as the rider reads them.
-func head(move byte, l Subscription, what cause, flags byte, name string, numbers ...int64) string {
-	var room [20]byte
+// head is the first argument of an operation: what it is and all of its numbers, as the extension reads them.
+func head(op byte, l Subscription, what cause, flags byte, name string, numbers ...int64) string {
+	var buf [20]byte
 	kind := byte('-')
 	if k := kindNumber(l.Kind); k > 0 {
 		kind = '0' + k
 	}
-	b := append(room[:0], move, kind, 64+byte(what), '0'+flags)
+	b := append(buf[:0], op, kind, 64+byte(what), '0'+flags)
 	b = binary.BigEndian.AppendUint32(b, uint32(hash8(name)))
 	for _, n := range numbers {
 		b = binary.BigEndian.AppendUint32(b, uint32(n))
