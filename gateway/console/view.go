@@ -204,12 +204,12 @@ type Lane struct {
 // User is the search for a user and what is known about one.
 type User struct {
 	Frame    `json:"-"`
-	Apps     []string        `json:"-"`
-	App      string          `json:"app"`
-	OpenID   string          `json:"openid"`
-	Asked    bool            `json:"-"`
-	Lines    []relay.Subscription    `json:"lines"`
-	Messages []relay.Message `json:"messages"`
+	Apps     []string             `json:"-"`
+	App      string               `json:"app"`
+	OpenID   string               `json:"openid"`
+	Asked    bool                 `json:"-"`
+	Lines    []relay.Subscription `json:"lines"`
+	Messages []relay.Message      `json:"messages"`
 }
 
 // MessagesTable is the user's messages as a table.
