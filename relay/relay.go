@@ -197,7 +197,7 @@ func (r *Relay) Register() {
 	for _, group := range []string{laneSendHigh, laneSend, laneSendBulk} {
 		r.q.Handle(group, queue.Group{Concurrency: 2 * sendsPerLane, PerLane: sendsPerLane}, r.sendOne)
 	}
-	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: webhook.MaxInFlight, Ahead: 128}, r.deliverOne)
+	r.q.Handle(laneDeliver, queue.Group{Concurrency: 512, PerLane: webhook.MaxInFlight, Ahead: 512}, r.deliverOne)
 	r.q.Handle(laneBinding, queue.Group{Concurrency: 32, PerLane: 32}, r.followBinding)
 	r.endpoints.mu.Lock()
 	r.apply() // how many attempts an endpoint may have in flight

@@ -68,7 +68,7 @@ func (q *Queue) submit(ctx context.Context, it *item) (Result, byte) {
 
 // gather is how long the verdicts of groups with Ahead wait for a call that is made anyway: at 500 pushes a second they cost
 // none.
-const gather = 10 * time.Millisecond
+const gather = 25 * time.Millisecond
 
 // committer is the group commit of a site, or of half of its shards: with two of them Redis works on one call while the next
 // is made and the last is handed out. Each is a caller of its own to the script, which knows the last call of each again.
@@ -79,9 +79,10 @@ type committer struct {
 	mu      sync.Mutex
 	pending []*item
 	bytes   int
-	eager   int  // of pending: those that do not wait for others
-	late    bool // those that do have waited long enough
-	timed   bool // somebody will say so
+	eager   int       // of pending: those that do not wait for others
+	since   time.Time // the others wait
+	late    bool      // they have waited long enough
+	timed   bool      // somebody will say so
 	busy    bool
 	company bool // the call under way, or the next, carries more than verdicts
 	open    bool // of verdicts: somebody will come for what is held
@@ -112,21 +113,33 @@ func (c *committer) later(s *site, it *item) bool {
 	if !c.add(it) {
 		return false
 	}
+	if len(c.pending)-c.eager == 1 {
+		c.since = time.Now()
+	}
 	if !c.timed {
 		c.timed = true
-		time.AfterFunc(gather, func() {
-			c.mu.Lock()
-			c.timed = false
-			c.late = len(c.pending) > 0
-			start := c.late && !c.busy
-			c.busy = c.busy || start
-			c.mu.Unlock()
-			if start {
-				c.flush(s)
-			}
-		})
+		time.AfterFunc(gather, func() { c.kick(s) })
 	}
 	return true
+}
+
+// kick sends what has waited long enough.
+func (c *committer) kick(s *site) {
+	c.mu.Lock()
+	waits := gather - time.Since(c.since)
+	switch {
+	case len(c.pending) == c.eager:
+		c.timed = false
+	case waits > 0:
+		time.AfterFunc(waits, func() { c.kick(s) })
+	default:
+		c.timed, c.late = false, true
+		if !c.busy {
+			c.busy = true
+			go c.flush(s)
+		}
+	}
+	c.mu.Unlock()
 }
 
 // join adds a verdict to the next call when one is under way that others asked for: where they commit all the time, it costs

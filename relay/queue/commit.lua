@@ -15,7 +15,7 @@
 --            [behind: name]
 --            [park limit: park name, id of the job that parks, set, most, key, ms the set is remembered]
 --            ids of Jobs and Refused
---            lanes of Jobs: lane, '1' when a full one drops its oldest
+--            lanes of Jobs: lane, '1' when a full one drops its oldest, 'h' when all that go there are put in hand
 --            operations: extension and how many args (two bytes), args...
 --            names: name, value, ms
 --            jobs: lane, "\nlane\nkeep_ms[\ntag...]", life_ms,
@@ -24,7 +24,8 @@
 --                  [when, name or token and session and lease_ms], [serial], [expires_ms], [tags], [shared], [n, n park names]
 --            the blobs: bodies, shared bodies and notes in the order of the above
 -- Returns  one string: now_us, ' ', then per change a code, the number of replies, then "length:reply" for each. Codes:
---            K done  k done, and who waited for the serial stands in its lane again  R refused
+--            K done  k done, and in some lane stands a job that the caller does not know of: who waited for the serial, or one
+--            that depends on what is parked  R refused
 --            P refused, the last reply is the ids that gave way  F no place, or the lane is full
 --            T once or key taken (reply: what the key holds)  X a job exists  S not in this hand any more  V other version
 --            H in hand  N not found  E an extension or a write failed (reply: why); what was finished is in its hand again
@@ -47,7 +48,7 @@ local function commit(A, p, n)
   local s, b -- cursors over strings and blobs of the change at work
   local nothing = {}
   local resting -- a lane of the change at work is paused: none of its jobs begins at once
-  local freed -- the verdict at work let somebody go who waited for its serial
+  local freed -- the verdict at work let somebody go who waited for its serial, or a job was put that depends on what is parked
   local mark, taken_key -- its once key and its other package's key, set and not yet kept
 
   local shared = {} -- prefix and name of a shared body -> life_ms, as far as this call has written them
@@ -72,7 +73,7 @@ local function commit(A, p, n)
     if hx == 49 then x = A[s]; s = s + 1 end
     if ht == 49 then tags = A[s]; s = s + 1 end
     if hb ~= 48 then common = A[s]; s = s + 1 end
-    if hc == 49 then wanted = parked(P) else wanted = true end
+    if hc == 49 then wanted = parked(P); freed = freed or wanted else wanted = true end
     local j, body, blob, note = P .. 'j:' .. id, A[b], nil, nil
     b = b + 1
     if hb == 49 then blob = A[b]; b = b + 1 end
@@ -290,7 +291,9 @@ local function commit(A, p, n)
     end
     s = s + ids
     for _ = 1, lanes do
-      if sound(P, A[s]) >= MOST and A[s + 1] == '0' and fin == 0 then undo(); return 'F' end
+      local policy = A[s + 1]
+      if policy == 'h' then hands(P)
+      elseif sound(P, A[s]) >= MOST and policy == '0' and fin == 0 then undo(); return 'F' end
       resting = resting or paused(P, A[s])
       s = s + 2
     end

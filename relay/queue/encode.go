@@ -147,7 +147,9 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	if fresh && shape.once == 1 {
 		shape.look = lookNot
 	}
-	shape.lanes = it.lanesOf(c.Jobs)
+	lanes := it.lanesOf(c.Jobs)
+	shape.lanes = byte(lanes)
+	lanesAt := len(it.strs) - 2*lanes
 	for i := range c.Operations {
 		m := &c.Operations[i]
 		n, ok := q.extensions[m.Extension]
@@ -167,6 +169,7 @@ func (it *item) encode(q *Queue, c *Change, f *job, v *Verdict) error {
 	for i := range c.Jobs {
 		it.job(q, c.Jobs, i, f == nil || !v.again && minted(c.Jobs[i].ID)) // what exists already is in another's hand, or was
 	}
+	it.onlyInHand(c.Jobs, lanesAt, lanes)
 	if len(c.Refused) > 0 {
 		it.strs[2], it.strs[3] = strconv.Itoa(len(it.strs)), strconv.Itoa(len(it.blobs))
 		for i := range c.Refused {
@@ -260,7 +263,7 @@ func (j *Job) check(shard int) error {
 }
 
 // lanesOf writes the lanes of jobs, each once; one job's policy counts for all of its lane.
-func (it *item) lanesOf(jobs []Job) byte {
+func (it *item) lanesOf(jobs []Job) int {
 	at := len(it.strs)
 	for i := range jobs {
 		j := &jobs[i]
@@ -277,7 +280,24 @@ func (it *item) lanesOf(jobs []Job) byte {
 		}
 		it.str(j.Lane, policy)
 	}
-	return byte((len(it.strs) - at) / 2)
+	return (len(it.strs) - at) / 2
+}
+
+// onlyInHand marks the lanes of which all jobs are born: nothing needs to be known about them.
+func (it *item) onlyInHand(jobs []Job, at, lanes int) {
+	if len(it.born) < len(jobs) { // the rare change with jobs of both ways is not looked at closer
+		for i := range jobs {
+			if !slices.ContainsFunc(it.born, func(b *job) bool { return b.ID == jobs[i].ID }) && len(jobs[i].Parked) == 0 {
+				return
+			}
+		}
+	}
+	for k := range lanes {
+		lane := it.strs[at+2*k]
+		if slices.ContainsFunc(it.born, func(b *job) bool { return b.Lane == lane }) {
+			it.strs[at+2*k+1] = "h"
+		}
+	}
 }
 
 // job writes one of the jobs of a change. hold: it may be this process' from its first moment.
@@ -311,7 +331,7 @@ func (it *item) job(q *Queue, jobs []Job, i int, hold bool) {
 			it.str(b.token, b.group.session, strconv.FormatInt(b.group.conf.Lease.Milliseconds(), 10))
 			it.born = append(it.born, b)
 		} else {
-			if group != 0 && !slices.Contains(it.waiting, j.Lane) {
+			if group != 0 && len(j.Parked) == 0 && !slices.Contains(it.waiting, j.Lane) {
 				it.waiting = append(it.waiting, j.Lane)
 			}
 		}

@@ -120,6 +120,14 @@ end
 -- keeps tells whether a verdict leaves a serial with its job: one that begins with + is held through Retry and Snooze.
 local function keeps(serial, verdict) return byte(serial) == 43 and (verdict == RETRY or verdict == SNOOZE) end
 
+local held = {} -- shards this call has looked at
+
+-- hands raises when the key of the jobs in hand is of another type.
+local function hands(P)
+  if held[P] then return end
+  held[P] = call('HLEN', P .. 'h')
+end
+
 local lengths = {} -- of the lanes this call has looked at
 
 -- sound tells how many wait in a lane, and raises when a key that a job of it would need is of another type: before anything
@@ -130,7 +138,7 @@ local function sound(P, lane, more)
   if not n then
     n = call('ZCARD', q)
     call('ZCARD', P .. 'g:' .. match(lane, '^[^:]*'))
-    call('HLEN', P .. 'h')
+    hands(P)
   elseif more then n = n + more end
   lengths[q] = n
   return n

@@ -14,7 +14,7 @@ import (
 // Bounds of what a group with Group.Ahead holds.
 const (
 	aheadLanes = 32       // so many lanes may hold Ahead jobs at once
-	aheadBytes = 32 << 20 // of bodies, over all groups
+	aheadBytes = 16 << 20 // of bodies, over all groups
 )
 
 // group is one Handle: its slots, what is in them, and where more may be had.
