@@ -214,7 +214,7 @@ func TestAhead(t *testing.T) {
 		eventually(t, "more wait for them", func() bool {
 			q.sched.mu.Lock()
 			defer q.sched.mu.Unlock()
-			return q.sched.group("g").held == 42
+			return q.sched.group("g").held == 18
 		})
 		put(t, q, Job{Lane: "g:b"})
 		<-other

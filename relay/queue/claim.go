@@ -119,7 +119,7 @@ func (w *request) args(q *Queue) []any {
 	}
 	a = append(a, len(w.groups))
 	for _, g := range w.groups {
-		a = append(a, g.group.name, g.group.session, g.group.conf.Lease.Milliseconds(), g.places, g.group.conf.PerLane+g.group.conf.Ahead, len(g.lanes))
+		a = append(a, g.group.name, g.group.session, g.group.conf.Lease.Milliseconds(), g.places, g.group.conf.PerLane+min(g.group.conf.Ahead, aheadLeast), len(g.lanes))
 		for lane, free := range g.lanes {
 			a = append(a, lane, free)
 		}

@@ -14,6 +14,7 @@ import (
 // Bounds of what a group with Group.Ahead holds.
 const (
 	aheadLanes = 32       // so many lanes may hold Ahead jobs at once
+	aheadLeast = 16       // of a lane whose speed is not known; else what it did in a second
 	aheadBytes = 16 << 20 // of bodies, over all groups
 )
 
@@ -52,6 +53,10 @@ type laneState struct {
 	rested  time.Time     // when this process last had it paused,
 	rests   time.Duration // for so long
 	hungry  bool          // it stands in group.hungry
+
+	second time.Time // when the count began,
+	count  int       // of handlers that have returned since
+	before int       // and in the second before
 }
 
 // lease is the context of the handlers that work under one lease: it ends when that is lost. The zero lease is not begun.
@@ -157,14 +162,40 @@ func (l *laneState) tidy() {
 	}
 }
 
-// room is how many jobs of a lane may be taken in hand: as many as have slots, and those ahead of one when at least half of
-// them are gone, so that they are asked for in few claims. Called with scheduler.mu.
+// limit is how many jobs of a lane may be in hand: as many as have slots, and ahead of them what the lane does in a second, so
+// that a crash finds few in hand that would have waited for long. Called with scheduler.mu.
+func (l *laneState) limit(now time.Time) int {
+	n := l.group.perLane(l.name)
+	if l.group.conf.Ahead == 0 {
+		return n
+	}
+	speed := max(l.count, l.before)
+	if now.Sub(l.second) > 2*time.Second {
+		speed = 0
+	}
+	return n + min(l.group.conf.Ahead, max(speed, aheadLeast))
+}
+
+// counts notes that a handler has returned. Called with scheduler.mu.
+func (l *laneState) counts(now time.Time) {
+	if d := now.Sub(l.second); d >= time.Second {
+		if l.before = l.count; d >= 2*time.Second {
+			l.before = 0
+		}
+		l.second, l.count = now, 0
+	}
+	l.count++
+}
+
+// room is how many more jobs of a lane may be taken in hand. Those ahead of a slot are asked for when half of them are gone, so
+// that it takes few claims. Called with scheduler.mu.
 func (l *laneState) room() int {
-	n := l.group.perLane(l.name) + l.group.conf.Ahead - l.held
-	if n < l.group.conf.Ahead/2 {
+	limit := l.limit(time.Now())
+	n := limit - l.held
+	if n < (limit-l.group.perLane(l.name))/2 {
 		return 0
 	}
-	return n
+	return max(n, 0)
 }
 
 // room is the same of a group.
@@ -216,7 +247,7 @@ func (h *scheduler) reserve(j *Job, shard int, may bool) *job {
 		return nil
 	}
 	l := g.lane(j.Lane)
-	if l.waiting != 0 || l.held >= g.perLane(j.Lane)+g.conf.Ahead {
+	if l.waiting != 0 || l.held >= l.limit(time.Now()) {
 		return nil
 	}
 	body := j.Body
@@ -298,6 +329,7 @@ func (h *scheduler) done(j *job) (next *job, ctx context.Context) {
 	defer h.mu.Unlock()
 	h.vacate(j)
 	g, l := j.group, j.lane
+	l.counts(time.Now())
 	if len(g.hungry) > 0 {
 		if len(l.ahead) > 0 && !l.hungry {
 			l.hungry = true
@@ -522,12 +554,10 @@ func (h *scheduler) want(w *request, g *group, sweep, claiming bool, round int, 
 	}
 	lanes := make(map[string]int, len(g.lanes)+len(g.slots))
 	for lane, n := range g.slots {
-		lanes[lane] = n + g.conf.Ahead
+		lanes[lane] = n + min(g.conf.Ahead, aheadLeast)
 	}
 	for lane, l := range g.lanes {
-		if l.held > 0 {
-			lanes[lane] = l.room() + g.freesIn[lane]
-		}
+		lanes[lane] = l.room() + g.freesIn[lane]
 	}
 	w.groups = append(w.groups, want{g, places, lanes, shards})
 }
