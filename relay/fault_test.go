@@ -268,6 +268,9 @@ func TestEventsOutliveALaneThatTakesNone(t *testing.T) {
 	r := v.process(nil)
 	shard := r.q.Shard("shop", someone)
 	lane := queue.Prefix(shard) + "q:deliver:orders/main"
+	if err := r.q.Pause(ctx, "deliver:orders/main", time.Hour); err != nil { // or the delivery would begin without its lane
+		t.Fatal(err)
+	}
 	if err := v.redis.Set(lane, "a string"); err != nil {
 		t.Fatal(err)
 	}
@@ -294,6 +297,9 @@ func TestEventsOutliveALaneThatTakesNone(t *testing.T) {
 		}
 	}
 	v.redis.Del(lane)
+	if err := r.q.Resume(ctx, "deliver:orders/main"); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := r.PutBinding(ctx, "orders", "shop", "u-1", someone); err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ local function commit(A, p, n)
   local function place(P, f, note)
     local id, lane, serial, verdict, keep, tags, version, common = A[f], A[f + 2], A[f + 3], A[f + 4], A[f + 6], A[f + 7], A[f + 8], A[f + 9]
     local j = P .. 'j:' .. id
-    freed = serial ~= '' and not keeps(serial, verdict) and free(P, serial)
+    freed = serial ~= '' and not keeps(serial, verdict) and free(P, serial) or freed
     if verdict == GIVE_BACK then return wait(P, lane, id, version) end
     if verdict == DONE then
       if keep == '0' then return forget(P, id, tags) end
@@ -291,10 +291,10 @@ local function commit(A, p, n)
     end
     s = s + ids
     for _ = 1, lanes do
-      local policy = A[s + 1]
-      if policy == 'h' then hands(P)
+      local policy, rests = A[s + 1], paused(P, A[s])
+      resting = resting or rests
+      if policy == 'h' and not rests then hands(P)
       elseif sound(P, A[s]) >= MOST and policy == '0' and fin == 0 then undo(); return 'F' end
-      resting = resting or paused(P, A[s])
       s = s + 2
     end
     local replies = operations > 0 and {} or nothing
