@@ -3,23 +3,10 @@ package gateway
 import (
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/wxrelay/wxrelay/scripts/openapi"
 )
-
-var loadDescription = sync.OnceValues(openapi.Load)
-
-// described is the public face as openapi.yaml has it.
-func described(t *testing.T) *openapi.Checker {
-	t.Helper()
-	c, err := loadDescription()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 // planned are routes that are described before they are there; it must be empty in a release.
 var planned = []string{
@@ -43,7 +30,7 @@ func TestRoutesAndDescriptionAgree(t *testing.T) {
 	for _, r := range Public(Options{}).engine.Routes() {
 		have[r.Method+" "+strings.TrimSuffix(openapi.PathOf(r.Path), "/")] = true // one slash at the end is the same route
 	}
-	described := described(t).Operations()
+	described := openapi.Described(t).Operations()
 	for _, op := range described {
 		if !have[op] && !isPlanned(op) {
 			t.Errorf("described and not there: %s", op)
@@ -59,7 +46,7 @@ func TestRoutesAndDescriptionAgree(t *testing.T) {
 // Every code that the gateway answers is in the description, and no other.
 func TestCodesAndDescriptionAgree(t *testing.T) {
 	var listed []string
-	for _, v := range described(t).Doc.Components.Schemas["ProblemCode"].Value.Enum {
+	for _, v := range openapi.Described(t).Doc.Components.Schemas["ProblemCode"].Value.Enum {
 		listed = append(listed, v.(string))
 	}
 	var have []string

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,36 +28,11 @@ import (
 	"github.com/wxrelay/wxrelay/relay/queue"
 	"github.com/wxrelay/wxrelay/relay/webhook"
 	"github.com/wxrelay/wxrelay/relay/wechat"
+	"github.com/wxrelay/wxrelay/scripts/openapi"
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
-// redisDB is this package's own number on the shared test server.
-const redisDB = 8
-
-// eachRedis runs f on the in-process Redis, and again on a real one when WXRELAY_TEST_REDIS names it.
-func eachRedis(t *testing.T, f func(t *testing.T, rdb redis.UniversalClient)) {
-	t.Run("in-process", func(t *testing.T) {
-		rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
-		t.Cleanup(func() { _ = rdb.Close() })
-		f(t, rdb)
-	})
-	at := os.Getenv("WXRELAY_TEST_REDIS")
-	if at == "" {
-		return
-	}
-	t.Run("redis-server", func(t *testing.T) {
-		o, err := redis.ParseURL(at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.DB = redisDB
-		rdb := redis.NewClient(o)
-		t.Cleanup(func() { _ = rdb.Close() })
-		if err := rdb.FlushDB(t.Context()).Err(); err != nil {
-			t.Fatal(err)
-		}
-		f(t, rdb)
-	})
-}
+var eachRedis = testredis.Each
 
 const (
 	tOrder  = "TorderTorderTorderTorderTorderTorderTorder0" // one-time: thing1, amount2
@@ -265,7 +239,7 @@ func (w *world) mp(method, path, session, body string) answer {
 
 func (w *world) do(r *http.Request) answer {
 	rec := httptest.NewRecorder()
-	described(w.t).Handler(w.gate, func(fault string) { w.t.Error(fault) }).ServeHTTP(rec, r)
+	openapi.Described(w.t).Handler(w.gate, func(fault string) { w.t.Error(fault) }).ServeHTTP(rec, r)
 	return answer{rec, w.t}
 }
 

@@ -16,7 +16,7 @@ func TestTheMiniProgramsFileWorks(t *testing.T) {
 	if err != nil {
 		t.Skip("NOT RUN: the file for mini-programs is tested with node")
 	}
-	ctx, ports := startSim(t, "-calm")
+	ctx, ports := simulated(t)
 	file, err := filepath.Abs("../gateway/docs/assets/wxrelay.js")
 	if err != nil {
 		t.Fatal(err)

@@ -1,15 +1,12 @@
 package house
 
 import (
-	"bufio"
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 // The lines that README promises to work when pasted are pasted here, against the world they are about. Only the ports
@@ -20,7 +17,7 @@ func TestTheLinesOfREADMEWorkWhenPasted(t *testing.T) {
 			t.Skipf("README's lines need %s: %v", tool, err)
 		}
 	}
-	ctx, ports := startSim(t)
+	ctx, ports := simulated(t)
 	for _, name := range []string{"README.md", "README.zh-CN.md"} {
 		t.Run(name, func(t *testing.T) {
 			raw, err := os.ReadFile(filepath.Join("..", name))
@@ -44,42 +41,4 @@ func TestTheLinesOfREADMEWorkWhenPasted(t *testing.T) {
 			}
 		})
 	}
-}
-
-// startSim runs the simulated world (seed 1) until the test ends: where its parts answer, by the names it prints.
-func startSim(t *testing.T, args ...string) (context.Context, map[string]string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	bin := filepath.Join(t.TempDir(), "wxsim")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "../cmd/wxsim").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	sim := exec.CommandContext(ctx, bin, append([]string{"-seed", "1", "-addr", "127.0.0.1:0"}, args...)...)
-	sim.Cancel = func() error { return sim.Process.Signal(os.Interrupt) }
-	sim.WaitDelay = 10 * time.Second
-	said, err := sim.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sim.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cancel(); _ = sim.Wait() })
-	ports := map[string]string{}
-	address := regexp.MustCompile(`^  (gateway, public door|gateway, operators|WeChat, the control|partner) +(http://\S+)`)
-	lines := bufio.NewScanner(said)
-	up := false
-	for lines.Scan() {
-		if m := address.FindStringSubmatch(lines.Text()); m != nil {
-			ports[m[1]] = m[2]
-		}
-		if strings.HasPrefix(lines.Text(), "# how the gateway feels") { // the last of what it says
-			up = true
-			break
-		}
-	}
-	if !up || len(ports) != 4 {
-		t.Fatalf("wxsim did not come up: %v, addresses %v", lines.Err(), ports)
-	}
-	return ctx, ports
 }

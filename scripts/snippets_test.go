@@ -88,7 +88,7 @@ func TestTheSnippetsOfTheDocumentsSend(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skipf("NOT RUN: the taps of the simulated user need curl: %v", err)
 	}
-	ctx, ports := startSim(t, "-calm")
+	ctx, ports := simulated(t)
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -3,14 +3,13 @@ package app_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/wxrelay/wxrelay/cmd/wxsim/partnersim"
 	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
+	"github.com/wxrelay/wxrelay/scripts/slow"
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 // answered is one accepted message of a random day.
@@ -25,7 +24,7 @@ type answered struct {
 func TestRandomAnswers(t *testing.T) {
 	t.Parallel()
 	seeds := uint64(3)
-	if *full {
+	if slow.On() {
 		seeds = 6
 	}
 	for seed := range seeds {
@@ -38,36 +37,14 @@ func TestRandomAnswers(t *testing.T) {
 
 // The same on a real Redis: without what would rest for minutes.
 func TestRandomAnswersOnRedis(t *testing.T) {
-	url := emptyRedis(t)
+	t.Parallel()
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			emptyRedis(t)
+			t.Parallel()
+			url := testredis.URL(t)
 			randomAnswers(t, rand.New(rand.NewPCG(seed, 77)), wish{redis: url, config: "messages: {unknown_deadline: 1s}"}, quickFaults)
 		})
 	}
-}
-
-// emptyRedis is the address of a database of our own on the Redis that WXRELAY_TEST_REDIS names, emptied.
-func emptyRedis(t *testing.T) string {
-	t.Helper()
-	raw := os.Getenv("WXRELAY_TEST_REDIS")
-	if raw == "" {
-		t.Skip("WXRELAY_TEST_REDIS is not set")
-	}
-	o, err := redis.ParseURL(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.DB = 9 // 8 is gateway's
-	rdb := redis.NewClient(o)
-	defer rdb.Close()
-	if err := rdb.FlushDB(t.Context()).Err(); err != nil {
-		t.Fatal(err)
-	}
-	if o.Network == "unix" {
-		return "unix://" + o.Addr + "?db=9"
-	}
-	return "redis://" + o.Addr + "/9"
 }
 
 var (

@@ -29,8 +29,6 @@ import (
 	"github.com/wxrelay/wxrelay/config"
 )
 
-var full = flag.Bool("full", false, "random journeys with all their seeds: two minutes more")
-
 // TestMain has several journeys on their way at once, whatever the number of cores: they wait more than they work.
 func TestMain(m *testing.M) {
 	flag.Parse()

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
+	"github.com/wxrelay/wxrelay/scripts/slow"
 )
 
 // tempers are the ways of the platform that a journey must not notice: none changes what becomes of a message. Those that do
@@ -41,7 +42,7 @@ var journeys = map[string]func(*testing.T){
 func TestJourneysInEveryTemper(t *testing.T) {
 	t.Parallel()
 	seeds := 1
-	if *full {
+	if slow.On() {
 		seeds = 2
 	}
 	for name := range tempers {

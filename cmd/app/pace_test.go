@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
+	"github.com/wxrelay/wxrelay/scripts/slow"
 )
 
 // A right or a quota is of one API: what goes by another channel of the app does not wait for it.
@@ -212,6 +213,7 @@ func (w *world) besides(names ...string) {
 // it is without. WeChat takes long for a send, and no other journey runs beside, so that what is measured is waiting and not
 // this machine: what a busy one adds is little beside the latency, what a fault of ours would add is a multiple of it.
 func TestHighIsNotDelayedByBulk(t *testing.T) {
+	slow.Only(t)
 	const latency, probes, together, backlog = 3 * time.Second, 100, 25, 1000 // of each app
 	bulk := []string{"mall", "club"}
 	w := newWorld(t, wish{events: `"app.alert"`, timeout: "20s", sim: func(o *wechatsim.Options) {

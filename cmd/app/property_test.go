@@ -15,6 +15,7 @@ import (
 
 	"github.com/wxrelay/wxrelay/cmd/wxsim/partnersim"
 	"github.com/wxrelay/wxrelay/cmd/wxsim/wechatsim"
+	"github.com/wxrelay/wxrelay/scripts/slow"
 )
 
 // sentOnce is one accepted message of a random day.
@@ -30,7 +31,7 @@ type sentOnce struct {
 func TestRandomDays(t *testing.T) {
 	t.Parallel()
 	seeds := uint64(4)
-	if *full {
+	if slow.On() {
 		seeds = 10
 	}
 	for seed := range seeds {

@@ -8,18 +8,16 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/config"
 	"github.com/wxrelay/wxrelay/relay/webhook"
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 const (
@@ -243,31 +241,8 @@ func (l *lines) String() string {
 
 func (l *lines) has(part string) bool { return strings.Contains(l.String(), part) }
 
-// eachRedis runs a test over the embedded Redis, and again over the one WXRELAY_TEST_REDIS names.
+// eachRedis runs a test over the embedded Redis, and again over the real one of [testredis].
 func eachRedis(t *testing.T, f func(t *testing.T, url string)) {
 	t.Run("in-process", func(t *testing.T) { f(t, "embedded://") })
-	t.Run("redis-server", func(t *testing.T) { f(t, realRedis(t)) })
-}
-
-// realRedis gives the URL of an emptied database of our own.
-func realRedis(t *testing.T) string {
-	t.Helper()
-	raw := os.Getenv("WXRELAY_TEST_REDIS")
-	if raw == "" {
-		t.Skip("WXRELAY_TEST_REDIS is not set")
-	}
-	o, err := redis.ParseURL(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.DB = 7
-	rdb := redis.NewClient(o)
-	defer rdb.Close()
-	if err := rdb.FlushDB(t.Context()).Err(); err != nil {
-		t.Fatal(err)
-	}
-	if o.Network == "unix" {
-		return "unix://" + o.Addr + "?db=7"
-	}
-	return "redis://" + o.Addr + "/7"
+	t.Run("redis-server", func(t *testing.T) { f(t, testredis.URL(t)) })
 }

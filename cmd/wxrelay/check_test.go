@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxrelay/wxrelay/relay/queue"
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 // checked runs the doctor and reads its JSON.
@@ -235,17 +236,10 @@ func TestServerFindings(t *testing.T) {
 
 // TestCheckRealRedis looks at a real server, which the test run has set up well but perhaps without an append-only file.
 func TestCheckRealRedis(t *testing.T) {
-	raw := os.Getenv("WXRELAY_TEST_REDIS")
-	if raw == "" {
-		t.Skip("WXRELAY_TEST_REDIS is not set")
-	}
-	o, err := redis.ParseURL(raw)
+	url := testredis.URL(t)
+	o, err := redis.ParseURL(url)
 	if err != nil {
 		t.Fatal(err)
-	}
-	url := "redis://" + o.Addr + "/7"
-	if o.Network == "unix" {
-		url = "unix://" + o.Addr + "?db=7"
 	}
 	platform := httptest.NewServer(standIn())
 	defer platform.Close()

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 func names(prefix string, n int) []string {
@@ -44,7 +46,7 @@ func all(t *testing.T, b *Book, partner, name string, page int) []string {
 }
 
 func TestAudienceIsWhatWasPutAndPatched(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		b, ctx := New(rdb, Sealer{}), t.Context()
 		a, err := b.PutAudience(ctx, "orders", Audience{Name: "shipping", App: "shop", TemplateID: "T", Users: true}, []string{"bob", "ann", "ann"})
 		if err != nil || a.Total != 2 || !a.Users || a.App != "shop" || a.TemplateID != "T" || a.UpdatedAt.IsZero() {
@@ -87,7 +89,7 @@ func TestAudienceIsWhatWasPutAndPatched(t *testing.T) {
 }
 
 func TestAudienceHasItsBound(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		b, ctx := New(rdb, Sealer{}), t.Context()
 		full := Audience{Name: "all", App: "shop"}
 		if _, err := b.PutAudience(ctx, "orders", full, names("o", AudienceMembers+1)); !errors.Is(err, ErrAudienceLarge) {
@@ -107,7 +109,7 @@ func TestAudienceHasItsBound(t *testing.T) {
 
 // A reader of one page sees the members of one moment: all of the old ones or all of the new ones.
 func TestAudienceIsReplacedAtOnce(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		b, ctx := New(rdb, Sealer{}), t.Context()
 		old, fresh := names("a", 1500), names("b", 1500)
 		if _, err := b.PutAudience(ctx, "orders", Audience{Name: "x", App: "shop"}, old); err != nil {
@@ -140,7 +142,7 @@ func TestAudienceIsReplacedAtOnce(t *testing.T) {
 }
 
 func TestSnapshotStaysAsItWas(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		b, ctx := New(rdb, Sealer{}), t.Context()
 		put := func(members ...string) {
 			t.Helper()
@@ -176,7 +178,7 @@ func TestSnapshotStaysAsItWas(t *testing.T) {
 }
 
 func TestSomebodyForgottenIsInNoAudience(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		b, ctx := New(rdb, Sealer{}), t.Context()
 		for _, a := range []Audience{{Name: "users", App: "shop", Users: true}, {Name: "openids", App: "shop"}, {Name: "elsewhere", App: "other"}} {
 			if _, err := b.PutAudience(ctx, "orders", a, []string{"u-1", "oAnn", "else"}); err != nil {

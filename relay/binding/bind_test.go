@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 func bind(t *testing.T, b *Book, partner, user, openid string, want error) {
@@ -212,20 +214,20 @@ func TestBindingRules(t *testing.T) {
 	}
 	for rule, check := range rules {
 		t.Run(rule, func(t *testing.T) {
-			eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) { check(t, New(rdb, gcm(t))) })
+			testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) { check(t, New(rdb, gcm(t))) })
 		})
 	}
 }
 
 func TestTicketExpires(t *testing.T) {
 	ctx := context.Background()
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	b := New(rdb, Sealer{})
 	ticket, expires, err := b.NewTicket(ctx, "orders", "shop", "u1")
-	if err != nil || !expires.Equal(s.now.Add(10*time.Minute)) {
+	if err != nil || !expires.Equal(s.Now.Add(10*time.Minute)) {
 		t.Fatal(expires, err)
 	}
-	s.pass(10*time.Minute + time.Second)
+	s.Pass(10*time.Minute + time.Second)
 	if _, err := redeem(b, "shop", ticket, "oAnn"); !errors.Is(err, ErrTicket) {
 		t.Error(err)
 	}
@@ -236,7 +238,7 @@ func TestTicketExpires(t *testing.T) {
 
 // Many at once for the same thing: exactly one gets it, and everybody else is told.
 func TestBindRace(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		replicas := []*Book{New(rdb, Sealer{}), New(rdb, Sealer{})}
 		race := func(name string, at func(n int) (user, openid string)) {
 			var mu sync.Mutex
@@ -308,7 +310,7 @@ func (c *crashes) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func TestBindingsSurviveCrashes(t *testing.T) {
 	ctx := context.Background()
 	for seed := range uint64(25) {
-		s, sound := inProcess(t)
+		s, sound := testredis.InProcess(t)
 		shaky := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1})
 		t.Cleanup(func() { shaky.Close() })
 		rnd := rand.New(rand.NewPCG(seed, 7))
@@ -358,7 +360,7 @@ func TestBindingsSurviveCrashes(t *testing.T) {
 				}
 			}
 			agree(step)
-			s.pass(claimTime + time.Second) // claims of the dead lapse
+			s.Pass(claimTime + time.Second) // claims of the dead lapse
 			agree(step)
 		}
 		for _, u := range users { // nothing is left that blocks anybody
@@ -401,54 +403,54 @@ func TestBindingsBetweenAnyTwoCommands(t *testing.T) {
 	}
 	serial := NewSerial() // of a ticket that is shown twice
 	mine["by ticket"] = func(b *Book) error { return b.Bind(ctx, "p", "shop", "u", "oA", serial) }
-	theirs := map[string]func(*sandbox, *Book){
-		"the same ticket": func(_ *sandbox, b *Book) {
+	theirs := map[string]func(*testredis.Clocked, *Book){
+		"the same ticket": func(_ *testredis.Clocked, b *Book) {
 			if err := b.Bind(ctx, "p", "shop", "u", "oA", serial); err == nil && byUser(t, b, "p", "u") != "oA" {
 				t.Error("the ticket's binding is said to be made, and is not")
 			}
 		},
-		"nothing":      func(*sandbox, *Book) {},
-		"the same":     func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "u", "oA", NewSerial()) },
-		"other openid": func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "u", "oB", NewSerial()) },
-		"other user":   func(_ *sandbox, b *Book) { b.Bind(ctx, "p", "shop", "v", "oA", NewSerial()) },
-		"unbind":       func(_ *sandbox, b *Book) { unbind(b, "p", "shop", "u") },
-		"forget":       func(_ *sandbox, b *Book) { b.Forget(ctx, "shop", "oA") },
-		"unbind and the same": func(_ *sandbox, b *Book) {
+		"nothing":      func(*testredis.Clocked, *Book) {},
+		"the same":     func(_ *testredis.Clocked, b *Book) { b.Bind(ctx, "p", "shop", "u", "oA", NewSerial()) },
+		"other openid": func(_ *testredis.Clocked, b *Book) { b.Bind(ctx, "p", "shop", "u", "oB", NewSerial()) },
+		"other user":   func(_ *testredis.Clocked, b *Book) { b.Bind(ctx, "p", "shop", "v", "oA", NewSerial()) },
+		"unbind":       func(_ *testredis.Clocked, b *Book) { unbind(b, "p", "shop", "u") },
+		"forget":       func(_ *testredis.Clocked, b *Book) { b.Forget(ctx, "shop", "oA") },
+		"unbind and the same": func(_ *testredis.Clocked, b *Book) {
 			unbind(b, "p", "shop", "u")
 			b.Bind(ctx, "p", "shop", "u", "oA", NewSerial())
 		},
-		"forget and the same": func(_ *sandbox, b *Book) {
+		"forget and the same": func(_ *testredis.Clocked, b *Book) {
 			b.Forget(ctx, "shop", "oA")
 			b.Bind(ctx, "p", "shop", "u", "oA", NewSerial())
 		},
-		"forget and the other user": func(_ *sandbox, b *Book) {
+		"forget and the other user": func(_ *testredis.Clocked, b *Book) {
 			b.Forget(ctx, "shop", "oA")
 			b.Bind(ctx, "p", "shop", "v", "oA", NewSerial())
 		},
-		"unbind and the other openid": func(_ *sandbox, b *Book) {
+		"unbind and the other openid": func(_ *testredis.Clocked, b *Book) {
 			unbind(b, "p", "shop", "u")
 			b.Bind(ctx, "p", "shop", "u", "oB", NewSerial())
 		},
-		"a long pause": func(s *sandbox, _ *Book) { s.pass(claimTime + time.Second) },
-		"a long pause, the same and unbind": func(s *sandbox, b *Book) {
-			s.pass(claimTime + time.Second)
+		"a long pause": func(s *testredis.Clocked, _ *Book) { s.Pass(claimTime + time.Second) },
+		"a long pause, the same and unbind": func(s *testredis.Clocked, b *Book) {
+			s.Pass(claimTime + time.Second)
 			b.Bind(ctx, "p", "shop", "u", "oA", NewSerial())
 			unbind(b, "p", "shop", "u")
 		},
-		"a long pause and the same": func(s *sandbox, b *Book) {
-			s.pass(claimTime + time.Second)
+		"a long pause and the same": func(s *testredis.Clocked, b *Book) {
+			s.Pass(claimTime + time.Second)
 			b.Bind(ctx, "p", "shop", "u", "oA", NewSerial())
 		},
-		"a long pause and the other openid": func(s *sandbox, b *Book) {
-			s.pass(claimTime + time.Second)
+		"a long pause and the other openid": func(s *testredis.Clocked, b *Book) {
+			s.Pass(claimTime + time.Second)
 			b.Bind(ctx, "p", "shop", "u", "oB", NewSerial())
 		},
-		"a long pause and the other user": func(s *sandbox, b *Book) {
-			s.pass(claimTime + time.Second)
+		"a long pause and the other user": func(s *testredis.Clocked, b *Book) {
+			s.Pass(claimTime + time.Second)
 			b.Bind(ctx, "p", "shop", "v", "oA", NewSerial())
 		},
 	}
-	s, sound := inProcess(t)
+	s, sound := testredis.InProcess(t)
 	calm := impatient(sound)
 	hook := &intruder{}
 	hooked := redis.NewClient(&redis.Options{Addr: s.Addr()})
@@ -466,7 +468,7 @@ func TestBindingsBetweenAnyTwoCommands(t *testing.T) {
 					hook.n, hook.do = n, func() { other(s, calm) }
 					err := op(impatient(hooked))
 					at := fmt.Sprintf("%s from %q, %s before command %d (%v)", m, start, o, n, err)
-					s.pass(claimTime + time.Second)
+					s.Pass(claimTime + time.Second)
 					consistent(t, calm, at)
 					if o == "nothing" || o == "a long pause" || o == "the same ticket" && m == "by ticket" {
 						done := map[string]bool{"bind": byUser(t, calm, "p", "u") == "oA", "one try": byUser(t, calm, "p", "u") == "oA", "by ticket": byUser(t, calm, "p", "u") == "oA", "unbind": byUser(t, calm, "p", "u") == "", "forget": len(usersOf(t, calm, "oA")) == 0}
@@ -487,7 +489,7 @@ func TestBindingsBetweenAnyTwoCommands(t *testing.T) {
 func TestLateConfirmation(t *testing.T) {
 	ctx := context.Background()
 	for n := 1; ; n++ {
-		s, sound := inProcess(t)
+		s, sound := testredis.InProcess(t)
 		calm := impatient(sound)
 		bind(t, calm, "p", "u", "oA", nil)
 		entry, err := calm.entry(ctx, "shop", "oA", "p")
@@ -517,7 +519,7 @@ func TestLateConfirmation(t *testing.T) {
 func TestAHalfThatStaysIsAFault(t *testing.T) {
 	ctx, failed := t.Context(), false
 	for n := 1; ; n++ {
-		s, sound := inProcess(t)
+		s, sound := testredis.InProcess(t)
 		calm := impatient(sound)
 		hooked := redis.NewClient(&redis.Options{Addr: s.Addr()})
 		defer hooked.Close()
@@ -546,7 +548,7 @@ func TestAHalfThatStaysIsAFault(t *testing.T) {
 // Forget that dies halfway blocks nobody, and when it is repeated it spares what was bound since.
 func TestForgetHalfway(t *testing.T) {
 	ctx := context.Background()
-	_, rdb := inProcess(t)
+	_, rdb := testredis.InProcess(t)
 	b := impatient(rdb)
 	bind(t, b, "p", "u", "oA", nil)
 	at := openidTag("shop", "oA")
@@ -599,7 +601,7 @@ func consistent(t *testing.T, b *Book, at string) {
 
 // The same with many at once, on both Redis: in the end both sides agree.
 func TestBindingsInACrowd(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx := context.Background()
 		b := New(rdb, Sealer{})
 		users, openids := []string{"u1", "u2", "u3", "u4"}, []string{"oA", "oB", "oC"}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 // gcm is a Sealer as the house makes one.
@@ -77,7 +79,7 @@ func platform() *wechat {
 
 func TestLoginRules(t *testing.T) {
 	ctx := context.Background()
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		b, other := New(rdb, gcm(t)), New(rdb, gcm(t))
 		w := platform()
 		first, err := b.Login(ctx, "shop", "c1", w.exchange("c1"))
@@ -197,7 +199,7 @@ func everything(t *testing.T, rdb redis.UniversalClient) string {
 }
 
 func TestLoginExchangesOnce(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		replicas := []*Book{New(rdb, gcm(t)), New(rdb, gcm(t))}
 		w := platform()
 		release := make(chan struct{})
@@ -235,7 +237,7 @@ func TestLoginExchangesOnce(t *testing.T) {
 }
 
 func TestLoginWaitsNoLongerThanItsCaller(t *testing.T) {
-	_, rdb := inProcess(t)
+	_, rdb := testredis.InProcess(t)
 	b := New(rdb, gcm(t))
 	inside, release := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
@@ -261,13 +263,13 @@ func TestLoginWaitsNoLongerThanItsCaller(t *testing.T) {
 
 func TestLoginInTime(t *testing.T) {
 	ctx := context.Background()
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	b := New(rdb, gcm(t))
 	w := platform()
 
 	// A process that dies inside the exchange leaves the code taken for 20 s.
 	rdb.Set(ctx, codeKey("shop", "c1"), string(codeTaken)+"of a dead one", exchanging)
-	s.pass(exchanging + time.Second)
+	s.Pass(exchanging + time.Second)
 	first, err := b.Login(ctx, "shop", "c1", w.exchange("c1"))
 	if err != nil || !first.First {
 		t.Fatal(err)
@@ -275,23 +277,23 @@ func TestLoginInTime(t *testing.T) {
 	if err := b.Greeted(ctx, "shop", "oAnn"); err != nil {
 		t.Fatal(err)
 	}
-	s.pass(sameAnswer - time.Second)
+	s.Pass(sameAnswer - time.Second)
 	if again, err := b.Login(ctx, "shop", "c1", w.exchange("c1")); err != nil || again.Token != first.Token {
 		t.Errorf("within 5 min: %+v %v", again, err)
 	}
-	s.pass(2 * time.Second)
+	s.Pass(2 * time.Second)
 	if _, err := b.Login(ctx, "shop", "c1", w.exchange("c1")); !errors.Is(err, errUsed) {
 		t.Errorf("after 5 min WeChat is asked: %v", err)
 	}
-	s.pass(sessionTime - sameAnswer - 2*time.Second)
+	s.Pass(sessionTime - sameAnswer - 2*time.Second)
 	if _, err := b.Session(ctx, "shop", first.Token); err != nil {
 		t.Errorf("within 2 h: %v", err)
 	}
-	s.pass(2 * time.Second)
+	s.Pass(2 * time.Second)
 	if _, err := b.Session(ctx, "shop", first.Token); !errors.Is(err, ErrSession) {
 		t.Errorf("after 2 h: %v", err)
 	}
-	s.pass(keyTime)
+	s.Pass(keyTime)
 	if _, err := b.SessionKey(ctx, "shop", "oAnn"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("session_key after a month: %v", err)
 	}
@@ -306,7 +308,7 @@ func TestLoginInTime(t *testing.T) {
 // Of the logins of a new user one has the news that the user is new; when it dies with it, a later one has it.
 func TestTheNewsOfANewUserIsNotLost(t *testing.T) {
 	ctx := context.Background()
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	b, w := New(rdb, gcm(t)), platform()
 	login := func(code string) bool {
 		t.Helper()
@@ -319,21 +321,21 @@ func TestTheNewsOfANewUserIsNotLost(t *testing.T) {
 	if !login("c1") || login("c2") {
 		t.Error("the first has the news, and it alone")
 	}
-	s.pass(newsTime + time.Second)
+	s.Pass(newsTime + time.Second)
 	if !login("c4") {
 		t.Error("the first died with the news, and the next after it has none")
 	}
 	if err := b.Greeted(ctx, "shop", "oAnn"); err != nil {
 		t.Fatal(err)
 	}
-	s.pass(newsTime + time.Second)
+	s.Pass(newsTime + time.Second)
 	if login("c5") {
 		t.Error("told, and told again")
 	}
 	if _, err := b.Meet(ctx, "shop", Identity{OpenID: "oEve"}); err != nil {
 		t.Fatal(err)
 	}
-	s.pass(newsTime + time.Second)
+	s.Pass(newsTime + time.Second)
 	w.who["c6"] = Identity{OpenID: "oEve"}
 	if login("c6") {
 		t.Error("whoever was met is not new")
@@ -343,7 +345,7 @@ func TestTheNewsOfANewUserIsNotLost(t *testing.T) {
 // A phone code is good once at WeChat: what it stood for is not lost with a request that failed after the exchange.
 func TestPhoneCodeIsExchangedOnce(t *testing.T) {
 	ctx := context.Background()
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	b, calls := New(rdb, gcm(t)), 0
 	ask := func(openid string) (string, error) {
 		got, err := b.Phone(ctx, "shop", openid, "code", func(context.Context) ([]byte, error) {
@@ -375,7 +377,7 @@ func TestPhoneCodeIsExchangedOnce(t *testing.T) {
 // A sealed text moved to another key must not open there.
 func TestSealedTextIsTiedToItsPlace(t *testing.T) {
 	ctx := context.Background()
-	_, rdb := inProcess(t)
+	_, rdb := testredis.InProcess(t)
 	b := New(rdb, gcm(t))
 	w := platform()
 	for _, c := range []string{"c1", "c3"} {
@@ -390,7 +392,7 @@ func TestSealedTextIsTiedToItsPlace(t *testing.T) {
 }
 
 func TestWithoutRedis(t *testing.T) {
-	s, _ := inProcess(t)
+	s, _ := testredis.InProcess(t)
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1, DialerRetries: 1})
 	defer rdb.Close()
 	b := New(rdb, Sealer{})

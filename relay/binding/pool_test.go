@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 func add(t *testing.T, b *Book, kind CredentialKind, id string, uses int) bool {
@@ -158,17 +160,17 @@ func TestPoolRules(t *testing.T) {
 	}
 	for rule, check := range rules {
 		t.Run(rule, func(t *testing.T) {
-			eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) { check(t, New(rdb, Sealer{})) })
+			testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) { check(t, New(rdb, Sealer{})) })
 		})
 	}
 }
 
 func TestPoolInTime(t *testing.T) {
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	b := New(rdb, Sealer{})
-	added := s.now
+	added := s.Now
 	add(t, b, FormID, "f1", 1)
-	s.pass(3 * 24 * time.Hour)
+	s.Pass(3 * 24 * time.Hour)
 	add(t, b, FormID, "f2", 1)
 	c, err := b.Take(context.Background(), "shop", "oAnn", "", "m1")
 	if err != nil || c.Kind != FormID || c.Uses != 0 || !c.Expires.Equal(added.Add(credentialTime)) {
@@ -177,9 +179,9 @@ func TestPoolInTime(t *testing.T) {
 	if err := b.GiveBack(context.Background(), "shop", "oAnn", "m1"); err != nil {
 		t.Fatal(err)
 	}
-	s.pass(4 * 24 * time.Hour)
+	s.Pass(4 * 24 * time.Hour)
 	sequence(t, take(t, b, "", "m2"), "f2") // f1 is 7 days old
-	s.pass(3 * 24 * time.Hour)
+	s.Pass(3 * 24 * time.Hour)
 	sequence(t, take(t, b, "", "m3"), "")
 	if keys := s.Keys(); len(keys) != 0 {
 		t.Errorf("left behind: %q", keys)
@@ -187,7 +189,7 @@ func TestPoolInTime(t *testing.T) {
 }
 
 func TestPoolNeverGivesTwice(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		replicas := []*Book{New(rdb, Sealer{}), New(rdb, Sealer{})}
 		for n := range 30 {
 			add(t, replicas[0], FormID, fmt.Sprint("f", n), 1)
@@ -224,7 +226,7 @@ func TestPoolNeverGivesTwice(t *testing.T) {
 // readable is still good.
 func TestPoolIsSealed(t *testing.T) {
 	ctx := context.Background()
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	b, at := New(rdb, gcm(t)), openidTag("shop", "oAnn")
 	for range 2 {
 		add(t, b, FormID, "form-secret", 1)
@@ -240,7 +242,7 @@ func TestPoolIsSealed(t *testing.T) {
 			}
 		}
 	}
-	s.HSet(at+"p", "of-old", fmt.Sprintf("form_id,1,1,%d,0", s.now.Add(time.Hour).UnixMilli()))
+	s.HSet(at+"p", "of-old", fmt.Sprintf("form_id,1,1,%d,0", s.Now.Add(time.Hour).UnixMilli()))
 	for _, want := range []string{"of-old", "form-secret"} {
 		if c, err := b.Take(ctx, "shop", "oAnn", "", "for "+want); err != nil || c.ID != want {
 			t.Errorf("%+v %v, want %s", c, err, want)

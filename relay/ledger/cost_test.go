@@ -3,22 +3,19 @@ package ledger
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 // BenchmarkGrant prints what the extension costs a real Redis (WXRELAY_TEST_REDIS), in its CPU-seconds per 100,000
 // moves, above the same script calls with a extension that does nothing: popup accepts on subscriptions that exist, and
 // a send's reserve and spend.
 func BenchmarkGrant(b *testing.B) {
-	url := os.Getenv("WXRELAY_TEST_REDIS")
-	if url == "" {
-		b.Skip("WXRELAY_TEST_REDIS names no server")
-	}
-	rdb := realRedis(b, url)
+	rdb := testredis.Real(b)
 	const users, batch = 20_000, 64
 	load(b, rdb, 0, users, 6, bookScript)
 	nothing := redis.NewScript(strings.Replace(bookScriptText, Lua, `return function() return true, '' end`, 1))

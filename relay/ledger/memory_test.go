@@ -4,13 +4,14 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
 	"regexp"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 var (
@@ -27,11 +28,10 @@ const memoryTarget = 200
 //
 //	WXRELAY_TEST_REDIS=redis://127.0.0.1:6379/0 go test ./relay/ledger -run MemoryPerLine -v -subscriptions 1000000
 func TestMemoryPerLine(t *testing.T) {
-	url := os.Getenv("WXRELAY_TEST_REDIS")
-	if *memoryLines == 0 || url == "" {
+	if *memoryLines == 0 {
 		t.Skip("asks for -subscriptions and WXRELAY_TEST_REDIS")
 	}
-	rdb := realRedis(t, url)
+	rdb := testredis.Real(t)
 	ctx := context.Background()
 	if err := rdb.FlushAll(ctx).Err(); err != nil {
 		t.Fatal(err)

@@ -3,46 +3,15 @@ package ledger
 import (
 	"context"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
-// redisDB is this package's own number on the shared test server, so that packages tested in parallel do not collide.
-const redisDB = 2
-
-// eachRedis runs f on the in-process Redis, and again on a real one when WXRELAY_TEST_REDIS names it.
-func eachRedis(t *testing.T, f func(t *testing.T, rdb redis.UniversalClient)) {
-	t.Run("in-process", func(t *testing.T) {
-		m := miniredis.RunT(t)
-		rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
-		t.Cleanup(func() { rdb.Close() })
-		f(t, rdb)
-	})
-	url := os.Getenv("WXRELAY_TEST_REDIS")
-	if url == "" {
-		return
-	}
-	t.Run("redis-server", func(t *testing.T) { f(t, realRedis(t, url)) })
-}
-
-func realRedis(t testing.TB, url string) redis.UniversalClient {
-	t.Helper()
-	o, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.DB = redisDB
-	rdb := redis.NewClient(o)
-	t.Cleanup(func() { rdb.Close() })
-	if err := rdb.FlushDB(context.Background()).Err(); err != nil {
-		t.Fatal(err)
-	}
-	return rdb
-}
+var eachRedis = testredis.Each
 
 // bookScript runs the extension as relay/queue does: many moves in one script, each answering for itself.
 //

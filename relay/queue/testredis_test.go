@@ -2,41 +2,15 @@ package queue
 
 import (
 	"context"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
-// eachRedis runs a test on the in-process Redis, and again on the one WXRELAY_TEST_REDIS names.
-func eachRedis(t *testing.T, f func(t *testing.T, rdb redis.UniversalClient)) {
-	t.Helper()
-	t.Run("in-process", func(t *testing.T) {
-		m := miniredis.RunT(t)
-		rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
-		t.Cleanup(func() { rdb.Close() })
-		f(t, rdb)
-	})
-	t.Run("redis-server", func(t *testing.T) {
-		url := os.Getenv("WXRELAY_TEST_REDIS")
-		if url == "" {
-			t.Skip("WXRELAY_TEST_REDIS is not set")
-		}
-		o, err := redis.ParseURL(url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.DB = 1
-		rdb := redis.NewClient(o)
-		t.Cleanup(func() { rdb.Close() })
-		if err := rdb.FlushDB(t.Context()).Err(); err != nil {
-			t.Fatal(err)
-		}
-		f(t, rdb)
-	})
-}
+var eachRedis = testredis.Each
 
 // open opens a queue that fails the test with whatever its loops survive, unless o says otherwise.
 func open(t *testing.T, rdb redis.UniversalClient, o Options) *Queue {

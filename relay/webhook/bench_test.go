@@ -3,7 +3,6 @@ package webhook
 import (
 	"context"
 	"crypto/sha256"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,16 +11,14 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 // BenchmarkInbox runs Begin + Keep of 64 callers, in turns with the baseline: the same two commands, each on its own
 // round trip. It prints what ours takes as a share of that. Run it with WXRELAY_TEST_REDIS.
 func BenchmarkIdempotencyStore(b *testing.B) {
-	url := os.Getenv("WXRELAY_TEST_REDIS")
-	if url == "" {
-		b.Skip("WXRELAY_TEST_REDIS is not set: an in-process Redis measures itself")
-	}
-	rdb := realRedis(b, url)
+	rdb := testredis.Real(b) // an in-process Redis would measure itself
 	ctx := context.Background()
 	inbox := NewIdempotencyStore(rdb)
 	body := []byte(strings.Repeat("x", 400))

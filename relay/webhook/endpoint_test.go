@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 func TestCheckHeaders(t *testing.T) {
@@ -97,7 +99,7 @@ func TestDeliverAsTheEndpointSays(t *testing.T) {
 
 // The registry keeps each endpoint under its revision, encrypted, and counts its changes; a partner's number is bounded.
 func TestRegistry(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx := t.Context()
 		flip := func(b, aad []byte) ([]byte, error) {
 			out := make([]byte, len(b))
@@ -155,7 +157,7 @@ func TestRegistry(t *testing.T) {
 
 // Turns of a rate follow one another at its interval, over all processes; far ones are not reserved.
 func TestTurns(t *testing.T) {
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	h, other := NewHealth(rdb), NewHealth(rdb)
 	for i, want := range []time.Duration{0, 2 * time.Second, 4 * time.Second, 6 * time.Second, 8 * time.Second, 10 * time.Second} {
 		replica := []*Health{h, other}[i%2]
@@ -166,7 +168,7 @@ func TestTurns(t *testing.T) {
 	if wait, reserved, err := h.Turn(t.Context(), "p/e", 0.5); err != nil || reserved || wait != longestReservation {
 		t.Errorf("beyond: %v %v %v", wait, reserved, err)
 	}
-	s.pass(time.Hour)
+	s.Pass(time.Hour)
 	if n := len(rdb.Keys(t.Context(), "*").Val()); n != 0 {
 		t.Errorf("%d keys are left", n)
 	}

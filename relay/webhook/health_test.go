@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 var (
@@ -87,7 +89,7 @@ func TestHealthRules(t *testing.T) {
 		{"blocked is our own refusal", times(30, block), NoTransition, "healthy"},
 		{"a late success does not end the bench", append(times(10, bad), good, good), NoTransition, "benched"},
 	}
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for i, tt := range tests {
 			t.Run(tt.rule, func(t *testing.T) {
 				h := NewHealth(rdb)
@@ -183,14 +185,14 @@ func TestHealthRules(t *testing.T) {
 }
 
 // clocked is a replica whose own clock is the sandbox's.
-func clocked(s *sandbox, rdb redis.UniversalClient) *Health {
+func clocked(s *testredis.Clocked, rdb redis.UniversalClient) *Health {
 	h := NewHealth(rdb)
-	h.now = func() time.Time { return s.now }
+	h.now = func() time.Time { return s.Now }
 	return h
 }
 
 func TestHealthProbing(t *testing.T) {
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	h, other := clocked(s, rdb), clocked(s, rdb)
 	const key = "p/main"
 	if tr := note(t, h, key, times(10, bad)...); tr != Benched {
@@ -201,11 +203,11 @@ func TestHealthProbing(t *testing.T) {
 		if wait, _ := gate(t, h, key); wait != bench {
 			t.Fatalf("bench %d: wait %v, want %v", i, wait, bench)
 		}
-		s.pass(bench - time.Millisecond)
+		s.Pass(bench - time.Millisecond)
 		if wait, _ := gate(t, other, key); wait != time.Millisecond {
 			t.Fatalf("bench %d: a moment before its end: %v", i, wait)
 		}
-		s.pass(time.Millisecond)
+		s.Pass(time.Millisecond)
 		through := 0
 		for range 5 {
 			for _, replica := range []*Health{h, other} {
@@ -226,7 +228,7 @@ func TestHealthProbing(t *testing.T) {
 			t.Errorf("a failed probe tells %q", tr)
 		}
 	}
-	s.pass(10 * time.Minute)
+	s.Pass(10 * time.Minute)
 	if wait, _ := gate(t, h, key); wait != 0 {
 		t.Fatalf("first probe waits %v", wait)
 	}
@@ -242,7 +244,7 @@ func TestHealthProbing(t *testing.T) {
 	if tr := note(t, h, key, good); tr != Recovered {
 		t.Errorf("%q", tr)
 	}
-	s.pass(lookAgain)
+	s.Pass(lookAgain)
 	for _, replica := range []*Health{h, other} {
 		if wait, _ := gate(t, replica, key); wait != 0 {
 			t.Errorf("recovered, and waits %v", wait)
@@ -256,33 +258,33 @@ func TestHealthProbing(t *testing.T) {
 }
 
 func TestHealthProberDies(t *testing.T) {
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	h, other := clocked(s, rdb), clocked(s, rdb)
 	note(t, h, "p/e", times(10, bad)...)
-	s.pass(benchFirst)
+	s.Pass(benchFirst)
 	if wait, _ := gate(t, h, "p/e"); wait != 0 {
 		t.Fatal("no probe")
 	}
-	s.pass(probeTime - time.Second)
+	s.Pass(probeTime - time.Second)
 	if wait, _ := gate(t, other, "p/e"); wait == 0 {
 		t.Error("a second probe beside a living one")
 	}
-	s.pass(time.Second)
+	s.Pass(time.Second)
 	if wait, _ := gate(t, other, "p/e"); wait != 0 {
 		t.Error("nobody probes after the prober died")
 	}
 }
 
 func TestHealthWindowForgets(t *testing.T) {
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	h := clocked(s, rdb)
 	note(t, h, "p/e", bad, bad, bad, good, bad, bad, bad, good)
-	s.pass(benchWindow + benchWindow/windowSlots)
+	s.Pass(benchWindow + benchWindow/windowSlots)
 	// The old 6 of 8 count no more: 7 of 10 are needed anew.
 	if tr := note(t, h, "p/e", good, bad, good, bad, good, bad, bad, bad, good); tr != NoTransition {
 		t.Errorf("%q", tr)
 	}
-	s.pass(healthKept + time.Second)
+	s.Pass(healthKept + time.Second)
 	if c := condition(t, h, "p/e"); c.Failures != 0 || len(s.Keys()) != 0 {
 		t.Errorf("%+v after a month of silence", c)
 	}
@@ -290,7 +292,7 @@ func TestHealthWindowForgets(t *testing.T) {
 
 // A healthy endpoint is not Redis' business at every delivery, and what was not told yet is told with the next failure.
 func TestHealthIsCheapWhenHealthy(t *testing.T) {
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	h := clocked(s, rdb)
 	before := s.CommandCount()
 	for range 1000 {
@@ -300,7 +302,7 @@ func TestHealthIsCheapWhenHealthy(t *testing.T) {
 	if n := s.CommandCount() - before; n > 30 {
 		t.Errorf("%d commands for 1000 deliveries", n)
 	}
-	s.pass(2 * time.Second)
+	s.Pass(2 * time.Second)
 	note(t, h, "p/e", times(9, bad)...)
 	note(t, h, "p/e", good)
 	if tr := note(t, h, "p/e", times(9, bad)...); tr != NoTransition {
@@ -309,7 +311,7 @@ func TestHealthIsCheapWhenHealthy(t *testing.T) {
 }
 
 func TestHealthOneCallerLearnsOfAChange(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		replicas := []*Health{NewHealth(rdb), NewHealth(rdb)}
 		var mu sync.Mutex
 		told := 0
@@ -335,7 +337,7 @@ func TestHealthOneCallerLearnsOfAChange(t *testing.T) {
 }
 
 func TestHealthWithoutRedis(t *testing.T) {
-	s, _ := inProcess(t)
+	s, _ := testredis.InProcess(t)
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1, DialerRetries: 1})
 	defer rdb.Close()
 	h := clocked(s, rdb)
@@ -344,7 +346,7 @@ func TestHealthWithoutRedis(t *testing.T) {
 	if wait, disabled := gate(t, h, "p/e"); wait != 0 || disabled {
 		t.Error("the view of a second ago is forgotten")
 	}
-	s.now = s.now.Add(2 * time.Second)
+	s.Now = s.Now.Add(2 * time.Second)
 	ctx := context.Background()
 	if _, err := h.Gate(ctx, "p/e"); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Gate: %v", err)
@@ -361,7 +363,7 @@ func TestHealthWithoutRedis(t *testing.T) {
 }
 
 func BenchmarkHealthyDelivery(b *testing.B) {
-	_, rdb := inProcess(b)
+	_, rdb := testredis.InProcess(b)
 	h := NewHealth(rdb)
 	ctx := context.Background()
 	b.ReportAllocs()

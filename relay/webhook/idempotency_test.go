@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/scripts/testredis"
 )
 
 var digestA, digestB = sha256.Sum256([]byte("a")), sha256.Sum256([]byte("b"))
@@ -32,7 +34,7 @@ func isInProgress(err error) bool {
 func TestIdempotencyStoreRules(t *testing.T) {
 	ctx := context.Background()
 	answer := Answer{Status: 202, Body: []byte("{\"id\":\"msg\"}\x00\xff")}
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		here, there := NewIdempotencyStore(rdb), NewIdempotencyStore(rdb) // two replicas
 
 		t.Run("the first answer is given again", func(t *testing.T) {
@@ -141,15 +143,15 @@ func TestIdempotencyStoreRules(t *testing.T) {
 
 func TestIdempotencyStoreInTime(t *testing.T) {
 	ctx := context.Background()
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	store := NewIdempotencyStore(rdb)
 
 	crashed := begin(t, store, "p", "1", digestA)
-	s.pass(inProgress - time.Second)
+	s.Pass(inProgress - time.Second)
 	if _, err := store.Begin(ctx, "p", "1", digestA); !isInProgress(err) {
 		t.Errorf("before the lease ends: %v", err)
 	}
-	s.pass(2 * time.Second)
+	s.Pass(2 * time.Second)
 	second := begin(t, store, "p", "1", digestB)
 	// The first one was only slow. The id is another's now: neither its answer nor its dropping may touch that.
 	if err := errors.Join(crashed.Keep(ctx, Answer{Status: 200, Body: []byte("late")}), crashed.Drop(ctx)); err != nil {
@@ -161,17 +163,17 @@ func TestIdempotencyStoreInTime(t *testing.T) {
 	if err := second.Keep(ctx, Answer{Status: 200, Body: []byte("second")}); err != nil {
 		t.Fatal(err)
 	}
-	s.pass(Remembered - time.Second)
+	s.Pass(Remembered - time.Second)
 	if a := begin(t, store, "p", "1", digestB).Replay(); a == nil || string(a.Body) != "second" {
 		t.Errorf("within 24 h: %+v", a)
 	}
-	s.pass(2 * time.Second)
+	s.Pass(2 * time.Second)
 	if begin(t, store, "p", "1", digestA).Replay() != nil {
 		t.Error("after 24 h the answer is still there")
 	}
 
 	slow := begin(t, store, "p", "slow", digestA)
-	s.pass(inProgress + time.Second)
+	s.Pass(inProgress + time.Second)
 	if err := slow.Keep(ctx, Answer{Status: 200, Body: []byte("slow")}); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +183,7 @@ func TestIdempotencyStoreInTime(t *testing.T) {
 }
 
 func TestIdempotencyStoreLetsExactlyOneThrough(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		replicas := []*IdempotencyStore{NewIdempotencyStore(rdb), NewIdempotencyStore(rdb), NewIdempotencyStore(rdb)}
 		const ids, callers = 40, 30
 		var mu sync.Mutex
@@ -211,7 +213,7 @@ func TestIdempotencyStoreLetsExactlyOneThrough(t *testing.T) {
 }
 
 func TestIdempotencyStoreWithoutRedis(t *testing.T) {
-	s, _ := inProcess(t)
+	s, _ := testredis.InProcess(t)
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1, DialerRetries: 1})
 	defer rdb.Close()
 	store := NewIdempotencyStore(rdb)
@@ -229,7 +231,7 @@ func TestIdempotencyStoreWithoutRedis(t *testing.T) {
 
 // A connection that breaks after Redis took the command makes go-redis send it again: the caller meets its own mark.
 func TestIdempotencyStoreKnowsItsOwnMark(t *testing.T) {
-	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
+	testredis.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		rdb.AddHook(twiceHook{})
 		store := NewIdempotencyStore(rdb)
 		v := begin(t, store, "p", "1", digestA)
@@ -258,7 +260,7 @@ func (twiceHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 // A caller who leaves while his command is under way must not block his own repetition for a whole lease.
 func TestIdempotencyStoreFreesWhatItsCallerLeft(t *testing.T) {
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	hold, held := make(chan struct{}), make(chan struct{}, 1)
 	slow := redis.NewClient(&redis.Options{Addr: s.Addr()})
 	defer slow.Close()
@@ -321,7 +323,7 @@ func (h endHook) look(cmd redis.Cmder, err error) {
 
 // One caller's deadline ends its own waiting while Redis says nothing; the others still get their answers.
 func TestPipelinerHonoursDeadlines(t *testing.T) {
-	s, rdb := inProcess(t)
+	s, rdb := testredis.InProcess(t)
 	hold, held := make(chan struct{}), make(chan struct{}, 1)
 	rdb.AddHook(holdingHook{hold: hold, held: held})
 	commands := &pipeliner{rdb: rdb}

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -32,8 +34,20 @@ func File() string {
 	return filepath.Join(filepath.Dir(here), "..", "..", "gateway", "openapi.yaml")
 }
 
-// Load reads and validates the description.
-func Load() (*Checker, error) {
+// Described is the description, read once. A fault of it ends the test.
+func Described(t testing.TB) *Checker {
+	t.Helper()
+	c, err := described()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+var described = sync.OnceValues(load)
+
+// load reads and validates the description.
+func load() (*Checker, error) {
 	raw, err := os.ReadFile(File())
 	if err != nil {
 		return nil, err

@@ -9,17 +9,8 @@ import (
 	"testing"
 )
 
-func load(t *testing.T) *Checker {
-	t.Helper()
-	c, err := Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 func TestEveryExampleOfAnEventFitsItsSchema(t *testing.T) {
-	c := load(t)
+	c := Described(t)
 	types := c.Doc.Components.Schemas["EventType"].Value.Enum
 	if len(types) != len(c.Doc.Webhooks) {
 		t.Errorf("EventType has %d types, webhooks %d", len(types), len(c.Doc.Webhooks))
@@ -44,7 +35,7 @@ func TestEveryExampleOfAnEventFitsItsSchema(t *testing.T) {
 }
 
 func TestWhatIsNotInTheDescriptionIsToldOf(t *testing.T) {
-	c := load(t)
+	c := Described(t)
 	for name, body := range map[string]string{
 		"unknown type":  `{"type":"message.gone","timestamp":"2026-12-01T08:00:00Z","data":{}}`,
 		"missing field": `{"type":"user.bound","timestamp":"2026-12-01T08:00:00Z","data":{"app":"shop"}}`,
