@@ -212,14 +212,15 @@ func (g *Handler) compatLogin(c *gin.Context) error {
 
 // compatCall passes any other API on, with WeChat's token in the place of ours.
 func (g *Handler) compatCall(c *gin.Context, path string) error {
-	ctx, limits := c.Request.Context(), g.limits.Load()
-	who, err := g.relay.CallerByToken(ctx, accessTokenOf(c.Request.URL.RawQuery))
+	limits := g.limits.Load()
+	who, err := g.relay.CallerByToken(c.Request.Context(), accessTokenOf(c.Request.URL.RawQuery))
 	if err == nil {
 		err = g.pace(who)
 	}
 	if err != nil {
 		return err
 	}
+	defer g.trace(c, who.Partner, who.App)()
 	call := relay.WeChatCall{Method: c.Request.Method, Path: path, Query: c.Request.URL.RawQuery, Header: c.Request.Header,
 		From: limits.TrustedProxies.Client(c.Request)}
 	var held body
@@ -228,7 +229,7 @@ func (g *Handler) compatCall(c *gin.Context, path string) error {
 		return bodyRefusal(err)
 	}
 	call.Body = bytes.Clone(held.bytes()) // the connection to WeChat may read it past this request's end
-	answer, err := g.relay.CallWeChat(ctx, who, call)
+	answer, err := g.relay.CallWeChat(c.Request.Context(), who, call)
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,7 @@ func (g *Handler) serve(route partnerRoute) gin.HandlerFunc {
 		defer r.release()
 		err := g.prove(r, route)
 		if err == nil {
+			defer g.trace(c, r.partner.Name, param(c, "app"))()
 			r.body = r.held.bytes()
 			err = g.admit(r, route)
 		}

@@ -33,6 +33,7 @@ func (g *Handler) serveProxy() gin.HandlerFunc {
 		defer r.release()
 		err := g.prove(r, route)
 		if err == nil {
+			defer g.trace(c, r.partner.Name, param(c, "app"))()
 			r.body = r.held.bytes()
 			err = g.admit(r, route)
 		}

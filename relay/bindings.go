@@ -69,6 +69,7 @@ type bindingJob struct {
 	User    string `json:"u"`
 	OpenID  string `json:"o"`
 	Serial  string `json:"s"`
+	Trace   string `json:"tp,omitempty"` // traceparent of the request that made or ended it
 }
 
 // bindingMade is the note of a job whose binding is known to be made.
@@ -111,7 +112,7 @@ func (r *Relay) confirmBinding(ctx context.Context, b *bindingJob, fresh bool) e
 
 // bind binds a user to an openid under a serial. The same again is fine, and sees to it that the partner is told.
 func (r *Relay) bind(ctx context.Context, partner, app, user, openid, serial string) error {
-	b := &bindingJob{Partner: partner, App: app, User: user, OpenID: openid, Serial: serial}
+	b := &bindingJob{Partner: partner, App: app, User: user, OpenID: openid, Serial: serial, Trace: r.traceOf(ctx)}
 	was, err := r.bindings.Find(ctx, partner, app, user)
 	switch {
 	case err != nil && !errors.Is(err, binding.ErrNotFound):
@@ -158,7 +159,7 @@ func (r *Relay) followBinding(ctx context.Context, c *queue.Claimed) queue.Verdi
 			return queue.Done(nil) // it was never made
 		}
 	}
-	jobs := r.notify(notification{shard: shard, app: b.App, partner: b.Partner, typ: typ, at: c.Created,
+	jobs := r.notify(notification{shard: shard, app: b.App, partner: b.Partner, typ: typ, at: c.Created, trace: b.Trace,
 		data: UserEvent{App: b.App, OpenID: b.OpenID, User: some(b.User)}})
 	if err := r.commitOnce(ctx, shard, "binding", c.ID, jobs); err != nil {
 		return queue.Snooze(time.Second, c.Note)
@@ -232,7 +233,7 @@ func (r *Relay) DeleteBinding(ctx context.Context, partner, app, user string) (B
 	if err != nil {
 		return Binding{}, bindError(err)
 	}
-	b := &bindingJob{Ends: true, Partner: partner, App: app, User: user, OpenID: was.OpenID, Serial: was.Serial}
+	b := &bindingJob{Ends: true, Partner: partner, App: app, User: user, OpenID: was.OpenID, Serial: was.Serial, Trace: r.traceOf(ctx)}
 	if err := r.queueBinding(ctx, b, "", 0); err != nil && !errors.Is(err, queue.ErrExists) {
 		return Binding{}, err
 	}

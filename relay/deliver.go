@@ -64,7 +64,7 @@ func (r *Relay) deliverOne(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	if wait {
 		return verdict
 	}
-	out := r.sender.Deliver(ctx, webhook.Attempt{Endpoint: e, ID: env.ID, Type: env.Type, Payload: payload, Number: d.note.Total + 1, Replay: d.note.Replays > 0})
+	out := d.attempt(ctx, payload)
 	if ctx.Err() != nil && out.Kind != webhook.Delivered {
 		return queue.Snooze(0, c.Note) // we are shutting down: it was our own cut, not the endpoint's fault
 	}
@@ -78,6 +78,20 @@ type delivering struct {
 	env  envelope
 	e    webhook.Endpoint
 	note deliveryNote
+}
+
+// attempt posts the payload, in a span of the trace the event belongs to.
+func (d *delivering) attempt(ctx context.Context, payload []byte) webhook.Outcome {
+	a := webhook.Attempt{Endpoint: d.e, ID: d.env.ID, Type: d.env.Type, Payload: payload, Number: d.note.Total + 1, Replay: d.note.Replays > 0}
+	ctx, span := d.r.resume(ctx, d.env.Trace, SpanDelivery)
+	if span == nil {
+		return d.r.sender.Deliver(ctx, a)
+	}
+	a.Traceparent = span.Traceparent
+	out := d.r.sender.Deliver(ctx, a)
+	span.End(out.Kind != webhook.Delivered, zap.String("app", d.env.App), zap.String("partner", d.env.Partner), zap.String("endpoint", d.env.Endpoint),
+		zap.String("webhook_id", d.env.ID), zap.String("type", d.env.Type), zap.Int("attempt", a.Number), zap.String("result", string(out.Kind)), zap.Int("status", out.Status))
+	return out
 }
 
 // over ends a delivery whose time is over, whatever its endpoint does.

@@ -36,6 +36,20 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 		return queue.Bury("malformed", c.Note)
 	}
 	w := &sending{r: r, c: c, draft: &d, progress: &s, shard: shard, was: s.State}
+	ctx, span := r.resume(ctx, d.Trace, SpanSend)
+	if span == nil {
+		return w.step(ctx)
+	}
+	d.Trace = span.Traceparent // of the events that are told of this step; what is stored stays
+	verdict := w.step(ctx)
+	span.End(s.State == StateFailed, zap.String("app", d.App), zap.String("partner", d.Partner), zap.String("message", c.ID), zap.String("channel", w.channel()),
+		zap.String("state", s.State), zap.Int("errcode", code(&s)), zap.Int("attempts", s.Attempts))
+	return verdict
+}
+
+// step is what is to be done with the message now.
+func (w *sending) step(ctx context.Context) queue.Verdict {
+	r, c, d, s, shard := w.r, w.c, w.draft, w.progress, w.shard
 	switch {
 	case s.State == StateUnknown: // the deadline: nothing settled it
 		return w.close()
@@ -49,12 +63,12 @@ func (r *Relay) sendOne(ctx context.Context, c *queue.Claimed) queue.Verdict {
 	case w.expired() && s.InDoubt():
 		return w.unknown("expires_at")
 	case w.expired():
-		r.returnFormID(&d, &s, c.ID)
+		r.returnFormID(d, s, c.ID)
 		cause := "expires_at"
 		if d.Expires == 0 {
 			cause = "retention" // it was held as long as anything waits
 		}
-		return w.finish(StateExpired, cause, d.giveBack(&s, c.ID), r.releaseJobs(shard, &d, &s)...)
+		return w.finish(StateExpired, cause, d.giveBack(s, c.ID), r.releaseJobs(shard, d, s)...)
 	case s.InDoubt() && !w.repeatable() && !w.granted() && !w.lastCredit(ctx):
 		return w.unknown("too late to send it again")
 	}

@@ -513,7 +513,7 @@ func (r *Relay) TestEndpoint(ctx context.Context, partner, id string) (Delivery,
 	}
 	shard, now := r.q.Shard(partner, id), time.Now()
 	t := notification{shard: shard, partner: partner, typ: EventEndpointTest, at: now, data: TestEvent{partner, id}}
-	job, err := r.delivery(e, envelope{ID: r.q.NewID("evt_", shard), Type: t.typ, Until: now.Add(testLife).UnixMilli()}, t.payload(), nil)
+	job, err := r.delivery(e, envelope{ID: r.q.NewID("evt_", shard), Type: t.typ, Until: now.Add(testLife).UnixMilli(), Trace: r.traceOf(ctx)}, t.payload(), nil)
 	if err != nil {
 		return Delivery{}, err
 	}

@@ -21,8 +21,9 @@ type envelope struct {
 	App      string `json:"a,omitempty"`
 	OpenID   string `json:"o,omitempty"`
 	Message  string `json:"m,omitempty"`
-	Until    int64  `json:"u,omitempty"` // Unix ms: worthless later
-	Sealed   bool   `json:"z,omitempty"` // the payload is encrypted for the delivery's id
+	Until    int64  `json:"u,omitempty"`  // Unix ms: worthless later
+	Trace    string `json:"tp,omitempty"` // W3C traceparent of what it follows from, when that is recorded
+	Sealed   bool   `json:"z,omitempty"`  // the payload is encrypted for the delivery's id
 }
 
 // envelopeText is how a field of an envelope is written.
@@ -30,7 +31,7 @@ func envelopeText(field, value string) string { return `"` + field + `":` + stri
 
 // envelope is the event's, but for its endpoint.
 func (t *notification) envelope(id string) envelope {
-	env := envelope{ID: id, Type: t.typ, App: t.app}
+	env := envelope{ID: id, Type: t.typ, App: t.app, Trace: t.trace}
 	if app := t.values("app"); len(app) > 0 {
 		env.App = app[0]
 	}

@@ -107,7 +107,8 @@ type notification struct {
 	typ     string
 	at      time.Time
 	data    any
-	open    bool // message.unknown: WeChat's report may still settle it
+	trace   string // W3C traceparent that its deliveries carry; "" = none
+	open    bool   // message.unknown: WeChat's report may still settle it
 }
 
 // notify makes one delivery job per endpoint that wants the event; they share the webhook-id and, where there are several, the
@@ -161,14 +162,14 @@ func (t *notification) payload() []byte {
 	return append(append(b, encode(t.data)...), '}')
 }
 
-// notifyMessage is a message.* event for the message's own partner.
-func (r *Relay) notifyMessage(shard int, m Message, partner string, at time.Time) []queue.Job {
-	return r.notify(notification{shard: shard, partner: partner, typ: "message." + m.State, at: at, data: &m})
+// notifyMessage is a message.* event for the partner of the message, m as seen by it, in the draft's trace.
+func (r *Relay) notifyMessage(shard int, m Message, d *draft, at time.Time) []queue.Job {
+	return r.notify(notification{shard: shard, partner: d.Partner, typ: "message." + m.State, at: at, trace: d.Trace, data: &m})
 }
 
 // notifyUnknown tells that a send has no answer. open: a report may still settle it; else this is the last word.
-func (r *Relay) notifyUnknown(shard int, m Message, partner string, at time.Time, open bool) []queue.Job {
-	return r.notify(notification{shard: shard, partner: partner, typ: EventMessageUnknown, at: at, data: &m, open: open})
+func (r *Relay) notifyUnknown(shard int, m Message, d *draft, at time.Time, open bool) []queue.Job {
+	return r.notify(notification{shard: shard, partner: d.Partner, typ: EventMessageUnknown, at: at, trace: d.Trace, data: &m, open: open})
 }
 
 // usersOf is whom each partner has bound an openid to, asked once, when somebody is to be told.
@@ -189,13 +190,13 @@ func (r *Relay) subscribers(app, typ string) (names []string) {
 }
 
 // notifyUser tells every partner of the app, each with its own name for the user.
-func (r *Relay) notifyUser(shard int, typ string, data UserEvent, users map[string]string, at time.Time) []queue.Job {
+func (r *Relay) notifyUser(ctx context.Context, shard int, typ string, data UserEvent, users map[string]string, at time.Time) []queue.Job {
 	var jobs []queue.Job
 	for name, p := range r.rules.Load().Partners {
 		if p.MayUse(data.App) {
 			d := data
 			d.User = some(users[name])
-			jobs = append(jobs, r.notify(notification{shard: shard, app: data.App, partner: name, typ: typ, at: at, data: d})...)
+			jobs = append(jobs, r.notify(notification{shard: shard, app: data.App, partner: name, typ: typ, at: at, trace: r.traceOf(ctx), data: d})...)
 		}
 	}
 	return jobs

@@ -49,7 +49,7 @@ func (r *Relay) Login(ctx context.Context, app, code string) (LoginAnswer, error
 	now := time.Now()
 	shard := r.q.Shard(app, s.OpenID)
 	data := UserEvent{App: app, OpenID: s.OpenID, UnionID: some(s.UnionID), IsNew: &s.IsNew}
-	if err := r.commitOnce(ctx, shard, "login", app+"\x00"+code, r.notifyUser(shard, EventUserLoggedIn, data, users, now)); err != nil {
+	if err := r.commitOnce(ctx, shard, "login", app+"\x00"+code, r.notifyUser(ctx, shard, EventUserLoggedIn, data, users, now)); err != nil {
 		return LoginAnswer{}, err
 	}
 	if s.IsNew {
@@ -140,7 +140,7 @@ func (r *Relay) Phone(ctx context.Context, app, openid, code string) (PhoneAnswe
 	number := "+" + got.CountryCode + got.PurePhoneNumber
 	var jobs []queue.Job
 	for partner, user := range users {
-		jobs = append(jobs, r.notify(notification{shard: shard, app: app, partner: partner, typ: EventUserPhone, at: now,
+		jobs = append(jobs, r.notify(notification{shard: shard, app: app, partner: partner, typ: EventUserPhone, at: now, trace: r.traceOf(ctx),
 			data: UserEvent{App: app, OpenID: openid, User: some(user), Phone: &number}})...)
 	}
 	return answer, r.commitOnce(ctx, shard, "phone", app+"\x00"+openid+"\x00"+code, jobs)

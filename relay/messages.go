@@ -251,7 +251,7 @@ func (r *Relay) end(ctx context.Context, shard int, rec queue.Record, d *draft, 
 	s.To(state, cause, now, nil)
 	m := view(rec.ID, d, s)
 	res := r.q.Commit(ctx, queue.Change{Shard: shard, Edit: &queue.Edit{ID: rec.ID, Version: rec.Version, Note: s.Pack(), To: queue.End},
-		Operations: append(d.giveBack(s, rec.ID), d.count(was, state)...), Jobs: append(r.notifyMessage(shard, m, d.Partner, now), r.releaseJobs(shard, d, s)...)})
+		Operations: append(d.giveBack(s, rec.ID), d.count(was, state)...), Jobs: append(r.notifyMessage(shard, m, d, now), r.releaseJobs(shard, d, s)...)})
 	if res.Err == nil {
 		r.observeMessage(&m, 0, cause)
 		r.returnFormID(d, s, rec.ID)

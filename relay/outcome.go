@@ -166,7 +166,7 @@ func (w *sending) unknown(cause string) queue.Verdict {
 	w.r.observeMessage(&m, code(w.progress), cause)
 	deadline := w.c.Now.Add(w.r.rules.Load().UnknownDeadline) // whatever expires_at says: the message has left
 	return queue.ParkAgain(openPark(w.draft.App, w.draft.OpenID), deadline, w.progress.Pack()).
-		With(queue.Change{Operations: w.draft.count(w.was, StateUnknown), Jobs: w.r.notifyUnknown(w.shard, m, w.draft.Partner, w.c.Now, true)})
+		With(queue.Change{Operations: w.draft.count(w.was, StateUnknown), Jobs: w.r.notifyUnknown(w.shard, m, w.draft, w.c.Now, true)})
 }
 
 // close ends an unknown send at its deadline: it stays unknown, and its credit counts as spent, since a credit that may be
@@ -184,7 +184,7 @@ func (w *sending) finish(state, cause string, moves []queue.Operation, jobs ...q
 func (w *sending) done(ch queue.Change, errcode int) queue.Verdict {
 	ch.Operations = append(ch.Operations, w.draft.count(w.was, w.progress.State)...)
 	m := view(w.c.ID, w.draft, w.progress)
-	ch.Jobs = append(ch.Jobs, w.r.notifyMessage(w.shard, m, w.draft.Partner, w.c.Now)...)
+	ch.Jobs = append(ch.Jobs, w.r.notifyMessage(w.shard, m, w.draft, w.c.Now)...)
 	w.r.observeMessage(&m, errcode, w.progress.Steps[len(w.progress.Steps)-1].Cause)
 	return queue.Done(w.progress.Pack()).With(ch)
 }
@@ -235,7 +235,7 @@ func (w *sending) hold(cause string, errcode *int, ch queue.Change) queue.Verdic
 	w.progress.To(StateHeld, cause, w.c.Now, errcode)
 	ch.Operations = append(ch.Operations, w.draft.count(w.was, StateHeld)...)
 	m := view(w.c.ID, w.draft, w.progress)
-	ch.Jobs = append(ch.Jobs, w.r.notifyMessage(w.shard, m, w.draft.Partner, w.c.Now)...)
+	ch.Jobs = append(ch.Jobs, w.r.notifyMessage(w.shard, m, w.draft, w.c.Now)...)
 	return queue.ParkAgain(w.draft.parkName(w.progress.Channel), w.draft.heldUntil(w.r.rules.Load()), w.progress.Pack()).With(ch)
 }
 

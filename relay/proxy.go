@@ -138,6 +138,7 @@ func (r *Relay) directSend(who Caller, channel string, c WeChatCall) *direct {
 
 // call books the message, makes the call, and books what became of it.
 func (d *direct) call(ctx context.Context) (*WeChatAnswer, error) {
+	d.draft.Trace = d.r.traceOf(ctx)
 	now, rules := time.Now(), d.r.rules.Load()
 	d.progress.Open = now.UnixMilli()
 	d.progress.To(StateUnknown, "sent by the partner itself", now, nil)
@@ -172,7 +173,7 @@ func (d *direct) note(ctx context.Context, answer *WeChatAnswer, err error) {
 		ch.Edit.ID, ch.Edit.Version, ch.Edit.Note = d.id, rec.Version, s.Pack()
 		now := time.Now()
 		m := view(d.id, d.draft, &s)
-		ch.Jobs = append(ch.Jobs, d.r.notifyMessage(d.shard, m, d.draft.Partner, now)...)
+		ch.Jobs = append(ch.Jobs, d.r.notifyMessage(d.shard, m, d.draft, now)...)
 		res := d.r.q.Commit(ctx, ch)
 		if errors.Is(res.Err, queue.ErrStale) || errors.Is(res.Err, queue.ErrInHand) {
 			continue

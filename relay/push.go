@@ -45,6 +45,16 @@ const (
 // Accept takes a proven push: remembered, booked and queued in one change, or not at all. It is the [callback.Sink].
 // The same push again changes nothing and is thanked again.
 func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
+	ctx, span := r.BeginSpan(ctx, "", SpanPush)
+	if span == nil {
+		return r.acceptPush(ctx, p)
+	}
+	reply, err := r.acceptPush(ctx, p)
+	span.End(err != nil, zap.String("app", p.App), zap.String("msg_type", p.Event.MsgType), zap.String("event", p.Event.Event))
+	return reply, err
+}
+
+func (r *Relay) acceptPush(ctx context.Context, p *callback.Push) ([]byte, error) {
 	rules := r.rules.Load()
 	app, ok := rules.Apps[p.App]
 	if !ok {
@@ -55,8 +65,8 @@ func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 		return nil, nil
 	}
 	shard := r.q.Shard(p.App, p.Event.OpenID)
-	jobs := r.notify(notification{shard: shard, app: p.App, typ: EventPush, at: time.Now(), data: pushReceived(p.App, string(p.Format), p.Raw, &p.Event)})
-	if job, ok := r.follow(app, shard, p); ok {
+	jobs := r.notify(notification{shard: shard, app: p.App, typ: EventPush, at: time.Now(), trace: r.traceOf(ctx), data: pushReceived(p.App, string(p.Format), p.Raw, &p.Event)})
+	if job, ok := r.follow(app, shard, p, r.traceOf(ctx)); ok {
 		jobs = append(jobs, job)
 	}
 	res := r.q.Commit(ctx, queue.Change{Shard: shard, Once: "p/" + p.App + "/" + p.ID, OnceFor: app.remembers(),
@@ -105,7 +115,7 @@ func (r *Relay) book(rules *Rules, p *callback.Push) []queue.Operation {
 
 // follow is the job that does what a push asks for beyond being passed on; most ask for nothing. Where only held messages may
 // have waited for it, the job is made when some do.
-func (r *Relay) follow(app App, shard int, p *callback.Push) (queue.Job, bool) {
+func (r *Relay) follow(app App, shard int, p *callback.Push, trace string) (queue.Job, bool) {
 	ev := &p.Event
 	job := queue.Job{Lane: lanePush + ":" + p.App, Replies: true}
 	switch {
@@ -133,25 +143,30 @@ func (r *Relay) follow(app App, shard int, p *callback.Push) (queue.Job, bool) {
 		}
 		job.Parked = []string{allowancePark(p.App, ev.OpenID)}
 	}
-	job.ID, job.Body = r.q.NewID("psh_", shard), encodePush(p)
+	job.ID, job.Body = r.q.NewID("psh_", shard), encodePush(p, trace)
 	return job, true
 }
 
 // maxParkNames is how many park names a job can depend on.
 const maxParkNames = 255
 
-// encodePush is a push as its job carries it: app, then the message byte for byte.
-func encodePush(p *callback.Push) []byte {
-	b := make([]byte, 0, len(p.App)+1+len(p.Raw))
-	return append(append(append(b, p.App...), '\n'), p.Raw...)
+// encodePush is a push as its job carries it: app, then, if its trace is recorded, a space and the traceparent; on the next line
+// the message byte for byte.
+func encodePush(p *callback.Push, trace string) []byte {
+	b := append(make([]byte, 0, len(p.App)+len(trace)+2+len(p.Raw)), p.App...)
+	if trace != "" {
+		b = append(append(b, ' '), trace...)
+	}
+	return append(append(b, '\n'), p.Raw...)
 }
 
-func decodePush(body []byte) (app string, raw []byte, err error) {
-	a, raw, ok := bytes.Cut(body, []byte("\n"))
+func decodePush(body []byte) (app, trace string, raw []byte, err error) {
+	head, raw, ok := bytes.Cut(body, []byte("\n"))
 	if !ok {
-		return "", nil, errors.New("push job without its header")
+		return "", "", nil, errors.New("push job without its header")
 	}
-	return string(a), raw, nil
+	app, trace, _ = strings.Cut(string(head), " ")
+	return app, trace, raw, nil
 }
 
 // pushNote is how far a push has been followed.
@@ -162,9 +177,13 @@ type pushNote struct {
 // followPush does what a push asks for once it is safe and passed on: lines that moved are told, receipts settle their
 // messages, held messages leave. Every part may be repeated after a crash.
 func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict {
-	app, raw, err := decodePush(c.Body)
+	app, trace, raw, err := decodePush(c.Body)
 	if err != nil {
 		return queue.Bury("malformed", c.Note)
+	}
+	ctx, span := r.resume(ctx, trace, SpanFollow)
+	if span != nil {
+		defer func() { span.End(false, zap.String("app", app)) }()
 	}
 	_, ev, err := callback.Decode(raw)
 	if err != nil { // it was decoded before it was accepted
@@ -226,7 +245,7 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
 		}
-		jobs = append(jobs, r.notifyUser(shard, EventUserRevoked, UserEvent{App: app, OpenID: ev.OpenID, Reason: some(ev.Event)}, users, c.Created)...)
+		jobs = append(jobs, r.notifyUser(ctx, shard, EventUserRevoked, UserEvent{App: app, OpenID: ev.OpenID, Reason: some(ev.Event)}, users, c.Created)...)
 	}
 	known, _ := r.App(app)
 	if _, ok := triggerOf(known, &ev); ok {

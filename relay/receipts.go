@@ -229,7 +229,7 @@ func (r *Relay) settleOne(ctx context.Context, app, id string, rc receipt, now t
 		s.To(state, cause, now, rc.code)
 		m := view(id, &d, &s)
 		ch := queue.Change{Shard: shard, Edit: &queue.Edit{ID: id, Version: rec.Version, Note: s.Pack(), To: queue.Stay},
-			Jobs: r.notifyMessage(shard, m, d.Partner, now)}
+			Jobs: r.notifyMessage(shard, m, &d, now)}
 		if open { // the report proves that WeChat took it: the credit is spent
 			ch.Edit.To = queue.End
 			if rc.msgid != "" { // should this worker die now, the next one finds the message by its name

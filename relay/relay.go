@@ -15,6 +15,7 @@
 package relay
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -115,6 +116,8 @@ type Observer struct {
 	Send     func(app, channel string, errcode int, outcome string)
 	Delivery func(partner, result string, took time.Duration)
 	Dropped  func(partner string, deliveries int) // more waited for an endpoint than may
+	// Span begins a span of a trace: see [Relay.BeginSpan]. nil = nothing is traced.
+	Span func(ctx context.Context, parent, name string) (context.Context, *Span)
 }
 
 // Relay runs the journeys. Its methods are safe for concurrent use.

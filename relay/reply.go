@@ -54,7 +54,7 @@ func (r *Relay) askPartner(ctx context.Context, app App, p *callback.Push) []byt
 		Timestamp time.Time    `json:"timestamp"`
 		Data      PushReceived `json:"data"`
 	}{EventPush, time.Now().UTC(), pushReceived(p.App, string(p.Format), p.Raw, &p.Event)})
-	out := r.sender.Deliver(ctx, webhook.Attempt{Endpoint: e, ID: r.q.IDFor("ask_", shard, p.ID), Type: EventPush, Payload: payload, Number: 1, Whole: true})
+	out := r.sender.Deliver(ctx, webhook.Attempt{Endpoint: e, ID: r.q.IDFor("ask_", shard, p.ID), Type: EventPush, Payload: payload, Number: 1, Whole: true, Traceparent: r.traceOf(ctx)})
 	body := bytes.TrimSpace(out.Body)
 	why := out.Err
 	switch {

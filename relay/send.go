@@ -47,6 +47,7 @@ func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req Se
 
 // accept is what Send does with a draft.
 func (r *Relay) accept(ctx context.Context, rules *Rules, partner string, key RequestKey, d *draft, now time.Time) (m Message, again bool, err error) {
+	d.Trace = r.traceOf(ctx)
 	shard := r.q.Shard(d.App, d.OpenID)
 	id := r.q.IDFor("msg_", shard, key.seed(partner))
 	var mark *queue.Key
@@ -76,7 +77,7 @@ func (r *Relay) accept(ctx context.Context, rules *Rules, partner string, key Re
 		held := &progress{Channel: n}
 		waits := func() {
 			held.To(StateHeld, "no_credit", now, nil)
-			ch.Refused = append(r.notifyMessage(shard, view(id, d, held), partner, now), r.messageJob(rules, id, d, held))
+			ch.Refused = append(r.notifyMessage(shard, view(id, d, held), d, now), r.messageJob(rules, id, d, held))
 			ch.ParkLimit = d.parkLimit(rules)
 		}
 		if d.waitsOn() == n && d.Every == 0 {

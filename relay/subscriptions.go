@@ -195,7 +195,7 @@ func (r *Relay) notifySubscription(ctx context.Context, shard int, l ledger.Subs
 	}
 	var jobs []queue.Job
 	for _, partner := range subscribers {
-		jobs = append(jobs, r.notify(notification{shard: shard, app: l.App, partner: partner, typ: typ, at: at,
+		jobs = append(jobs, r.notify(notification{shard: shard, app: l.App, partner: partner, typ: typ, at: at, trace: r.traceOf(ctx),
 			data: SubscriptionEvent{Subscription: r.subscriptionOf(st.After(rep, moved), names[partner]), Cause: rep.Cause}})...)
 	}
 	return jobs, nil

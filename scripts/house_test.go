@@ -44,7 +44,8 @@ var plan = map[string]room{
 		outside: []string{"github.com/gin-gonic/gin", "github.com/gin-gonic/gin/...", "go.uber.org/zap"}},
 	"gateway/console": {ours: []string{"relay", "relay/..."}},
 	"cmd/app": {ours: []string{"config", "callback", "relay", "relay/...", "gateway", "gateway/console"},
-		outside: []string{redisModule, "go.uber.org/zap", "go.uber.org/zap/...", "github.com/prometheus/client_golang/...", "github.com/alicebob/miniredis/v2"}},
+		outside: []string{redisModule, "go.uber.org/zap", "go.uber.org/zap/...", "github.com/prometheus/client_golang/...", "github.com/alicebob/miniredis/v2",
+			"go.opentelemetry.io/otel/..."}},
 	"cmd/wxrelay": {ours: []string{"config", "cmd/app", "callback", "relay", "relay/..."},
 		outside: []string{redisModule, "go.uber.org/zap", "go.uber.org/zap/..."}},
 	"cmd/wxsim": {ours: []string{"config", "cmd/app", "cmd/wxsim/wechatsim", "cmd/wxsim/partnersim"},
@@ -62,7 +63,8 @@ var plan = map[string]room{
 // inTests is what a _test.go file of any room may add, but for those of the standard library alone.
 var inTests = []string{"github.com/google/go-cmp/...", "github.com/alicebob/miniredis/v2/...", "pgregory.net/rapid", redisModule + "/...",
 	"go.uber.org/zap", "go.uber.org/zap/...", "github.com/gin-gonic/gin", "github.com/yuin/gopher-lua/parse",
-	"github.com/standard-webhooks/standard-webhooks/libraries/go", sdk, "golang.org/x/net/dns/dnsmessage"}
+	"github.com/standard-webhooks/standard-webhooks/libraries/go", sdk, "golang.org/x/net/dns/dnsmessage", "go.opentelemetry.io/proto/otlp/...",
+	"google.golang.org/protobuf/proto"}
 
 // forTests is what is made for tests alone.
 var forTests = []string{"scripts/openapi", "scripts/testredis", "scripts/slow"}
@@ -161,6 +163,7 @@ func TestAForbiddenImportIsFound(t *testing.T) {
 	for name, c := range map[string]struct{ file, imports string }{
 		"a room sees another room":            {"relay/queue/a.go", module + "/relay/ledger"},
 		"config outside cmd":                  {"relay/a.go", module + "/config"},
+		"tracing outside the wiring":          {"relay/a.go", "go.opentelemetry.io/otel/trace"},
 		"gin outside the gateway":             {"relay/a.go", "github.com/gin-gonic/gin"},
 		"the journeys speak Redis":            {"relay/a.go", redisModule},
 		"the gateway speaks Redis":            {"gateway/a.go", redisModule},

@@ -51,6 +51,7 @@ type App struct {
 	rdb       redis.UniversalClient
 	endRedis  func() error
 	metrics   *metrics
+	tracing   *tracing // nil = off
 	collector *collector
 	keys      *keyring
 	door      *callback.Handler
@@ -125,6 +126,9 @@ func Start(ctx context.Context, c *config.Config, o Options) (_ *App, err error)
 	a.collector = newCollector(a.rdb)
 	a.metrics = newMetrics(o.Version, a.collector)
 	a.rdb.AddHook(redisWatch{a.metrics.redisErrors})
+	if a.tracing, err = newTracing(c.Tracing, o.Version, a.log); err != nil {
+		return nil, err
+	}
 	if err = a.edges(c, p); err != nil {
 		return nil, err
 	}
@@ -142,7 +146,7 @@ func Start(ctx context.Context, c *config.Config, o Options) (_ *App, err error)
 func (a *App) edges(c *config.Config, p *plan) (err error) {
 	seal, unseal := a.keys.at(tokenPlace)
 	a.wechat, err = wechat.New(a.rdb, wechat.Options{BaseURL: c.WeChat.BaseURL, Fallback: c.WeChat.FallbackURL, Timeout: c.WeChat.Timeout,
-		BodyLimit: int64(c.Limits.ProxyBody), Apps: p.wechat, Encrypt: seal, Decrypt: unseal, OnCall: a.metrics.call, OnAlert: a.alert,
+		BodyLimit: int64(c.Limits.ProxyBody), Apps: p.wechat, Encrypt: seal, Decrypt: unseal, OnCall: a.called, OnAlert: a.alert,
 		OnChange: a.tokenChanged})
 	if err != nil {
 		return err
@@ -151,6 +155,14 @@ func (a *App) edges(c *config.Config, p *plan) (err error) {
 	a.door, err = callback.NewHandler(p.callback, a.hear, callback.HandlerOptions{BodyLimit: int64(c.Limits.Body),
 		OnResult: a.heard, OnError: a.misheard})
 	return err
+}
+
+// called counts an exchange with WeChat's API, and adds it to the trace of who asked.
+func (a *App) called(ctx context.Context, app, path string, errcode int, took time.Duration) {
+	a.metrics.call(app, path, errcode, took)
+	if a.tracing != nil {
+		a.tracing.called(ctx, app, path, errcode, took)
+	}
 }
 
 // errNotYet answers while the packages are not joined; WeChat pushes again.

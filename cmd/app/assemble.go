@@ -53,11 +53,15 @@ func (a *App) join(ctx context.Context) error {
 	r := &assembled{queue: q, wechat: a.wechat, opened: time.Now()}
 	health := webhook.NewHealth(a.rdb)
 	sealer := binding.Sealer{Seal: a.keys.Seal, Unseal: a.keys.Unseal}
+	observe := relay.Observer{Push: a.metrics.push, Send: a.metrics.send, Delivery: a.metrics.deliver, Dropped: a.metrics.drop}
+	if a.tracing != nil {
+		observe.Span = a.tracing.span
+	}
 	r.relay = relay.New(relay.Dependencies{
 		Queue: q, Ledger: ledger.New(a.rdb, q.PrefixOf), WeChat: a.wechat, Sender: a.sender, Health: health,
 		Bindings: binding.New(a.rdb, sealer), Sealer: sealer, Log: a.log,
 		Registry: webhook.NewRegistry(a.rdb, webhook.Sealer{Seal: a.keys.Seal, Unseal: a.keys.Unseal}),
-		Observe:  relay.Observer{Push: a.metrics.push, Send: a.metrics.send, Delivery: a.metrics.deliver, Dropped: a.metrics.drop},
+		Observe:  observe,
 	}, p.rules)
 	r.rules.Store(&p.rules)
 	if err := r.relay.LoadEndpoints(ctx); err != nil { // before the first event: it would not reach them

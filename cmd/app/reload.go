@@ -83,6 +83,7 @@ func needRestart(start, now *config.Config) (paths []string) {
 		{"limits.proxy_body", start.Limits.ProxyBody == now.Limits.ProxyBody},
 		{"master_key", start.MasterKey.Equal(now.MasterKey) && reflect.DeepEqual(start.MasterKeyPrevious, now.MasterKeyPrevious)},
 		{"retention.buried", start.Retention.Buried == now.Retention.Buried},
+		{"tracing", start.Tracing == now.Tracing},
 		{"log.format", start.Log.Format == now.Log.Format},
 	} {
 		if !f.same {

@@ -86,6 +86,11 @@ func (a *App) drain(ctx context.Context) (inTime bool) {
 func (a *App) takeApart(ctx context.Context) error {
 	a.endLife()
 	var errs []error
+	var flushed sync.WaitGroup
+	if a.tracing != nil { // beside the doors: a receiver that is away has no time of theirs
+		flushed.Go(func() { a.tracing.close(ctx) })
+	}
+	defer flushed.Wait()
 	for _, s := range []*http.Server{a.public, a.admin} {
 		if s == nil {
 			continue

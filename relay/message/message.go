@@ -93,7 +93,8 @@ type Draft struct {
 	Created    int64  // Unix milliseconds
 	Due        int64  // send_at, Unix milliseconds, 0 = at once
 	Priority   string
-	First      int // index into Channels: by which it was accepted
+	First      int    // index into Channels: by which it was accepted
+	Trace      string // W3C traceparent of the request that made it, when that is recorded
 }
 
 // Progress is what changes about a message: the Note of its job (stored.go has its form).

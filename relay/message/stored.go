@@ -49,6 +49,7 @@ func (o *Draft) Pack() []byte {
 	p.num(o.Every)
 	p.text(o.Keyword)
 	p.text(o.Value)
+	p.text(o.Trace)
 	return p.b
 }
 
@@ -73,7 +74,7 @@ func (o *Draft) unpack(b []byte) error {
 	}
 	o.Supersede, o.Audience, o.Account = u.text(), u.text(), u.text()
 	o.Created, o.Due, o.Priority, o.First = u.num(), u.num(), u.text(), int(u.num())
-	o.Every, o.Keyword, o.Value = u.num(), u.text(), u.text()
+	o.Every, o.Keyword, o.Value, o.Trace = u.num(), u.text(), u.text(), u.text()
 	if len(o.Channels) == 0 || len(o.Payloads) != len(o.Channels) || o.First < 0 || o.First >= len(o.Channels) {
 		return errTorn
 	}

@@ -64,6 +64,16 @@ func TestPackKeepsEveryField(t *testing.T) {
 	}
 }
 
+// TestUnpackOfAnOlderBuild: a draft that was stored before it could have a trace is read, without one.
+func TestUnpackOfAnOlderBuild(t *testing.T) {
+	o := Draft{App: "shop", Channels: []string{"subscribe"}, Payloads: []json.RawMessage{json.RawMessage("{}")}, Value: "v"}
+	body := o.Pack()
+	got, _, err := Unpack(body[:len(body)-1], (&Progress{}).Pack()) // the trace is the last field, and empty
+	if diff := cmp.Diff(o, got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+}
+
 // TestUnpackOfAnything: what is cut off, from a newer build, or not ours at all is read or refused, never a panic.
 func TestUnpackOfAnything(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))

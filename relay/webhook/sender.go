@@ -106,6 +106,8 @@ type Attempt struct {
 	Number   int // 1 for the first
 	Replay   bool
 	Whole    bool // the answer is wanted: Body is all of it, and one longer than 64 KiB is Failed
+	// Traceparent is sent along as the header of that name; "" = none.
+	Traceparent string
 }
 
 // Outcome is what became of it.
@@ -193,6 +195,9 @@ func (s *Sender) request(ctx context.Context, u *url.URL, a Attempt) (*http.Requ
 		h[headerSignature] = []string{Sign(a.Endpoint.Secrets, a.ID, now, a.Payload)}
 	}
 	h["Webhook-Attempt"] = []string{strconv.Itoa(a.Number)}
+	if a.Traceparent != "" {
+		h["Traceparent"] = []string{a.Traceparent}
+	}
 	if a.Replay {
 		h["Webhook-Replay"] = []string{"1"}
 	}

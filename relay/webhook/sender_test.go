@@ -53,7 +53,7 @@ func TestDeliverSendsWhatTheContractSays(t *testing.T) {
 	}, SenderOptions{Version: "1.2.3"})
 	newer := secret(t, GenerateSecret())
 	a.Endpoint.Secrets = []Secret{newer, a.Endpoint.Secrets[0]}
-	a.Number, a.Replay = 4, true
+	a.Number, a.Replay, a.Traceparent = 4, true, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 	before := time.Now().Unix()
 	o := c.Deliver(context.Background(), a)
@@ -72,7 +72,7 @@ func TestDeliverSendsWhatTheContractSays(t *testing.T) {
 	}
 	want := http.Header{
 		"Content-Type": {"application/json"}, "User-Agent": {"wxrelay/1.2.3"}, "Content-Length": {fmt.Sprint(len(a.Payload))},
-		"Webhook-Id": {"evt_1"}, "Webhook-Timestamp": {at}, "Webhook-Attempt": {"4"}, "Webhook-Replay": {"1"},
+		"Webhook-Id": {"evt_1"}, "Webhook-Timestamp": {at}, "Webhook-Attempt": {"4"}, "Webhook-Replay": {"1"}, "Traceparent": {a.Traceparent},
 		"Webhook-Signature": {mac(newer) + " " + mac(a.Endpoint.Secrets[1])},
 	}
 	if diff := cmp.Diff(want, s.header); diff != "" {

@@ -85,7 +85,7 @@ func (k *keeper) pass(ctx context.Context, req Request, path, query, token strin
 	start := time.Now()
 	body.done = func(code int) {
 		if k.c.o.OnCall != nil {
-			k.c.o.OnCall(k.app.Name, callLabel(path), code, time.Since(start))
+			k.c.o.OnCall(ctx, k.app.Name, callLabel(path), code, time.Since(start))
 		}
 	}
 	out, err := http.NewRequestWithContext(context.WithValue(ctx, exchangeKey{}, x), req.Method, sdkHost+path+tokenQuery(token)+query, bytes.NewReader(req.Body))

@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -160,7 +161,7 @@ func TestOnCall(t *testing.T) {
 		f := newFake()
 		f.answer["/wxa/partner/made/this/up"] = func(w http.ResponseWriter, _ *http.Request) { refuseWith(w, 48001, "api unauthorized") }
 		c := newTestClient(t, rdb, serveFake(t, f), func(o *Options) {
-			o.OnCall = func(app, path string, code int, d time.Duration) {
+			o.OnCall = func(_ context.Context, app, path string, code int, d time.Duration) {
 				mu.Lock()
 				defer mu.Unlock()
 				if d <= 0 {

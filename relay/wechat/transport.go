@@ -251,7 +251,7 @@ func (x *exchange) do(ctx context.Context, timeout time.Duration, call func(ctx 
 		if label == "" {
 			label = x.path
 		}
-		x.c.o.OnCall(x.app, label, codeOf(err), time.Since(start))
+		x.c.o.OnCall(ctx, x.app, label, codeOf(err), time.Since(start))
 	}
 	return err
 }

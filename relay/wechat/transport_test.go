@@ -113,7 +113,7 @@ func TestFailuresAreTypedAndClean(t *testing.T) {
 			base := serveFake(t, f)
 			var codes []int
 			c := newTestClient(t, miniClient(t, miniredis.RunT(t)), base, func(o *Options) {
-				o.OnCall = func(_, _ string, code int, _ time.Duration) { codes = append(codes, code) }
+				o.OnCall = func(_ context.Context, _, _ string, code int, _ time.Duration) { codes = append(codes, code) }
 			})
 			tok := mustToken(t, c)
 			c.renewals.wait()

@@ -75,9 +75,9 @@ type Options struct {
 	// Encrypt and Decrypt guard tokens at rest in Redis; nil keeps them in clear.
 	Encrypt, Decrypt func([]byte) ([]byte, error)
 
-	// OnCall hears of every exchange: the app, the API's path (a proxied one only by its first segment), WeChat's
+	// OnCall hears of every exchange: the context of who asked, the app, the API's path (a proxied one only by its first segment), WeChat's
 	// errcode or one of CodeNotLeft, CodeNoAnswer, and how long it took. It must not block.
-	OnCall func(app, path string, errcode int, d time.Duration)
+	OnCall func(ctx context.Context, app, path string, errcode int, d time.Duration)
 
 	// OnChange hears of a token's change that this process brought about, for an audit log. It must not block.
 	OnChange func(app string, change TokenChange)
