@@ -15,7 +15,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/wxrelay/wxrelay/relay"
-	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
 // The WeChat-compatible face: systems that were made for WeChat's API change only its address. appid is an app's, secret
@@ -79,7 +78,7 @@ var (
 func (g *Handler) refuseCompat(c *gin.Context, err error) {
 	code, msg := -1, "system error"
 	var refusal *relay.Refusal
-	var api *wechat.APIError
+	var api *relay.WeChatError
 	var share *relay.QuotaShared
 	switch {
 	case errors.As(err, &refusal):
@@ -88,9 +87,9 @@ func (g *Handler) refuseCompat(c *gin.Context, err error) {
 		code, msg = errNoAPI.Code, errNoAPI.Msg
 	case errors.As(err, &share):
 		code, msg = errShareSpent.Code, errShareSpent.Msg
-	case errors.As(err, &api) && !errors.Is(err, wechat.ErrNotLeft): // WeChat's own word
+	case errors.As(err, &api) && !errors.Is(err, relay.ErrNotLeft): // WeChat's own word
 		code, msg, _ = api.Code, api.Msg, api.RID
-	case errors.Is(err, wechat.ErrBody):
+	case errors.Is(err, relay.ErrNotPassable):
 		code, msg = 40066, "invalid url"
 	}
 	if code == -1 && c.Request.Context().Err() == nil && !errors.Is(err, errSystem) {

@@ -8,7 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/wxrelay/wxrelay/gateway/docs"
-	"github.com/wxrelay/wxrelay/relay/wechat"
+	"github.com/wxrelay/wxrelay/relay"
 )
 
 // openAPI describes the public face: the one place where routes, fields, states, codes and event types are written down
@@ -18,12 +18,11 @@ import (
 var openAPI []byte
 
 func newDocs(version string) *docs.Docs {
-	rows := wechat.Errcodes()
+	rows := relay.Errcodes()
 	book := make([]docs.Errcode, len(rows))
 	for i, e := range rows {
-		does, doesZH := e.Does()
 		book[i] = docs.Errcode{Code: e.Code, Name: e.Name, Meaning: e.Meaning, MeaningZH: e.MeaningZH, Cause: e.Cause, CauseZH: e.CauseZH, Cure: e.Cure, CureZH: e.CureZH,
-			Reaction: string(e.Reaction), ReactionText: does, ReactionTextZH: doesZH, Doc: e.Doc}
+			Reaction: e.Reaction, ReactionText: e.Does, ReactionTextZH: e.DoesZH, Doc: e.Doc}
 	}
 	return docs.New(docs.Options{OpenAPI: openAPI, Errcodes: book, Version: version})
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/wxrelay/wxrelay/relay"
-	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
 // partnerRequest is one request of a partner, proven where routes see it.
@@ -22,7 +21,7 @@ type partnerRequest struct {
 	body    []byte   // borrowed: nothing of it may be kept past the request
 
 	held  body
-	claim webhook.Claim
+	claim relay.Claim
 	proof proof
 }
 
@@ -139,7 +138,7 @@ func (g *Handler) once(r *partnerRequest, route partnerRoute) {
 		drop()
 	} else {
 		open = false
-		if err := attempt.Keep(context.WithoutCancel(ctx), webhook.Answer{Status: out.status, Body: page.Bytes()}); err != nil {
+		if err := attempt.Keep(context.WithoutCancel(ctx), relay.Answer{Status: out.status, Body: page.Bytes()}); err != nil {
 			g.fault(requestIDOf(r.Context), "keeping an answer for its webhook-id", err)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/wxrelay/wxrelay/relay/webhook"
+	"github.com/wxrelay/wxrelay/relay"
 )
 
 // Refusal is a partner request whose signature proves nothing, for the operator: the caller gets one and the same 401.
@@ -14,7 +14,7 @@ type Refusal struct {
 	RequestID string
 	Partner   string        // as the path has it, at most 64 bytes
 	Known     bool          // there is such a partner
-	Cause     string        // partner, or a webhook.Cause: headers, id, skew, secret, payload
+	Cause     string        // partner, or a relay.Cause: headers, id, skew, secret, payload
 	Skew      time.Duration // how far the caller's clock is ahead; 0 when its timestamp is no number
 	Client    string        // its address
 }
@@ -37,8 +37,8 @@ func (g *Handler) prove(r *partnerRequest, route partnerRoute) error {
 		return errUnauthorized
 	}
 	partner, known := g.relay.Partner(name)
-	var cause webhook.Cause
-	if r.claim, skew, cause = webhook.ReadClaim(r.Request.Header, time.Now()); cause != "" {
+	var cause relay.Cause
+	if r.claim, skew, cause = relay.ReadClaim(r.Request.Header, time.Now()); cause != "" {
 		return refuse(known, string(cause))
 	}
 	if !known {
@@ -72,7 +72,7 @@ func (g *Handler) prove(r *partnerRequest, route partnerRoute) error {
 
 // proof is a request's signature and digest while its body arrives.
 type proof struct {
-	verifier webhook.Verifier
+	verifier relay.Verifier
 	digest   hash.Hash
 	line     []byte
 }
@@ -92,9 +92,9 @@ func (p *proof) target(method, prefix, target string) []byte {
 
 // why tells a wrong payload from a wrong secret, by what else the caller may have signed: the other routes' payload, or
 // the target as it is behind the proxy.
-func (g *Handler) why(r *partnerRequest, secrets []webhook.Secret, route partnerRoute, prefix string) webhook.Cause {
+func (g *Handler) why(r *partnerRequest, secrets []relay.Secret, route partnerRoute, prefix string) relay.Cause {
 	if r.held.length > maxExplained {
-		return webhook.CauseSecret
+		return relay.CauseSecret
 	}
 	try := func(whole bool, prefix string) bool {
 		v := r.claim.Verifier(secrets)
@@ -107,9 +107,9 @@ func (g *Handler) why(r *partnerRequest, secrets []webhook.Secret, route partner
 		return v.Proven()
 	}
 	if try(route.raw, prefix) || prefix != "" && !route.raw && try(true, "") {
-		return webhook.CausePayload
+		return relay.CausePayload
 	}
-	return webhook.CauseSecret
+	return relay.CauseSecret
 }
 
 // maxExplained is the longest body that is hashed once more to explain a refusal.

@@ -14,7 +14,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/wxrelay/wxrelay/relay"
-	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
 // proxyRoute is one row more of the partners' table: any method below apps/{app}/wechat/.
@@ -94,7 +93,7 @@ func (g *Handler) passOn(ctx context.Context, r *partnerRequest) error {
 	}
 	if len(body) <= keptAnswer && answer.Errcode == 0 { // a refusal may come again, and do better
 		kept = true
-		if err := attempt.Keep(context.WithoutCancel(ctx), webhook.Answer{Status: answer.Status, Body: body}); err != nil {
+		if err := attempt.Keep(context.WithoutCancel(ctx), relay.Answer{Status: answer.Status, Body: body}); err != nil {
 			g.fault(requestIDOf(r.Context), "keeping an answer for its webhook-id", err)
 		}
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/wxrelay/wxrelay/callback"
 	"github.com/wxrelay/wxrelay/gateway/docs"
 	"github.com/wxrelay/wxrelay/relay"
-	"github.com/wxrelay/wxrelay/relay/webhook"
 )
 
 // Limits is what the public handler takes at most, and from whom. Zero values get the defaults named here.
@@ -33,7 +32,7 @@ type Limits struct {
 type Options struct {
 	Relay    *relay.Relay
 	Callback *callback.Handler
-	Answers  *webhook.IdempotencyStore
+	Answers  *relay.IdempotencyStore
 	Limits   Limits
 	Version  string
 	// Fault is called with every error whose answer says less than what happened: 500, 503 and the cause of a 502, and
@@ -49,7 +48,7 @@ type Options struct {
 type Handler struct {
 	relay    *relay.Relay
 	callback *callback.Handler
-	answers  *webhook.IdempotencyStore
+	answers  *relay.IdempotencyStore
 	limits   atomic.Pointer[Limits]
 	fault    func(requestID, route string, err error)
 	refused  func(Refusal)

@@ -10,8 +10,8 @@ import (
 	"github.com/wxrelay/wxrelay/relay/message"
 )
 
-// What a journey may answer besides the errors of the rooms ([wechat.APIError], [queue.ErrUnavailable], ...), which pass
-// through as they are. The gateway translates both to HTTP.
+// What a journey may answer besides the errors of its packages ([wechat.APIError], [queue.ErrUnavailable], ...), which
+// pass through as they are. [AsError] turns both into an [Error].
 var (
 	ErrNotFound       = errors.New("nothing there under this name")
 	ErrNotAllowed     = errors.New("this partner is not given that app or that right")

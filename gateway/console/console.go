@@ -13,9 +13,6 @@ import (
 	"time"
 
 	"github.com/wxrelay/wxrelay/relay"
-	"github.com/wxrelay/wxrelay/relay/queue"
-	"github.com/wxrelay/wxrelay/relay/webhook"
-	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
 // Check is one thing that must hold for the gateway to be ready.
@@ -28,9 +25,9 @@ type Check struct {
 // Options is where the pages read from.
 type Options struct {
 	Relay   *relay.Relay
-	Queue   *queue.Queue
-	WeChat  *wechat.Client
-	Health  *webhook.Health
+	Queue   *relay.Queue
+	WeChat  *relay.WeChatClient
+	Health  *relay.Health
 	Rules   func() relay.Rules                // the rules in force: which apps, partners and endpoints there are
 	Ready   func(ctx context.Context) []Check // the checks of /readyz; nil = none
 	Fault   func(path string, err error)      // told of what a page could not read; nil = nobody listens

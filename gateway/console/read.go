@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/wxrelay/wxrelay/relay"
-	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
 var messageStates = []string{relay.StateScheduled, relay.StateHeld, relay.StateQueued, relay.StateSending, relay.StateSent, relay.StateDelivered,
@@ -145,7 +144,7 @@ func (c *Console) oneMessage(ctx context.Context, id string) (page, error) {
 	}
 	p := &Message{Message: m}
 	if m.Errcode != nil && *m.Errcode != 0 {
-		known := Errcode(wechat.Lookup(*m.Errcode))
+		known := errcodeOf(relay.LookupErrcode(*m.Errcode))
 		p.Known = &known
 	}
 	return p, nil
@@ -216,8 +215,8 @@ func shownURL(raw string) string {
 
 func (c *Console) errcodes(*http.Request) (page, error) {
 	p := &Errcodes{Items: []Errcode{}}
-	for _, row := range wechat.Errcodes() {
-		p.Items = append(p.Items, Errcode(row))
+	for _, row := range relay.Errcodes() {
+		p.Items = append(p.Items, errcodeOf(row))
 	}
 	return p, nil
 }

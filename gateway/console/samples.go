@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/wxrelay/wxrelay/relay"
-	"github.com/wxrelay/wxrelay/relay/webhook"
-	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
 // sampleTime is when the sample pages were read.
@@ -35,11 +33,11 @@ func samples() []page {
 			Lanes: []Lane{{Name: "send:shop:subscribe", Ready: 120, InHand: 12, Later: 3, Oldest: 400 * time.Millisecond}, {Name: "deliver:orders/main", Ready: 4, Buried: 2, Oldest: 3 * time.Second}}, Recent: messages},
 		&User{Apps: []string{"shop", "news"}, App: "shop", OpenID: bad.OpenID, Asked: true, Lines: []relay.Subscription{line}, Messages: messages},
 		&Messages{Apps: []string{"shop", "news"}, App: "shop", State: "refused", All: messageStates, Items: messages},
-		&Message{Message: bad, Known: &Errcode{Code: 43101, Meaning: "the user has not subscribed", MeaningZH: "用户未订阅", Reaction: wechat.ReactionLedger, Cure: "ask the user again", CureZH: "请再次征得用户同意"}},
+		&Message{Message: bad, Known: &Errcode{Code: 43101, Meaning: "the user has not subscribed", MeaningZH: "用户未订阅", Reaction: "ledger", Cure: "ask the user again", CureZH: "请再次征得用户同意"}},
 		&Deliveries{Endpoints: []string{"orders/main"}, Endpoint: "orders/main", State: "buried", Items: []relay.Delivery{delivery}, Next: &cursor, Replayed: true},
 		&Endpoints{Items: []EndpointRow{{Partner: "orders", ID: "main", URL: "https://orders.example.com/hook", Events: []string{"message.*", "subscription.*"},
-			Condition: conditionOf(webhook.Condition{State: "benched", Since: ago(time.Minute), Until: sampleTime.Add(30 * time.Second), Failures: 11})}}},
-		&Errcodes{Items: []Errcode{{Code: 43101, Meaning: "the user has not subscribed", MeaningZH: "用户未订阅", Reaction: wechat.ReactionLedger, Cure: "ask again", CureZH: "再次询问", Doc: "https://developers.weixin.qq.com/"}}},
+			Condition: conditionOf(relay.Condition{State: "benched", Since: ago(time.Minute), Until: sampleTime.Add(30 * time.Second), Failures: 11})}}},
+		&Errcodes{Items: []Errcode{{Code: 43101, Meaning: "the user has not subscribed", MeaningZH: "用户未订阅", Reaction: "ledger", Cure: "ask again", CureZH: "再次询问", Doc: "https://developers.weixin.qq.com/"}}},
 		&Trouble{Reason: "it is already on its way or at its end"},
 	}
 }

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/wxrelay/wxrelay/relay"
-	"github.com/wxrelay/wxrelay/relay/webhook"
-	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
 // page is one kind of page: a struct with a Frame and the name of its template.
@@ -280,7 +278,7 @@ type Condition struct {
 	Failures int        `json:"failures"`
 }
 
-func conditionOf(c webhook.Condition) Condition {
+func conditionOf(c relay.Condition) Condition {
 	return Condition{State: c.State, Until: someTime(c.Until), Since: someTime(c.Since), Failures: c.Failures}
 }
 
@@ -303,16 +301,21 @@ type Errcodes struct {
 
 // Errcode is a row of the table in the names of the JSON face.
 type Errcode struct {
-	Code      int             `json:"code"`
-	Name      string          `json:"name"`
-	Meaning   string          `json:"meaning"`
-	MeaningZH string          `json:"meaning_zh"`
-	Cause     string          `json:"cause"`
-	CauseZH   string          `json:"cause_zh"`
-	Reaction  wechat.Reaction `json:"reaction"`
-	Cure      string          `json:"cure"`
-	CureZH    string          `json:"cure_zh"`
-	Doc       string          `json:"doc"`
+	Code      int    `json:"code"`
+	Name      string `json:"name"`
+	Meaning   string `json:"meaning"`
+	MeaningZH string `json:"meaning_zh"`
+	Cause     string `json:"cause"`
+	CauseZH   string `json:"cause_zh"`
+	Reaction  string `json:"reaction"`
+	Cure      string `json:"cure"`
+	CureZH    string `json:"cure_zh"`
+	Doc       string `json:"doc"`
+}
+
+func errcodeOf(e relay.Errcode) Errcode {
+	return Errcode{Code: e.Code, Name: e.Name, Meaning: e.Meaning, MeaningZH: e.MeaningZH, Cause: e.Cause, CauseZH: e.CauseZH,
+		Reaction: e.Reaction, Cure: e.Cure, CureZH: e.CureZH, Doc: e.Doc}
 }
 
 // Trouble is the page of an error.
