@@ -223,6 +223,9 @@ func (a *App) remarks(c *config.Config) {
 	if Embedded(c.Redis.URL) {
 		a.log.Warn("redis.url is embedded://: everything is kept in this process and LOST at its exit; for trying things out only")
 	}
+	if len(c.AllowPrivateEndpoints) > 0 {
+		a.log.Info("endpoints may have addresses in these networks, by plain http too", zap.Stringers("allow_private_endpoints", c.AllowPrivateEndpoints))
+	}
 	if c.MasterKey.IsZero() {
 		a.log.Warn("no master_key: access tokens and session keys lie in Redis as they are")
 	}
