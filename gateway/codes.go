@@ -42,9 +42,6 @@ type Entry struct {
 	Cure, CureZH   string
 }
 
-// Entries lists every code in the order of their status.
-func Entries() []Entry { return table }
-
 var entries = func() map[Code]*Entry {
 	m := make(map[Code]*Entry, len(table))
 	for i := range table {
@@ -53,6 +50,7 @@ var entries = func() map[Code]*Entry {
 	return m
 }()
 
+// table has every code in the order of their status.
 var table = []Entry{
 	{Malformed, http.StatusBadRequest, "The request cannot be read", "请求无法解析",
 		"the body is not the JSON this route reads",

@@ -44,7 +44,7 @@ var outside = map[int][]Code{
 
 func TestCodesOfEveryStatus(t *testing.T) {
 	got := map[int][]Code{}
-	for _, e := range Entries() {
+	for _, e := range table {
 		got[e.Status] = append(got[e.Status], e.Code)
 		for name, text := range map[string]string{"title": e.Title, "title zh": e.TitleZH, "detail": e.Detail, "cure": e.Cure, "cure zh": e.CureZH} {
 			if text == "" {
@@ -58,7 +58,7 @@ func TestCodesOfEveryStatus(t *testing.T) {
 	if diff := cmp.Diff(outside, got); diff != "" {
 		t.Error(diff)
 	}
-	if !slices.IsSortedFunc(Entries(), func(a, b Entry) int { return a.Status - b.Status }) {
+	if !slices.IsSortedFunc(table, func(a, b Entry) int { return a.Status - b.Status }) {
 		t.Error("not in the order of their status")
 	}
 }
@@ -180,7 +180,7 @@ func TestRetryAfterIsWholeSecondsRoundedUp(t *testing.T) {
 
 func TestProblemPages(t *testing.T) {
 	g := Public(Options{Version: "1.2.3"})
-	for _, e := range Entries() {
+	for _, e := range table {
 		w := httptest.NewRecorder()
 		g.ServeHTTP(w, httptest.NewRequest("GET", "/problems/"+string(e.Code), nil))
 		body := w.Body.String()

@@ -306,9 +306,6 @@ func (a *App) Ready() <-chan struct{} { return a.ready }
 // Failed gives the error that ended the app before it was closed, such as another number of shards than Redis knows.
 func (a *App) Failed() <-chan error { return a.failed }
 
-// Log is the app's log.
-func (a *App) Log() *zap.Logger { return a.log }
-
 // Run starts a gateway, waits for ctx to end or for it to fail, and closes it. running, when not nil, is called once
 // the doors are open.
 func Run(ctx context.Context, c *config.Config, o Options, running func(*App)) error {

@@ -194,9 +194,6 @@ func (o *Draft) pace(issues *Issues, f *Facts, data Data) {
 	o.Every, o.Value, o.Keyword = f.Every.Milliseconds(), k.Value, f.Keyword
 }
 
-// Has tells whether the message may go by a channel.
-func (o *Draft) Has(channel string) bool { return slices.Contains(o.Channels, channel) }
-
 func oneOf(f *Issues, field, v string, allowed ...string) {
 	if v != "" && !slices.Contains(allowed, v) {
 		f.Add(field, "must be one of "+strings.Join(allowed, ", "))
