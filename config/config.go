@@ -180,7 +180,7 @@ type Retention struct {
 	Messages time.Duration `yaml:"messages"`
 	Events   time.Duration `yaml:"events"`
 	Buried   time.Duration `yaml:"buried"`
-	MaxBytes Size          `yaml:"max_bytes"` // of delivered events over all of Redis; 0 = no limit
+	MaxBytes Size          `yaml:"max_bytes"` // of delivered events over all of Redis; 0 = no limit, and all that is taken so far
 }
 
 // Limits bounds what one request and one client may ask.

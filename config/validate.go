@@ -31,22 +31,21 @@ func below(path, parent string) bool {
 
 // The outer bounds of what may be configured.
 const (
-	maxShards          = 64
-	maxBody            = 1 << 20 // one push or request becomes one queued job
-	maxProxyBody       = 64 << 20
-	maxBatch           = 10000
-	maxTimeout         = 30 * time.Second
-	minLease           = 3 * time.Second // renewed every sixth of it: a busy machine must not lose it
-	maxLease           = 10 * time.Minute
-	maxRetention       = 366 * 24 * time.Hour
-	maxUnproven        = 255 // one byte of a line counts them
-	maxAESKeyLen       = 43
-	masterKeySize      = 32
-	minPassword        = 12
-	minKept       Size = 1 << 20
-	maxInFlight        = 100
-	maxHeaders         = 20
-	maxFilter          = 1000
+	maxShards     = 64
+	maxBody       = 1 << 20 // one push or request becomes one queued job
+	maxProxyBody  = 64 << 20
+	maxBatch      = 10000
+	maxTimeout    = 30 * time.Second
+	minLease      = 3 * time.Second // renewed every sixth of it: a busy machine must not lose it
+	maxLease      = 10 * time.Minute
+	maxRetention  = 366 * 24 * time.Hour
+	maxUnproven   = 255 // one byte of a line counts them
+	maxAESKeyLen  = 43
+	masterKeySize = 32
+	minPassword   = 12
+	maxInFlight   = 100
+	maxHeaders    = 20
+	maxFilter     = 1000
 )
 
 func (c *Config) validate(f *filling) {
@@ -82,8 +81,8 @@ func (c *Config) validate(f *filling) {
 	f.between("retention.messages", c.Retention.Messages, time.Minute, maxRetention)
 	f.between("retention.events", c.Retention.Events, time.Minute, maxRetention)
 	f.between("retention.buried", c.Retention.Buried, time.Minute, maxRetention)
-	if c.Retention.MaxBytes != 0 && c.Retention.MaxBytes < minKept {
-		f.refuse("retention.max_bytes", "%s, at least %s, or 0 for no limit", c.Retention.MaxBytes, minKept)
+	if c.Retention.MaxBytes != 0 { // nothing counts the bytes of what has ended yet
+		f.refuse("retention.max_bytes", "%s, but a limit by bytes is not kept by this version: set 0, and shorten retention.events", c.Retention.MaxBytes)
 	}
 	f.size("limits.body", c.Limits.Body, maxBody)
 	f.size("limits.proxy_body", c.Limits.ProxyBody, maxProxyBody)
