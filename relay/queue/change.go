@@ -35,7 +35,7 @@ type Operation struct {
 	Args      []string
 }
 
-// Key is a key of another room's, wherever it lives, that a change takes for itself: it holds Value then, for a time. One that
+// Key is a key of another package's, wherever it lives, that a change takes for itself: it holds Value then, for a time. One that
 // holds Value already does not stand in the way: an earlier try of the same change took it, and the ids of its jobs say
 // whether it happened. On a cluster, where the key may live on another node, it is taken just before the change, and a crash
 // in between leaves it taken with nothing done. So whoever finds it held looks whether what it stands for is there, and if

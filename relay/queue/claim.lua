@@ -13,14 +13,14 @@
 local function claim(A, i, committed)
   local memory, seq = KEYS[1] .. 'r:' .. A[i], A[i + 1]
   call('DEL', memory .. '.') -- a write first: a replica fails here and not one day, a full Redis lets the script through
-  local lost, left, jobs, given, room = {}, {}, {}, {}, tonumber(A[i + 2])
+  local lost, left, jobs, given, space = {}, {}, {}, {}, tonumber(A[i + 2])
   local horizon, never = num(HORIZON), num(NEVER)
 
   local function hand(P, id, at, token, j)
     local k = #jobs
     jobs[k + 1], jobs[k + 2], jobs[k + 3], jobs[k + 4] = P, id, at, token
     for f = 1, 9 do jobs[k + 4 + f] = j[f] or '' end
-    room = room - #(j[2] or '') - #(j[3] or '')
+    space = space - #(j[2] or '') - #(j[3] or '')
   end
 
   local function tell(G, P, why)
@@ -72,7 +72,7 @@ local function claim(A, i, committed)
       local ready = call('ZRANGEBYSCORE', q, '-inf', HORIZON, 'WITHSCORES', 'LIMIT', 0, n - got)
       if #ready == 0 then break end
       local seen, found, serials, busy, holds, behind = {}, {}, {}, {}, {}, {}
-      local size = room
+      local size = space
       for k = 1, #ready, 2 do
         local j = read(P, ready[k])
         seen[#seen + 1], found[#found + 1] = ready[k], j
@@ -119,7 +119,7 @@ local function claim(A, i, committed)
         given[#given + 1] = P .. ' ' .. seen[k]
       end
       got = got + #took
-      if got >= n or room <= 0 then break end
+      if got >= n or space <= 0 then break end
     end
     return got
   end
@@ -149,7 +149,7 @@ local function claim(A, i, committed)
   -- Once this turn has taken all that is wanted (of all, or of a lane, and then met a shard with nothing but such lanes), the
   -- shards behind are not looked at: there may be more, and the next turn begins with another shard (DECISIONS.md 18).
   local function take(P, G)
-    if G.want <= 0 or room <= 0 or G.spent then return tell(G, P, 'm') end
+    if G.want <= 0 or space <= 0 or G.spent then return tell(G, P, 'm') end
     local told = #left
     local lanes, nextdue = open(P, G)
     local n, more = #lanes, false
@@ -162,7 +162,7 @@ local function claim(A, i, committed)
           local free = G.free[lane] or G.perlane
           local ask = math.min(G.want, free)
           if round == 1 then ask = math.min(ask, share) end
-          if ask > 0 and room > 0 and not drained[k] then
+          if ask > 0 and space > 0 and not drained[k] then
             local got = draw(P, G, lane, ask)
             G.want, G.free[lane], served[k] = G.want - got, free - got, true
             drained[k] = got < ask

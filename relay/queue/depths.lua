@@ -1,5 +1,6 @@
 -- depths.lua counts the jobs of one shard.
 -- KEYS[1]  prefix of the shard
+-- ARGV     none
 -- Returns  { now_us, then flat: lane, state, count, due_us of the oldest ready one or '' }
 local P, out, lanes, sums = KEYS[1], { NOW }, {}, {}
 local function tell(lane, state, n, at)

@@ -1,8 +1,8 @@
 // Package queue owns the durable work queue on Redis: where a job is, who has it in hand, and the one atomic step by
 // which anything changes.
 //
-// That step is [Queue.Commit]. A [Change] happens wholly or not at all, on one shard, in one Lua script; Lua of other rooms
-// (a [Extension]) takes part in it. Changes that queue up while a script call is in flight travel together in the next one, and
+// That step is [Queue.Commit]. A [Change] happens wholly or not at all, on one shard, in one Lua script; Lua of other packages
+// (an [Extension]) takes part in it. Changes that queue up while a script call is in flight travel together in the next one, and
 // each answers for itself. A worker's verdict is such a change too.
 //
 //	        Park                    Due, After
@@ -12,8 +12,8 @@
 //	  v                |  |                       v  |
 //	ready <--- Edit Ready, Expires            (ready)|
 //	  |                   |                          |
-//	  |      claimed      |                          |
-//	  +-----------------> leased --------------------+
+//	  |      claimed      |                          |     put, at once, by a process
+//	  +-----------------> leased --------------------+ <-- that has a place for it
 //	  ^                   |  |  |
 //	  |  GiveBack         |  |  | Done          Keep over
 //	  |  lease lapsed     |  |  +-----> ended ------------> forgotten
@@ -24,8 +24,9 @@
 // Edit takes whatever is not leased to ready (release, replay), later or ended. A job whose serial is in another hand is
 // ready too; it stands in that serial's line instead of its lane, and nobody behind it waits for it.
 //
-// A job in hand is one that may have been acted upon. So a worker never claims more than it has free slots, a claim whose
-// answer got lost is asked again and not made again, and a lease that lapses means: somebody died with it in hand.
+// A job in hand is one that may have been acted upon. So a worker never claims more than it has free slots, but for what may be
+// repeated ([Group].Ahead); a claim whose answer got lost is asked again and not made again; and a lease that lapses means:
+// somebody died with it in hand.
 //
 // Times are Redis'. Every key begins with the shard's [Prefix]; lanes.lua lists them all. DECISIONS.md says why.
 package queue
@@ -65,7 +66,7 @@ var (
 // Options are decided once, at Open.
 type Options struct {
 	Shards     int           // 1..64, default 16; written to Redis at first start, another number later is ErrShards
-	Extensions []Extension   // other rooms' Lua
+	Extensions []Extension   // Lua of other packages
 	Lease      time.Duration // how long a silent worker keeps its jobs, default 60s; renewed every Lease/6
 	BuriedKeep time.Duration // how long buried jobs are kept for replay, default 30 days
 	Grace      time.Duration // how long Run waits for handlers when its context ends, default 20s
@@ -74,7 +75,7 @@ type Options struct {
 	PerShard   bool          // one script call carries one shard only; always so on a cluster
 }
 
-// Extension is Lua of another room that takes part in a change.
+// Extension is Lua of another package that takes part in a change.
 //
 // Lua is a chunk that returns function(prefix, now_ms, A, o, n) -> ok, reply. Its n arguments are the strings A[o+1] to
 // A[o+n], reply is a string.
@@ -89,7 +90,7 @@ type Queue struct {
 	extensions map[string]byte
 	ids        mint
 
-	turns, get, list, depths, pause, clear *script // turns commits and claims
+	turns, get, list, depths, pause *script // turns commits and claims
 
 	apart  bool // one call carries one shard
 	sites  []*site
@@ -134,7 +135,6 @@ func Open(ctx context.Context, rdb redis.UniversalClient, o Options) (*Queue, er
 	q.turns = newScript(b.String(), commitLua+claimLua+turnLua)
 	q.get, q.list = newScript("", getLua), newScript("", listLua)
 	q.depths, q.pause = newScript("", depthsLua), newScript("", pauseLua)
-	q.clear = newScript("", clearLua)
 	_, single := rdb.(*redis.Client)
 	q.divide(!single || o.PerShard)
 	if err := q.agree(ctx); err != nil {

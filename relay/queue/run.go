@@ -160,7 +160,7 @@ func (l *loop) accept(a answer) {
 	q.sched.learn(a.request, &a.brought)
 }
 
-// sleep waits until there is something to do: a nudge, a time, a late answer. While under load, a breath.
+// sleep waits until there is something to do: a nudge, a time, a late answer; under load not at once.
 func (l *loop) sleep(stop <-chan struct{}) {
 	at := l.q.sched.sleepUntil(time.Now(), l.sweepAt, l.q.sites, l.claiming)
 	if !l.claiming && l.deadline.Before(at) {

@@ -42,23 +42,6 @@ type group struct {
 	leases  [64]lease      // what the handlers of a shard's jobs run under
 }
 
-// laneState is what this process holds and knows of a lane.
-type laneState struct {
-	name    string
-	group   *group
-	running int
-	held    int
-	ahead   []*job        // in hand without a slot, the first to begin first
-	waiting uint64        // shards (bits) where due jobs wait for this process
-	rested  time.Time     // when this process last had it paused,
-	rests   time.Duration // for so long
-	hungry  bool          // it stands in group.hungry
-
-	second time.Time // when the count began,
-	count  int       // of handlers that have returned since
-	before int       // and in the second before
-}
-
 // lease is the context of the handlers that work under one lease: it ends when that is lost. The zero lease is not begun.
 type lease struct {
 	ctx  context.Context
@@ -111,105 +94,6 @@ func (q *Queue) Handle(name string, g Group, h Handler) {
 	hs.byName.Store(&byName)
 }
 
-// Slots sets how many handlers of a lane this process may have at work at once, at least 1 and at most Group.PerLane, which it
-// is without. What is in hand beyond it is finished. A lane whose group nobody handles has none.
-func (q *Queue) Slots(lane string, n int) {
-	h := &q.sched
-	g := h.groupOf(lane)
-	if g == nil {
-		return
-	}
-	h.mu.Lock()
-	before := g.perLane(lane)
-	if n < g.conf.PerLane {
-		g.slots[lane] = max(n, 1)
-	} else {
-		delete(g.slots, lane)
-	}
-	l := g.lanes[lane]
-	more := g.perLane(lane) > before && l != nil && l.waiting != 0
-	if more {
-		g.dirty |= l.waiting
-	}
-	h.mu.Unlock()
-	if more {
-		h.rouse()
-	}
-}
-
-// perLane is how many handlers of a lane may be at work. Called with scheduler.mu.
-func (g *group) perLane(lane string) int {
-	if n, fewer := g.slots[lane]; fewer {
-		return n
-	}
-	return g.conf.PerLane
-}
-
-// lane is the state of a lane, made when there is none. Called with scheduler.mu.
-func (g *group) lane(name string) *laneState {
-	l := g.lanes[name]
-	if l == nil {
-		l = &laneState{name: name, group: g}
-		g.lanes[name] = l
-	}
-	return l
-}
-
-// tidy lets a lane go that has nothing to be remembered. Called with scheduler.mu.
-func (l *laneState) tidy() {
-	if l.held == 0 && l.waiting == 0 {
-		delete(l.group.lanes, l.name)
-	}
-}
-
-// limit is how many jobs of a lane may be in hand: as many as have slots, and ahead of them what the lane does in a second, so
-// that a crash finds few in hand that would have waited for long. Called with scheduler.mu.
-func (l *laneState) limit(now time.Time) int {
-	n := l.group.perLane(l.name)
-	if l.group.conf.Ahead == 0 {
-		return n
-	}
-	speed := max(l.count, l.before)
-	if now.Sub(l.second) > 2*time.Second {
-		speed = 0
-	}
-	return n + min(l.group.conf.Ahead, max(speed, aheadLeast))
-}
-
-// counts notes that a handler has returned. Called with scheduler.mu.
-func (l *laneState) counts(now time.Time) {
-	if d := now.Sub(l.second); d >= time.Second {
-		if l.before = l.count; d >= 2*time.Second {
-			l.before = 0
-		}
-		l.second, l.count = now, 0
-	}
-	l.count++
-}
-
-// room is how many more jobs of a lane may be taken in hand. Those ahead of a slot are asked for when half of them are gone, so
-// that it takes few claims. Called with scheduler.mu.
-func (l *laneState) room() int {
-	limit := l.limit(time.Now())
-	n := limit - l.held
-	if n < (limit-l.group.perLane(l.name))/2 {
-		return 0
-	}
-	return max(n, 0)
-}
-
-// room is the same of a group.
-func (h *scheduler) room(g *group) int {
-	n := g.conf.Concurrency - g.held
-	if g.conf.Ahead > 0 {
-		if h.bytes >= aheadBytes {
-			return 0
-		}
-		n += aheadLanes * g.conf.Ahead
-	}
-	return max(n, 0)
-}
-
 func (h *scheduler) group(name string) *group { return (*h.byName.Load())[name] }
 
 func (h *scheduler) groupOf(lane string) *group {
@@ -243,7 +127,7 @@ func (h *scheduler) reserve(j *Job, shard int, may bool) *job {
 	g := h.groupOf(j.Lane)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.handlers == nil || h.room(g) == 0 {
+	if h.handlers == nil || h.places(g) == 0 {
 		return nil
 	}
 	l := g.lane(j.Lane)
@@ -285,7 +169,7 @@ func (h *scheduler) take(g *group, j *job, asked time.Time) (free bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	l := g.lane(j.Lane)
-	free = h.handlers != nil && h.room(g) > 0 && l.held < g.perLane(j.Lane)+g.conf.Ahead
+	free = h.handlers != nil && h.places(g) > 0 && l.held < g.perLane(j.Lane)+g.conf.Ahead
 	h.hold(j, l, asked)
 	return free
 }
@@ -397,7 +281,7 @@ func (h *scheduler) release(j *job) {
 	h.total--
 	l.held--
 	g.shards[j.shard]--
-	if l.waiting != 0 && l.room() > 0 {
+	if l.waiting != 0 && l.places() > 0 {
 		g.dirty |= l.waiting
 	}
 	l.tidy()
@@ -423,14 +307,14 @@ func (h *scheduler) nudge(it *item) {
 	for _, name := range it.waiting {
 		l := h.groupOf(name).lane(name)
 		l.waiting |= shard
-		if l.room() > 0 {
+		if l.places() > 0 {
 			it.ready |= l.group.bit
 		}
 	}
 	for _, g := range h.groups {
 		if it.ready&g.bit != 0 && g.dirty&shard == 0 {
 			g.dirty |= shard
-			wake = wake || h.room(g) > 0
+			wake = wake || h.places(g) > 0
 		}
 		if it.later&g.bit != 0 {
 			at := time.Now().Add(it.wakeIn)
@@ -501,224 +385,4 @@ func (h *scheduler) rest(lane string, d time.Duration) (back []*job, known bool)
 		return nil, false
 	}
 	return h.flush(l), known
-}
-
-// request gathers what the next call asks of a site: leases that are to be renewed and, when claiming, free places for the
-// shards that may have due work. sweep looks everywhere. Nil when there is nothing to ask.
-func (h *scheduler) request(s *site, now time.Time, sweep, claiming bool, round int) *request {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	w := &request{site: s, at: now, look: sweep && claiming}
-	if s.verdicts.held() > 0 {
-		w.verdicts, _ = s.verdicts.next(make([]*item, 0, maxBatch))
-	}
-	for _, g := range h.groups {
-		h.foresee(g, w.verdicts)
-		for _, n := range s.shards {
-			if g.shards[n] > 0 && !now.Before(g.beatAt[n]) {
-				w.beats = append(w.beats, beat{g, n})
-			}
-		}
-		h.want(w, g, sweep, claiming, round, now)
-	}
-	if !w.look && len(w.beats) == 0 && len(w.groups) == 0 && len(w.verdicts) == 0 {
-		return nil
-	}
-	return w
-}
-
-// want adds what a group asks of a site. What a lost answer was about is asked for again, with places or without.
-func (h *scheduler) want(w *request, g *group, sweep, claiming bool, round int, now time.Time) {
-	s, places := w.site, 0
-	unsure := slices.Contains(s.unsure, g)
-	if claiming {
-		places = min(maxClaim, h.room(g)+g.frees)
-	}
-	if places == 0 && !unsure {
-		return
-	}
-	var shards []int
-	for i := 0; i < len(s.shards) && places > 0; i++ {
-		n := s.shards[(i+round)%len(s.shards)]
-		if d := g.due[n]; !d.IsZero() && !now.Before(d) {
-			g.dirty |= 1 << n
-			g.due[n] = time.Time{}
-		}
-		if sweep || g.dirty&(1<<n) != 0 {
-			shards = append(shards, n)
-			g.dirty &^= 1 << n
-		}
-	}
-	if len(shards) == 0 && !unsure {
-		return
-	}
-	lanes := make(map[string]int, len(g.lanes)+len(g.slots))
-	for lane, n := range g.slots {
-		lanes[lane] = n + min(g.conf.Ahead, aheadLeast)
-	}
-	for lane, l := range g.lanes {
-		lanes[lane] = l.room() + g.freesIn[lane]
-	}
-	w.groups = append(w.groups, want{g, places, lanes, shards})
-}
-
-// foresee reckons with what the verdicts of a request will have done when it claims: places they free, work they make due.
-// Called with mu.
-func (h *scheduler) foresee(g *group, verdicts []*item) {
-	g.frees = 0
-	clear(g.freesIn)
-	for _, it := range verdicts {
-		shard := uint64(1) << it.shard
-		if it.ready&g.bit != 0 {
-			g.dirty |= shard
-			it.ready &^= g.bit
-		}
-		for _, name := range it.waiting {
-			if h.groupOf(name) == g {
-				g.lane(name).waiting |= shard
-				g.dirty |= shard
-			}
-		}
-		if it.ends.group == g {
-			g.frees++
-			g.freesIn[it.ends.Lane]++
-			g.dirty |= it.ends.lane.waiting
-		}
-	}
-}
-
-// again marks what a failed request would have looked at, and may have looked at.
-func (h *scheduler) again(w *request) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	w.site.unsure = w.site.unsure[:0]
-	for _, g := range w.groups {
-		w.site.unsure = append(w.site.unsure, g.group)
-		for _, n := range g.shards {
-			g.group.dirty |= 1 << n
-		}
-	}
-}
-
-// learn keeps what a request did to our leases and what its answer said about work that is left.
-func (h *scheduler) learn(w *request, t *answered) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, b := range w.beats {
-		b.group.beatAt[b.shard], b.group.sure[b.shard] = w.at.Add(b.group.conf.Lease/6), w.at
-	}
-	for _, g := range w.groups { // what was looked at has no due work left but what the answer says
-		var looked uint64
-		for _, n := range g.shards {
-			looked |= 1 << n
-		}
-		for _, f := range t.left {
-			if f.group == g.group && f.lane == "" && f.due.IsZero() {
-				looked &^= 1 << f.shard
-			}
-		}
-		for _, l := range g.group.lanes {
-			l.waiting &^= looked
-		}
-	}
-	for _, f := range t.left {
-		if f.group == nil {
-			continue
-		}
-		switch {
-		case f.lane != "":
-			l := f.group.lane(f.lane)
-			l.waiting |= 1 << f.shard
-			if l.room() > 0 { // its places came free meanwhile
-				f.group.dirty |= 1 << f.shard
-			}
-		case f.due.IsZero():
-			f.group.dirty |= 1 << f.shard
-		default:
-			f.group.due[f.shard] = f.due
-		}
-	}
-	for _, b := range t.lost {
-		if b.group != nil {
-			b.group.lose(b.shard)
-		}
-	}
-}
-
-// lose tells the handlers of a shard's jobs that they hold them no more. Called with mu.
-func (g *group) lose(shard int) {
-	if l := &g.leases[shard]; l.ctx != nil {
-		l.lost(ErrLeaseLost)
-		*l = lease{}
-	}
-}
-
-// doubt tells the handlers of leases that went unrenewed for too long; nobody else's clock is needed to know that.
-func (h *scheduler) doubt(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, g := range h.groups {
-		for n := range g.sure {
-			if g.shards[n] > 0 && now.Sub(g.sure[n]) > g.conf.Lease {
-				g.lose(n)
-			}
-		}
-	}
-}
-
-// sleepUntil is when the loop has something to do by itself; now when it has at once. Sites that are out or fail are asked
-// again at their own time.
-func (h *scheduler) sleepUntil(now, sweepAt time.Time, sites []*site, claiming bool) time.Time {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	at := sweepAt
-	soon := func(t time.Time) {
-		if !t.IsZero() && t.Before(at) {
-			at = t
-		}
-	}
-	var open uint64
-	for _, s := range sites {
-		switch {
-		case s.out:
-		case now.Before(s.retryAt):
-			soon(s.retryAt)
-		default:
-			for _, n := range s.shards {
-				open |= 1 << n
-			}
-			if s.verdicts.held() > 0 {
-				at = now
-			}
-		}
-	}
-	for _, g := range h.groups {
-		free := claiming && h.room(g) > 0
-		if free && g.dirty&open != 0 {
-			at = now
-		}
-		for n := range g.due {
-			if open&(1<<n) == 0 {
-				continue
-			}
-			if free {
-				soon(g.due[n])
-			}
-			if g.shards[n] > 0 {
-				soon(g.beatAt[n])
-			}
-		}
-	}
-	h.wakeAt = at
-	return at
-}
-
-// everywhere has the loop look at every shard.
-func (h *scheduler) everywhere() {
-	h.mu.Lock()
-	for _, g := range h.groups {
-		g.dirty = h.all
-	}
-	h.mu.Unlock()
-	h.rouse()
 }

@@ -28,8 +28,6 @@ var (
 	depthsLua string
 	//go:embed pause.lua
 	pauseLua string
-	//go:embed clear.lua
-	clearLua string
 )
 
 // noDue is the due time of what has none, in microseconds: the year 2255, and not +inf, which the in-process Redis' Lua
