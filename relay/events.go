@@ -159,6 +159,9 @@ func (t *notification) payload() []byte {
 		}
 		return append(b, '}')
 	}
+	if p, ok := t.data.(PushReceived); ok {
+		return append(p.appendJSON(b), '}')
+	}
 	return append(append(b, encode(t.data)...), '}')
 }
 

@@ -35,9 +35,9 @@ func serve(p *program, fs *flag.FlagSet, args []string) error {
 		hup = p.hup()
 	}
 	if os.Getenv("GOGC") == "" {
-		// What lives is small and what passes is much: collecting at five times the live heap instead of twice takes about a
-		// tenth off the CPU time of a push, for some tens of MiB.
-		debug.SetGCPercent(400)
+		// What lives is small and what passes is much: collecting at three times the live heap instead of twice takes a few
+		// percent off the CPU time of a push, for some MiB.
+		debug.SetGCPercent(200)
 	}
 	ctx, stop := context.WithCancel(p.ctx)
 	defer stop()

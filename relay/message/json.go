@@ -69,6 +69,9 @@ func appendMaybe(b []byte, s *string) []byte {
 	return AppendText(b, *s)
 }
 
+// escapes are the letters that stand behind a backslash for a character.
+var escapes = [128]byte{'"': '"', '\\': '\\', '\n': 'n', '\r': 'r', '\t': 't'}
+
 // AppendText appends a JSON string. Of valid text only quotes, backslashes, controls and the two line separators that
 // JavaScript once stumbled over are escaped; what is not UTF-8 becomes U+FFFD.
 func AppendText(b []byte, s string) []byte {
@@ -81,6 +84,12 @@ func AppendText(b []byte, s string) []byte {
 		}
 		if r >= ' ' && r != '"' && r != '\\' && r != '\u2028' && r != '\u2029' && (r != utf8.RuneError || size > 1) {
 			i += size
+			continue
+		}
+		if e := escapes[byte(r)&0x7f]; r < utf8.RuneSelf && e != 0 {
+			b = append(append(b, s[from:i]...), '\\', e)
+			i++
+			from = i
 			continue
 		}
 		quoted, err := json.Marshal(s[i : i+size]) // rare: encoding/json knows how it is written

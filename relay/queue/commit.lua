@@ -81,13 +81,18 @@ local function commit(A, p, n)
     if not wanted or gently and call('EXISTS', j) == 1 then return end
     if blob then call('SET', P .. 'b:' .. common, blob, 'PX', life) end
     meta = NOW .. meta
-    if common then call('HSET', j, 'b', body, 'm', meta, 'f', common)
-    elseif serial and note then call('HSET', j, 'b', body, 'm', meta, 'n', note, 's', serial)
-    elseif serial then call('HSET', j, 'b', body, 'm', meta, 's', serial)
-    else call('HSET', j, 'b', body, 'm', meta) end
-    if note and (common or not serial) then call('HSET', j, 'n', note) end
-    if serial and common then call('HSET', j, 's', serial) end
-    if x then call('HSET', j, 'x', x) end
+    local fields = { 'b', body, 'm', meta }
+    local function field(name, value)
+      if value then
+        local k = #fields
+        fields[k + 1], fields[k + 2] = name, value
+      end
+    end
+    field('n', note)
+    field('s', serial)
+    field('x', x)
+    field('f', common)
+    call('HSET', j, unpack(fields))
     call('PEXPIRE', j, life)
     if mode == 104 and not resting then hold(P, lane, id, at, session, lease)
     elseif mode == 110 or mode == 104 then

@@ -51,7 +51,7 @@ func serve(h http.Handler) error {
 
 // runGateway puts the rooms together for the one app and partner of the measurement.
 func runGateway(redisURL, wechatURL string, work bool) error {
-	debug.SetGCPercent(400) // as `wxrelay serve` has it; the bare handler keeps Go's defaults
+	debug.SetGCPercent(200) // as `wxrelay serve` has it; the bare handler keeps Go's defaults
 	ctx := context.Background()
 	o, err := redis.ParseURL(redisURL)
 	if err != nil {
