@@ -21,6 +21,7 @@ const (
 	TooLate          Code = "too_late"
 	AlreadyBound     Code = "already_bound"
 	ManagedByConfig  Code = "managed_by_config"
+	NoSession        Code = "no_session"
 	TicketExpired    Code = "ticket_expired"
 	ChannelRetired   Code = "channel_retired"
 	TooLarge         Code = "too_large"
@@ -104,6 +105,10 @@ var table = []Entry{
 		"the user or the openid is bound to somebody else",
 		"DELETE the old binding first, then bind again with a new ticket.",
 		"请先删除原有的绑定，再用新的 ticket 重新绑定。"},
+	{NoSession, http.StatusConflict, "The user has to log in again", "用户需要重新登录",
+		"no session_key is kept for this user, or not the one in use",
+		"Have the mini-program call wx.login and POST the code to login, then repeat the request with data that was got after it.",
+		"请让小程序重新调用 wx.login 并把 code 提交到 login，然后用此后取得的数据重试。"},
 	{ManagedByConfig, http.StatusConflict, "The endpoint stands in the config", "该端点由配置文件管理",
 		"this endpoint stands in the operator's config and is changed there",
 		"It can be read, tested, enabled and disabled here. Ask the operator to change it, or make an endpoint of another id.",

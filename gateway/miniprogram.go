@@ -36,6 +36,7 @@ func (g *Handler) mpRoutes() []mpRoute {
 		{http.MethodPost, "/bind", true, g.mpBind},
 		{http.MethodPost, "/form-ids", true, g.mpFormID},
 		{http.MethodPost, "/phone", true, g.mpPhone},
+		{http.MethodDelete, "/session", true, g.mpLogOut},
 	}
 }
 

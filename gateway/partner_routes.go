@@ -40,6 +40,16 @@ func (g *Handler) partnerRoutes() []partnerRoute {
 		{method: get, path: "/audience-sends/:id", right: "messages", run: g.getAudienceSend},
 		{method: del, path: "/audience-sends/:id", right: "messages", run: g.cancelAudienceSend},
 
+		{method: get, path: "/reach", right: "messages", run: g.reach},
+
+		{method: get, path: "/users/:app/:openid", right: "bindings", run: g.getUser},
+		{method: del, path: "/users/:app/:openid", right: "bindings", run: g.eraseUser},
+		{method: del, path: "/sessions/:app/:openid", right: "bindings", run: g.logOut},
+
+		{method: post, path: "/apps/:app/decrypt", right: "session_keys", run: g.decryptUserData},
+		{method: post, path: "/apps/:app/verify-raw", right: "session_keys", run: g.verifyUserData},
+		{method: post, path: "/apps/:app/checksession", right: "session_keys", run: g.checkSession},
+
 		{method: get, path: "/apps/:app/access_token", right: "tokens", run: g.accessToken},
 		{method: post, path: "/apps/:app/access_token/report", right: "tokens", run: g.reportToken},
 	})

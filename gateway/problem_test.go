@@ -32,7 +32,7 @@ var outside = map[int][]Code{
 	403: {"not_allowed", "user_blocked"},
 	404: {"not_found"},
 	405: {MethodNotAllowed},
-	409: {"no_credit", "id_reused", "in_progress", "too_late", "already_bound", "managed_by_config"},
+	409: {"no_credit", "id_reused", "in_progress", "too_late", "already_bound", "no_session", "managed_by_config"},
 	410: {"ticket_expired", "channel_retired"},
 	413: {"too_large"},
 	422: {"invalid_message", "invalid_request"},

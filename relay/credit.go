@@ -18,7 +18,7 @@ import (
 // Extensions are the Lua of other packages that takes part in the queue's changes: what queue.Open must be given for the journeys to work.
 func Extensions() []queue.Extension {
 	return []queue.Extension{{Name: ledger.ExtensionName, Lua: ledger.Lua}, {Name: ledger.AllowanceExtension, Lua: ledger.AllowanceLua},
-		{Name: binding.CountExtension, Lua: binding.CountLua}}
+		{Name: binding.CountExtension, Lua: binding.CountLua}, {Name: binding.EraseExtension, Lua: binding.EraseLua}}
 }
 
 // ErrNoAllowance: the user has not written lately, or was answered as often as WeChat allows.

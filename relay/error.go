@@ -54,6 +54,7 @@ var sentinels = []struct {
 	{err: ErrUserBlocked, code: "user_blocked"},
 	{err: ErrTicketExpired, code: "ticket_expired"},
 	{err: ErrAlreadyBound, code: "already_bound"},
+	{err: ErrNoSession, code: "no_session"},
 	{err: ErrManagedByConfig, code: "managed_by_config"},
 	{err: webhook.ErrReused, code: "id_reused"},
 	{err: webhook.ErrStale, code: "too_late", detail: "somebody else changed it at the same time"},

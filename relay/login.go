@@ -34,7 +34,11 @@ func (r *Relay) Login(ctx context.Context, app, code string) (LoginAnswer, error
 	}
 	s, err := r.bindings.Login(ctx, app, code, func(ctx context.Context) (binding.Identity, error) {
 		got, err := r.wechat.Login(ctx, app, code)
-		return binding.Identity{OpenID: got.OpenID, UnionID: got.UnionID, SessionKey: got.SessionKey}, err
+		who := binding.Identity{OpenID: got.OpenID, UnionID: got.UnionID}
+		if r.readsSessionKeys(app) {
+			who.SessionKey = got.SessionKey
+		}
+		return who, err
 	})
 	if err != nil {
 		return LoginAnswer{}, loginError(err)

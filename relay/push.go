@@ -241,11 +241,14 @@ func (r *Relay) followPush(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			r.log.Warn("a revocation names nobody", zap.String("app", app), zap.String("event", ev.Event))
 			break
 		}
-		users, err := r.bindings.Forget(ctx, app, ev.OpenID) // asked again after a crash, it says the same
+		e := erasure{App: app, OpenID: ev.OpenID, Reason: ev.Event}
+		left, err := r.erase(ctx, c.ID, &e, c.Created)
 		if err != nil {
 			return queue.Snooze(time.Second, c.Note)
 		}
-		jobs = append(jobs, r.notifyUser(ctx, shard, EventUserRevoked, UserEvent{App: app, OpenID: ev.OpenID, Reason: some(ev.Event)}, users, c.Created)...)
+		if left {
+			jobs = append(jobs, r.eraseJob(&e, shard, eraseAgain))
+		}
 	}
 	known, _ := r.App(app)
 	if _, ok := triggerOf(known, &ev); ok {

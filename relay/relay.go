@@ -208,6 +208,7 @@ func (r *Relay) Register() {
 	r.q.Handle(laneReplay, queue.Group{Concurrency: 4, PerLane: 1}, r.replaySome)
 	r.q.Handle(laneRelease, queue.Group{Concurrency: 32, PerLane: 32}, r.releaseHeld)
 	r.q.Handle(laneAudience, queue.Group{Concurrency: 4, PerLane: 2}, r.followAudienceSend)
+	r.q.Handle(laneErase, queue.Group{Concurrency: 4, PerLane: 4}, r.followErase)
 }
 
 // Groups of lanes: the text before a lane's first colon.
@@ -220,6 +221,7 @@ const (
 	laneRelease  = "release"
 	laneBinding  = "binding"
 	laneAudience = "audience"
+	laneErase    = "erase"
 )
 
 // Rules are those in force: the operator's, with the endpoints that partners made.

@@ -37,7 +37,7 @@ type Sealer struct {
 //
 //	wx:{b:H(openid)}:i   who it is: u unionid, f first seen   never
 //	                     w who has the news that it is new
-//	                :k   session_key, sealed                   30 days
+//	                :k   session_key, sealed                   with the last session
 //	                :s   its sessions' names                   with the last of them
 //	                :u   partner -> user                       never
 //	                :f   what Forget found                     1 day
@@ -45,7 +45,7 @@ type Sealer struct {
 //	wx:{b:H(user)}:o     the openid of a partner's user        never, once bound
 //	wx:{b:H(unionid)}:n  its openid                            never
 //	wx:{b:H(code)}:c     a login's or phone's answer, sealed   5 min
-//	wx:{b:H(session)}:e  whom a session stands for, sealed     2 h
+//	wx:{b:H(session)}:e  whom a session stands for, sealed     2 h from its last use
 //	wx:{b:H(ticket)}:t   a ticket                              10 min
 type Book struct {
 	rdb  redis.UniversalClient

@@ -2,9 +2,18 @@ package binding
 
 import (
 	"context"
+	_ "embed"
 	"strings"
 	"time"
 )
+
+// EraseExtension is the name by which the queue knows [EraseLua].
+const EraseExtension = "erase"
+
+// EraseLua takes part in changes of the queue: its arguments are names of keys behind the shard's prefix, which it deletes.
+//
+//go:embed erase.lua
+var EraseLua string
 
 // foundTime is how long Forget says the same again.
 const foundTime = 24 * time.Hour
@@ -51,4 +60,12 @@ func (b *Book) Forget(ctx context.Context, app, openid string) (map[string]strin
 		}
 	}
 	return users, nil
+}
+
+// Forgotten deletes what Forget found: all that came of it is safe. Forget says nothing any more then.
+func (b *Book) Forgotten(ctx context.Context, app, openid string) error {
+	if err := b.rdb.Del(ctx, openidTag(app, openid)+"f").Err(); err != nil {
+		return away(err)
+	}
+	return nil
 }

@@ -24,7 +24,7 @@ func (b *Book) note(ctx context.Context, app string, who Identity, session strin
 		}
 	}
 	v, err := b.run(ctx, noteScript, []string{at + "i", at + "k", at + "s"},
-		who.UnionID, kept, keyTime.Milliseconds(), session, sessionTime.Milliseconds(), sessionsKept, newsTime.Milliseconds())
+		who.UnionID, kept, sessionTime.Milliseconds(), session, sessionTime.Milliseconds(), sessionsKept, newsTime.Milliseconds())
 	if err != nil {
 		return false, "", err
 	}

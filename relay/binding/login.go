@@ -17,7 +17,6 @@ const (
 	// the same code beside it; a crash frees the code after it.
 	exchanging   = 20 * time.Second
 	exchangeTime = 15 * time.Second
-	keyTime      = 30 * 24 * time.Hour // WeChat does not say how long a session_key lives; the next login replaces it
 	lookAgain    = 25 * time.Millisecond
 	lookSlower   = 250 * time.Millisecond
 	sessionsKept = 50          // per openid, for Forget to end
@@ -162,28 +161,4 @@ func (b *Book) release(ctx context.Context, key, mark string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	_, _ = b.run(ctx, removeScript, []string{key}, mark) // if it cannot be freed it frees itself
-}
-
-// Session is whom a bearer token stands for (SessionKey is always empty here). ErrSession.
-func (b *Book) Session(ctx context.Context, app, bearer string) (Identity, error) {
-	if bearer == "" || len(bearer) > 64 {
-		return Identity{}, ErrSession
-	}
-	key := sessionKey(app, bearer)
-	kept, err := b.get(ctx, key)
-	if err != nil {
-		return Identity{}, err
-	}
-	if kept == "" {
-		return Identity{}, ErrSession
-	}
-	plain, err := b.unsealed(key, kept)
-	if err != nil {
-		return Identity{}, err
-	}
-	var h holder
-	if err := json.Unmarshal(plain, &h); err != nil {
-		return Identity{}, fmt.Errorf("binding: kept session: %w", err)
-	}
-	return Identity{OpenID: h.OpenID, UnionID: h.UnionID}, nil
 }

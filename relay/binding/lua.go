@@ -26,6 +26,10 @@ var (
 	ticketShowLua string
 	//go:embed ticket_use.lua
 	ticketUseLua string
+	//go:embed session_slide.lua
+	sessionSlideLua string
+	//go:embed session_end.lua
+	sessionEndLua string
 	//go:embed pool.lua
 	poolLua string
 	//go:embed audience_put.lua
@@ -48,6 +52,8 @@ var (
 	issueScript            = redis.NewScript(ticketIssueLua)
 	showScript             = redis.NewScript(ticketShowLua)
 	useScript              = redis.NewScript(ticketUseLua)
+	sessionSlideScript     = redis.NewScript(sessionSlideLua)
+	sessionEndScript       = redis.NewScript(sessionEndLua)
 	poolScript             = redis.NewScript(poolLua)
 	audiencePutScript      = redis.NewScript(audiencePutLua)
 	audiencePatchScript    = redis.NewScript(audiencePatchLua)
