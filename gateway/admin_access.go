@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/wxrelay/wxrelay/gateway/console"
 )
 
 // AdminUser is who may come in at the operators' address.
@@ -69,6 +71,7 @@ func (a *adminAccess) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuseAdmin(w, r, title, err)
 		return
 	}
+	r = r.WithContext(console.WithVisitor(r.Context(), console.Visitor{Name: user.Name, Viewer: user.Viewer}))
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		a.next.ServeHTTP(w, r)

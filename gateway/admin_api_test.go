@@ -17,12 +17,12 @@ func TestAPIWhereNothingIs(t *testing.T) {
 		for target, wants := range map[string][]string{
 			"/api/messages":                     {`"items":[]`},
 			"/api/messages?app=shop&state=held": {`"items":[]`},
-			"/api/users":                        {`"lines":[]`, `"messages":[]`},
-			"/api/users?app=shop&openid=oNobody000000000000000000": {`"lines":[]`, `"messages":[]`},
+			"/api/users":                        {`"subscriptions":[]`, `"messages":[]`},
+			"/api/users?app=shop&openid=oNobody000000000000000000": {`"subscriptions":[]`, `"messages":[]`},
 			"/api/deliveries": {`"items":[]`},
-			"/api/overview":   {`"lanes":[]`, `"recent":[]`, `"checks":[{"name":"redis"`},
-			"/api/endpoints":  {`"partner":"orders"`, `"condition":{"state":"healthy","until":null,"since":null,"failures":0}`},
-			"/api/errcodes":   {`{"code":40001,"name":"`, `"meaning":"`, `"meaning_zh":"`, `"reaction":"token"`, `"cure":"`, `"cure_zh":"`, `"doc":"`},
+			"/api/overview":   {`"lanes":[]`, `"needs":[]`, `"checks":[{"name":"redis"`},
+			"/api/endpoints":  {`"partner":"orders"`, `"state":"healthy","reason":null,"since":null,"until":null,"failures":0`},
+			"/api/errcodes":   {`{"code":40001,"name":"`, `"does_zh":"`, `"meaning":"`, `"meaning_zh":"`, `"reaction":"token"`, `"cure":"`, `"cure_zh":"`, `"doc":"`},
 		} {
 			w := d.open("GET", target, "", "")
 			for _, want := range wants {
@@ -40,7 +40,8 @@ func TestConsoleHidesWhatAQueryCarries(t *testing.T) {
 	orders := d.rules.Partners["orders"]
 	orders.Endpoints = []webhook.Endpoint{{Partner: "orders", ID: "main", URL: "https://orders.example.com/hook?tok=hunter2", Events: []string{"*"}, Secrets: orders.Secrets}}
 	d.rules.Partners["orders"] = orders
-	for _, target := range []string{"/endpoints", "/api/endpoints"} {
+	d.relay.SetRules(d.rules)
+	for _, target := range []string{"/endpoints", "/api/endpoints", "/endpoints/orders/main", "/api/endpoints/orders/main"} {
 		if body := d.open("GET", target, "", "").Body.String(); strings.Contains(body, "hunter2") || !strings.Contains(body, "https://orders.example.com/hook?***") {
 			t.Errorf("%s:\n%s", target, body)
 		}

@@ -3,13 +3,13 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"html"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +19,7 @@ import (
 	"github.com/wxrelay/wxrelay/gateway/console"
 	"github.com/wxrelay/wxrelay/relay"
 	"github.com/wxrelay/wxrelay/relay/webhook"
+	"github.com/wxrelay/wxrelay/scripts/openapi"
 )
 
 // consoleWorld is the operators' door over a world whose workers run.
@@ -28,6 +29,38 @@ type consoleWorld struct {
 	status atomic.Int32 // what the partner's endpoint answers
 	heard  chan string  // its webhook-ids
 	jar    []*http.Cookie
+
+	history *console.History
+	mu      sync.Mutex
+	changes []console.AuditEntry // the newest first
+}
+
+func (d *consoleWorld) audit(c Change) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changes = slices.Insert(d.changes, 0, console.AuditEntry{At: time.Now(), User: c.User, Client: c.Client, Method: c.Method, Path: c.Path, Status: c.Status})
+}
+
+func (d *consoleWorld) audited(context.Context) ([]console.AuditEntry, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.changes), nil
+}
+
+// checked holds every JSON answer against the description of the operators' API.
+func (d *consoleWorld) checked(door http.Handler) http.Handler {
+	check, err := openapi.LoadFile("console/admin.yaml")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	api := check.Handler(door, func(what string) { d.t.Error(what) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/") && r.URL.Path != "/api/nowhere" {
+			api.ServeHTTP(w, r)
+			return
+		}
+		door.ServeHTTP(w, r)
+	})
 }
 
 func newConsoleWorld(t *testing.T, rdb redis.UniversalClient) *consoleWorld {
@@ -50,10 +83,11 @@ func newConsoleWorld(t *testing.T, rdb redis.UniversalClient) *consoleWorld {
 		stop()
 		<-ended
 	})
-	pages := console.New(console.Options{Relay: d.relay, Queue: d.rooms.Queue, WeChat: d.rooms.WeChat, Health: d.rooms.Health, Version: "test",
-		Rules: func() relay.Rules { return d.rules }, Ready: func(context.Context) []Check { return []Check{{Name: "redis", OK: true, Detail: "1 ms"}} },
+	d.history = &console.History{}
+	pages := console.New(console.Options{Relay: d.relay, Version: "test", History: d.history, Audit: d.audited,
+		Ready: func(context.Context) []Check { return []Check{{Name: "redis", OK: true, Detail: "1 ms"}} },
 		Fault: func(path string, err error) { t.Errorf("%s: %v", path, err) }})
-	d.door = Admin(AdminOptions{Console: pages})
+	d.door = d.checked(Admin(AdminOptions{Console: pages, Audit: d.audit}))
 	return d
 }
 
@@ -128,32 +162,41 @@ func TestTheConsoleShowsWhatHappens(t *testing.T) {
 			return seen.State == "sent"
 		})
 		d.ask("POST", "/messages", order(openid, "")).got(202, "").into(&refused)
-		d.until("the other is refused", func() bool { return strings.Contains(d.page("/messages/"+refused.ID, 200), `id="state">refused<`) })
+		d.until("the other is refused", func() bool { return strings.Contains(d.page("/messages/"+refused.ID, 200), `data-state="refused"`) })
 		for target, wants := range map[string][]string{
-			"/":                                {`id="ready">Ready`, `<strong>shop</strong>`, "/messages/" + m.ID, `just now|now|ago`},
-			"/users?app=shop&openid=" + openid: {`id="line-` + tOrder + `"`, "/messages/" + m.ID, `<dd class="figure">0</dd>`},
+			"/":                                {`id="ready">Ready`, `Nothing. Endpoints take what they are sent`, `id="tail"`, `data-src="/api/history\?range=hour"`},
+			"/?range=day":                      {`data-src="/api/history\?range=day"`},
+			"/users?app=shop&openid=" + openid: {`id="line-` + tOrder + `"`, "/messages/" + m.ID, `<dd class="figure">0</dd>`, `Statement`},
 			"/messages":                        {"/messages/" + m.ID},
 			"/messages?app=shop&state=sent":    {"/messages/" + m.ID},
-			"/messages?id=" + m.ID:             {`id="state">sent<`},
-			"/messages/" + m.ID:                {`id="state">sent<`, openid, `accepted`},
-			"/messages/" + refused.ID:          {`<strong class="code">43101</strong>`, `What to do`},
-			"/endpoints":                       {`orders/hook`, `healthy`},
-			"/errcodes":                        {`id="c43101"`},
-			"/deliveries":                      {`Nothing here.`},
-			"/users":                           {`<option>shop</option>`},
-			"/messages?app=shop&state=failed":  {`No messages.`},
+			"/messages?errcode=43101":          {"/messages/" + refused.ID},
+			"/messages?partner=orders&openid=" + openid + "&template_id=" + tOrder: {"/messages/" + m.ID, "/messages/" + refused.ID},
+			"/messages?since=2020-01-01T00:00&until=2020-01-02T00:00":              {`No messages.`},
+			"/messages?id=" + m.ID:            {`data-state="sent"`},
+			"/messages/" + m.ID:               {`data-state="sent"`, openid, `accepted`, `What WeChat is given`, `--data-binary`, `/v1/partners/orders/messages`},
+			"/messages/" + refused.ID:         {`<strong class="code">43101</strong>`, `What to do`},
+			"/endpoints":                      {`orders/hook`, `healthy`},
+			"/endpoints/orders/hook":          {`Send a test event`, `healthy`},
+			"/apps":                           {`<strong>shop</strong>`, `last push`},
+			"/apps/shop":                      {`Order`, `thing1`, `there is none|[0-9a-f]{12}`, `orders`},
+			"/errcodes":                       {`id="c43101"`},
+			"/errcodes?q=43101":               {`id="c43101"`},
+			"/deliveries":                     {`No deliveries.`},
+			"/users":                          {`<option>shop</option>`},
+			"/messages?app=shop&state=failed": {`No messages.`},
+			"/audit":                          {`No changes yet.`},
 		} {
 			body := d.page(target, 200)
 			for _, want := range wants {
-				if !regexp.MustCompile(strings.NewReplacer(`(`, `\(`, `?`, `\?`).Replace(want)).MatchString(body) {
-					t.Errorf("%s: no %q in\n%s", target, want, body)
+				if !regexp.MustCompile("(?i)" + want).MatchString(body) {
+					t.Errorf("%s: no %q in a page of %d bytes", target, want, len(body))
 				}
 			}
 		}
 		if body := d.page("/?lang=zh", 200); !strings.Contains(body, "就绪") {
 			t.Error("not in Chinese when asked")
 		}
-		if body := d.page("/messages", 200); !strings.Contains(body, "最近的消息") {
+		if body := d.page("/messages", 200); !strings.Contains(body, "更多条件") {
 			t.Error("the language is not kept")
 		}
 		d.page("/?lang=en", 200)
@@ -164,8 +207,16 @@ func TestTheConsoleShowsWhatHappens(t *testing.T) {
 		}
 		var over console.Overview
 		d.json("/api/overview", &over)
-		if !over.Ready || len(over.Apps) != 2 || over.Apps[1].Name != "shop" || over.Apps[1].Fetched == nil || len(over.Recent) != 2 {
+		if !over.Ready || over.Apps != 2 || over.Ends != 1 || over.Needs == nil {
 			t.Errorf("%+v", over)
+		}
+		var apps console.Apps
+		d.json("/api/apps", &apps)
+		if len(apps.Items) != 2 || apps.Items[1].Name != "shop" || apps.Items[1].Fetched == nil {
+			t.Errorf("%+v", apps)
+		}
+		if w := d.open("GET", "/messages?errcode=x", "", ""); w.Code != 422 {
+			t.Errorf("%d %s", w.Code, w.Body)
 		}
 		for _, secret := range []string{d.sim.App("shop").Secret, "whsec_", session} {
 			if strings.Contains(d.page("/", 200)+d.page("/endpoints", 200)+d.open("GET", "/api/overview", "", "").Body.String()+d.open("GET", "/api/endpoints", "", "").Body.String(), secret) {
@@ -178,7 +229,10 @@ func TestTheConsoleShowsWhatHappens(t *testing.T) {
 	})
 }
 
-var replayForm = regexp.MustCompile(`<form method="post" action="(/deliveries/(dlv_[^/"]+)/replay)"><input type="hidden" name="token" value="([^"]+)"><input type="hidden" name="back" value="([^"]+)">`)
+var (
+	replayForm  = regexp.MustCompile(`<form method="post" action="(/deliveries/(dlv_[^/"]+)/replay)"><input type="hidden" name="token" value="([^"]+)">`)
+	oneDelivery = regexp.MustCompile(`href="(/deliveries/dlv_[^"]+)"`)
+)
 
 func TestABuriedDeliveryIsReplayed(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
@@ -186,31 +240,34 @@ func TestABuriedDeliveryIsReplayed(t *testing.T) {
 		d.status.Store(http.StatusInternalServerError)
 		d.ask("POST", "/endpoints/hook/test", "").got(202, "") // a test is tried once
 		id := <-d.heard
-		var form []string
+		var form, row []string
 		d.until("the delivery is buried", func() bool {
-			form = replayForm.FindStringSubmatch(d.page("/deliveries", 200))
-			return form != nil
+			row = oneDelivery.FindStringSubmatch(d.page("/deliveries?state=buried", 200))
+			return row != nil
 		})
-		body := d.page("/deliveries?endpoint=orders/hook&state=all", 200)
-		for _, want := range []string{`<span class="tag bad">buried</span>`, "<td>status 500</td>", "webhook-id " + id} {
+		body := d.page(row[1], 200)
+		if form = replayForm.FindStringSubmatch(body); form == nil {
+			t.Fatalf("no button to replay:\n%s", body)
+		}
+		for _, want := range []string{`data-state="buried">given up<`, "500", "status 500", id, "Webhook-Signature", "Request body", "endpoint.test", "curl -i"} {
 			if !strings.Contains(body, want) {
 				t.Errorf("no %q in\n%s", want, body)
 			}
 		}
 		d.ask("POST", "/endpoints/hook/disable", "").got(200, "")
-		body = d.page("/endpoints", 200)
-		button := regexp.MustCompile(`action="(/endpoints/orders/hook/enable)"><input type="hidden" name="token" value="([^"]+)">`).FindStringSubmatch(body)
+		body = d.page("/endpoints/orders/hook", 200)
+		button := regexp.MustCompile(`action="(/endpoints/orders/hook/enable)"><input type="hidden" name="token" value="([^"]+)">`).FindStringSubmatch(strings.Replace(body, ` class="buttons"`, "", -1))
 		if !strings.Contains(body, "disabled") || button == nil {
 			t.Fatalf("it does not show as disabled, or has no button:\n%s", body)
 		}
 		if w := d.open("POST", button[1], "token=wrong", "application/x-www-form-urlencoded"); w.Code < 400 {
 			t.Errorf("enabled without a token: %d", w.Code)
 		}
-		if w := d.open("POST", button[1], url.Values{"token": {button[2]}}.Encode(), "application/x-www-form-urlencoded"); w.Code != 303 || strings.Contains(d.page("/endpoints", 200), "disabled") {
+		if w := d.open("POST", button[1], url.Values{"token": {button[2]}}.Encode(), "application/x-www-form-urlencoded"); w.Code != 303 || !strings.Contains(d.page("/endpoints/orders/hook", 200), `data-state="healthy"`) {
 			t.Errorf("%d: not enabled", w.Code)
 		}
 		const urlencoded = "application/x-www-form-urlencoded"
-		filled := url.Values{"token": {form[3]}, "back": {html.UnescapeString(form[4])}}.Encode()
+		filled := url.Values{"token": {form[3]}}.Encode()
 		for name, post := range map[string]func() *httptest.ResponseRecorder{
 			"no token": func() *httptest.ResponseRecorder { return d.open("POST", form[1], "", urlencoded) },
 			"wrong token": func() *httptest.ResponseRecorder {
@@ -238,7 +295,7 @@ func TestABuriedDeliveryIsReplayed(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := d.open("POST", form[1], filled, urlencoded)
-		if w.Code != 303 || !strings.HasPrefix(w.Header().Get("Location"), "/deliveries?") {
+		if w.Code != 303 || w.Header().Get("Location") != "/deliveries/"+form[2]+"?done=replay" {
 			t.Fatalf("%d %s", w.Code, w.Header())
 		}
 		if !strings.Contains(d.page(w.Header().Get("Location"), 200), `role="status"`) {

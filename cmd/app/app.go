@@ -213,6 +213,7 @@ func (a *App) alert(app string, err error) {
 
 // tokenChanged writes the audit line of a token's change, once there is a relay.
 func (a *App) tokenChanged(app string, change wechat.TokenChange) {
+	a.metrics.tokenChanges.WithLabelValues(a.metrics.apps.or(app), change.Cause).Inc()
 	if r := a.teller.Load(); r != nil {
 		r.TokenChanged(app, change)
 	}

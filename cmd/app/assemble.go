@@ -71,13 +71,14 @@ func (a *App) join(ctx context.Context) error {
 	r.gate = gateway.Public(gateway.Options{Relay: r.relay, Callback: a.door, Limits: p.limits,
 		Answers: webhook.NewIdempotencyStore(a.rdb).Sealed(a.keys.Seal, a.keys.Unseal),
 		Version: a.version, Fault: a.fault, Refused: a.refusedSignature, Stopping: a.stopping.Load})
-	r.console = console.New(console.Options{Relay: r.relay, Queue: q, WeChat: a.wechat, Health: health, Rules: r.relay.Rules,
-		Ready: a.checks, Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})
+	r.console = console.New(console.Options{Relay: r.relay, Ready: a.checks, Audit: a.audited, History: &a.metrics.history,
+		Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})
 
 	a.teller.Store(r.relay)
 	a.loop("queue", q.Run)
 	a.loop("tokens", func(ctx context.Context) error { a.wechat.Run(ctx); return nil })
 	a.loop("endpoints", func(ctx context.Context) error { r.relay.SyncEndpoints(ctx); return nil })
+	a.loop("lag", func(ctx context.Context) error { a.watchLag(ctx, r.relay); return nil })
 	a.loop("templates", func(ctx context.Context) error { r.relay.SyncTemplates(ctx); return nil })
 	listed, done := context.WithTimeout(ctx, listWait)
 	defer done()
@@ -114,5 +115,30 @@ func (a *App) queueTrouble(err error) {
 	a.metrics.queueErrors.Inc()
 	if held, ok := a.queueLines.allow(time.Now()); ok {
 		a.log.Error("queue", zap.Error(err), zap.Int64("not_logged_before", held))
+	}
+}
+
+// lagEvery is how often the console's history notes how long the oldest job has been due.
+const lagEvery = 15 * time.Second
+
+// watchLag notes the lag for the console's plots until ctx ends. While Redis is away it notes nothing.
+func (a *App) watchLag(ctx context.Context, r *relay.Relay) {
+	tick := time.NewTicker(lagEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			lanes, err := r.Lanes(ctx)
+			if err != nil {
+				continue // counted where it happened
+			}
+			var lag time.Duration
+			for _, lane := range lanes {
+				lag = max(lag, lane.Oldest)
+			}
+			a.metrics.history.Lag(lag, now)
+		}
 	}
 }

@@ -90,12 +90,6 @@ func adminUsers(c config.Admin) (out []gateway.AdminUser) {
 	return out
 }
 
-// audit writes down who changed what at the operators' address.
-func (a *App) audit(c gateway.Change) {
-	a.log.Named("audit").Info("change", zap.String("user", c.User), zap.String("client", c.Client), zap.String("method", c.Method),
-		zap.String("path", c.Path), zap.Int("status", c.Status), zap.String("request_id", c.RequestID))
-}
-
 // guessed writes down a wrong password; gateway.Guesses chooses which.
 func (a *App) guessed(client string, wrong int) {
 	if held, ok := a.refusedLines.allow(time.Now()); ok {

@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxrelay/wxrelay/gateway/console"
 )
 
 // metrics is what /metrics shows. Labels come from the config or from small sets; whatever the outside can make up is
@@ -36,6 +38,11 @@ type metrics struct {
 
 	refusedSignatures  *prometheus.CounterVec // partner, cause
 	droppedConnections prometheus.Counter
+
+	tokenChanges *prometheus.CounterVec // app, cause
+	adminChanges *prometheus.CounterVec // result
+
+	history console.History // the same outcomes over time, for the console
 
 	apps, events, codes, paths, routes bounded
 }
@@ -65,8 +72,10 @@ func newMetrics(version string, collector *collector) *metrics {
 		refusedSignatures: counter("signatures_refused_total", "Partner requests whose signature proves nothing, by cause: partner, headers, id, skew, secret, payload.", "partner", "cause"),
 		droppedConnections: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "wxrelay", Name: "connections_dropped_total",
 			Help: "Connections closed because there were too many, idle ones first."}),
-		reloads: counter("config_reloads_total", "Times a changed config was taken over or refused.", "result"),
-		apps:    bounded{most: 256}, events: bounded{most: 200}, codes: bounded{most: 300}, paths: bounded{most: 100}, routes: bounded{most: 100},
+		tokenChanges: counter("token_changes_total", "Changes of access tokens by cause: first, renewed, healed, forced, reported, refused.", "app", "cause"),
+		adminChanges: counter("admin_changes_total", "Requests at the operators' address that change something: done or refused.", "result"),
+		reloads:      counter("config_reloads_total", "Times a changed config was taken over or refused.", "result"),
+		apps:         bounded{most: 256}, events: bounded{most: 200}, codes: bounded{most: 300}, paths: bounded{most: 100}, routes: bounded{most: 100},
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "wxrelay", Name: "build_info", Help: "1; the version is the label."}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
@@ -74,7 +83,7 @@ func newMetrics(version string, collector *collector) *metrics {
 		m.reloads.WithLabelValues(result)
 	}
 	m.registry.MustRegister(m.pushes, m.sends, m.calls, m.callSeconds, m.alerts, m.deliveries, m.delivery, m.dropped, m.redisErrors,
-		m.queueErrors, m.faults, m.reloads, m.refusedSignatures, m.droppedConnections, build, collector,
+		m.queueErrors, m.faults, m.reloads, m.refusedSignatures, m.droppedConnections, m.tokenChanges, m.adminChanges, build, collector,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -84,11 +93,14 @@ func (m *metrics) handler() http.Handler {
 }
 
 func (m *metrics) push(app, event, result string) {
-	m.pushes.WithLabelValues(m.apps.or(app), m.events.or(event), result).Inc()
+	event = m.events.or(event)
+	m.pushes.WithLabelValues(m.apps.or(app), event, result).Inc()
+	m.history.Push(app, event, result, time.Now())
 }
 
 func (m *metrics) send(app, channel string, errcode int, outcome string) {
 	m.sends.WithLabelValues(app, channel, m.codes.or(strconv.Itoa(errcode)), outcome).Inc()
+	m.history.Message(app, channel, outcome, time.Now())
 }
 
 func (m *metrics) call(app, path string, errcode int, took time.Duration) {
@@ -100,6 +112,7 @@ func (m *metrics) call(app, path string, errcode int, took time.Duration) {
 func (m *metrics) deliver(partner, result string, took time.Duration) {
 	m.deliveries.WithLabelValues(partner, result).Inc()
 	m.delivery.WithLabelValues(result).Observe(took.Seconds())
+	m.history.Delivery(partner, result, took, time.Now())
 }
 
 func (m *metrics) drop(partner string, deliveries int) {

@@ -1,13 +1,11 @@
-// Package console owns what operators see in a browser: server-rendered pages in English and 中文 that need no script,
-// and the same facts as JSON below /api/. It only reads, but for one button (replay), and keeps nothing.
+// Package console owns what operators see in a browser: server-rendered pages in English and Chinese, and the same facts as
+// JSON below /api/, described in admin.yaml. It keeps nothing but the counters of [History].
 package console
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
 	"embed"
-	"errors"
+	"io/fs"
 	"net/http"
 	"strings"
 	"time"
@@ -22,61 +20,111 @@ type Check struct {
 	Detail string `json:"detail"` // why not, or a figure worth seeing; never a secret
 }
 
+// AuditEntry is one change that somebody made at the operators' address.
+type AuditEntry struct {
+	At        time.Time `json:"at"`
+	User      string    `json:"user"`
+	Client    string    `json:"client"`
+	Method    string    `json:"method"`
+	Path      string    `json:"path"`
+	Status    int       `json:"status"` // of the answer; below 400 it was done
+	RequestID string    `json:"request_id"`
+}
+
 // Options is where the pages read from.
 type Options struct {
 	Relay   *relay.Relay
-	Queue   *relay.Queue
-	WeChat  *relay.WeChatClient
-	Health  *relay.Health
-	Rules   func() relay.Rules                // the rules in force: which apps, partners and endpoints there are
-	Ready   func(ctx context.Context) []Check // the checks of /readyz; nil = none
-	Fault   func(path string, err error)      // told of what a page could not read; nil = nobody listens
+	Ready   func(ctx context.Context) []Check               // the checks of /readyz; nil = none
+	Audit   func(ctx context.Context) ([]AuditEntry, error) // the latest changes, the newest first; nil = none are kept
+	Fault   func(path string, err error)                    // told of what a page could not read; nil = nobody listens
+	History *History                                        // nil = an empty one
+	Public  string                                          // where partners reach the gateway, for commands to copy; "" = a placeholder
 	Version string
 }
 
 // Console is the pages.
 type Console struct {
-	o     Options
-	mux   *http.ServeMux
-	cross *http.CrossOriginProtection
+	o         Options
+	mux       *http.ServeMux
+	cross     *http.CrossOriginProtection
+	attention attention
 }
 
-//go:embed pages/style.css
+// Visitor is who looks at the pages.
+type Visitor struct {
+	Name   string
+	Viewer bool // may change nothing; the pages then offer nothing to change
+}
+
+type visitorKey struct{}
+
+// WithVisitor tells the pages who asks. Who may change what is decided before them.
+func WithVisitor(ctx context.Context, v Visitor) context.Context {
+	return context.WithValue(ctx, visitorKey{}, v)
+}
+
+func visitorOf(ctx context.Context) Visitor {
+	v, _ := ctx.Value(visitorKey{}).(Visitor)
+	return v
+}
+
+//go:embed assets
 var assets embed.FS
 
-// New checks every template against every page in both languages; a broken one panics at start, not in front of an
-// operator.
+//go:embed admin.yaml
+var openAPI []byte
+
+// policy lets pages run the scripts and styles of this server and nothing else: no inline script, no eval.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// New makes the pages.
 func New(o Options) *Console {
 	if o.Ready == nil {
 		o.Ready = func(context.Context) []Check { return nil }
 	}
+	if o.Audit == nil {
+		o.Audit = func(context.Context) ([]AuditEntry, error) { return nil, nil }
+	}
 	if o.Fault == nil {
 		o.Fault = func(string, error) {}
 	}
-	if err := checkOnce(); err != nil {
-		panic("console: " + err.Error())
+	if o.History == nil {
+		o.History = &History{}
 	}
 	c := &Console{o: o, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection()}
-	c.page("GET /{$}", c.overview)
-	c.page("GET /users", c.user)
-	c.page("GET /messages", c.messages)
-	c.page("GET /messages/{id}", c.message)
-	c.page("GET /deliveries", c.deliveries)
-	c.page("GET /endpoints", c.endpoints)
-	c.page("GET /errcodes", c.errcodes)
-	c.page("/", func(*http.Request) (page, error) { return nil, relay.ErrNotFound })
-	c.mux.HandleFunc("POST /deliveries/{id}/replay", c.replay)
-	c.mux.HandleFunc("POST /endpoints/{partner}/{id}/enable", c.enable)
-	c.mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFileFS(w, r, assets, "pages/style.css")
+	for _, p := range c.pages() {
+		c.mux.HandleFunc("GET "+exact(p.path), c.page(p.read))
+		c.mux.HandleFunc("GET "+p.api(), c.json(p.read))
+	}
+	for _, a := range c.actions() {
+		c.mux.HandleFunc("POST "+a.path, c.act(a))
+		c.mux.HandleFunc("POST /api"+a.path, c.actJSON(a))
+	}
+	none := func(*http.Request) (page, error) { return nil, relay.ErrNotFound }
+	c.mux.HandleFunc("/", c.page(none))
+	c.mux.HandleFunc("/api/", c.json(none))
+	c.mux.HandleFunc("GET /api/openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/yaml")
+		_, _ = w.Write(openAPI) // the caller is gone
 	})
-	c.api()
+	below, err := fs.Sub(assets, "assets")
+	if err != nil {
+		panic("console: " + err.Error()) // the name is ours
+	}
+	c.mux.Handle("GET /assets/", http.StripPrefix("/assets/", http.FileServerFS(below)))
 	return c
+}
+
+func exact(path string) string {
+	if path == "/" {
+		return "/{$}"
+	}
+	return path
 }
 
 func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store")
@@ -84,139 +132,84 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a request from another site is not taken", http.StatusForbidden)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), 8*time.Second)
 	defer cancel()
 	c.mux.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// page registers a page: a function that reads and returns a typed page, or an error.
-func (c *Console) page(pattern string, read func(*http.Request) (page, error)) {
-	c.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		p, err := read(r)
-		status := http.StatusOK
-		if err != nil {
-			p, status = c.trouble(r, err)
+// route is a page and the JSON of the same facts.
+type route struct {
+	path string
+	read func(*http.Request) (page, error)
+}
+
+// api is where the JSON of a page stands.
+func (p route) api() string {
+	if p.path == "/" {
+		return "/api/overview"
+	}
+	return "/api" + p.path
+}
+
+func (c *Console) pages() []route {
+	return []route{
+		{"/", c.overview},
+		{"/history", c.history},
+		{"/tail", c.tail},
+		{"/messages", c.messages},
+		{"/messages/{id}", c.message},
+		{"/deliveries", c.deliveries},
+		{"/deliveries/{id}", c.delivery},
+		{"/replays/{partner}/{id}", c.replay},
+		{"/endpoints", c.endpoints},
+		{"/endpoints/{partner}/{id}", c.endpoint},
+		{"/users", c.user},
+		{"/apps", c.apps},
+		{"/apps/{app}", c.app},
+		{"/errcodes", c.errcodes},
+		{"/audit", c.audit},
+	}
+}
+
+// action is a change that an operator makes by a button, or by the same path below /api.
+type action struct {
+	path string
+	run  func(r *http.Request, in input) (any, error) // the answer of the JSON face
+	back func(r *http.Request, in input, out any) string
+}
+
+// input is a form, or the fields of a JSON object.
+type input func(name string) string
+
+func (c *Console) actions() []action {
+	at := func(format string) func(*http.Request, input, any) string {
+		return func(r *http.Request, _ input, _ any) string {
+			return strings.NewReplacer("{id}", r.PathValue("id"), "{partner}", r.PathValue("partner")).Replace(format)
 		}
-		c.show(w, r, p, status)
-	})
+	}
+	return []action{
+		{"/messages/{id}/cancel", c.cancelMessage, at("/messages/{id}?done=cancel")},
+		{"/deliveries/{id}/replay", c.replayDelivery, at("/deliveries/{id}?done=replay")},
+		{"/deliveries/{id}/cancel", c.cancelDelivery, at("/deliveries/{id}?done=cancel")},
+		{"/replays", c.startReplay, func(_ *http.Request, in input, out any) string {
+			if started, ok := out.(relay.Replay); ok {
+				return "/replays/" + in("partner") + "/" + started.ID + "?" + replayFilter(in).Encode()
+			}
+			return "/deliveries"
+		}},
+		{"/replays/{partner}/{id}/stop", c.stopReplay, at("/replays/{partner}/{id}")},
+		{"/endpoints/{partner}/{id}/enable", c.enableEndpoint, at("/endpoints/{partner}/{id}?done=enable")},
+		{"/endpoints/{partner}/{id}/disable", c.disableEndpoint, at("/endpoints/{partner}/{id}?done=disable")},
+		{"/endpoints/{partner}/{id}/probe", c.probeEndpoint, toDelivery},
+		{"/endpoints/{partner}/{id}/test", c.testEndpoint, toDelivery},
+		{"/endpoints/{partner}/{id}/rotate", c.rotateEndpoint, nil},
+	}
 }
 
-// trouble is the page of an error. What Redis or WeChat did not answer is for the log.
-func (c *Console) trouble(r *http.Request, err error) (page, int) {
-	if errors.Is(err, errForm) {
-		return &Trouble{Stale: true}, http.StatusForbidden
+// toDelivery leads to the delivery that an action made.
+func toDelivery(r *http.Request, _ input, out any) string {
+	if d, ok := out.(relay.Delivery); ok {
+		return "/deliveries/" + d.ID + "?done=test"
 	}
-	switch status, reason := statusOf(err); status {
-	case http.StatusNotFound:
-		return &Trouble{Missing: true}, status
-	case http.StatusServiceUnavailable:
-		c.o.Fault(r.URL.Path, err)
-		return &Trouble{}, status
-	default:
-		return &Trouble{Reason: reason}, status
-	}
-}
-
-// show fills the frame and renders.
-func (c *Console) show(w http.ResponseWriter, r *http.Request, p page, status int) {
-	f := p.frame()
-	f.Words = language(w, r)
-	f.Path, f.Here = r.URL.Path, r.URL
-	f.Version, f.Now = c.o.Version, time.Now()
-	f.Token = formToken(w, r)
-	body, err := render(p)
-	if err != nil {
-		c.o.Fault(r.URL.Path, err)
-		http.Error(w, "the page could not be drawn", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // the operator is gone
-}
-
-const (
-	langCookie  = "wxrelay_lang"
-	tokenCookie = "wxrelay_form"
-)
-
-// language chooses the language: asked for in the address (and then kept), kept, or what the browser prefers.
-func language(w http.ResponseWriter, r *http.Request) *Words {
-	switch asked := r.URL.Query().Get("lang"); asked {
-	case "en", "zh":
-		http.SetCookie(w, &http.Cookie{Name: langCookie, Value: asked, Path: "/", MaxAge: 365 * 24 * 3600, HttpOnly: true, SameSite: http.SameSiteStrictMode})
-		return wordsOf(asked)
-	}
-	if kept, err := r.Cookie(langCookie); err == nil {
-		return wordsOf(kept.Value)
-	}
-	first, _, _ := strings.Cut(r.Header.Get("Accept-Language"), ",")
-	if strings.HasPrefix(strings.ToLower(strings.TrimSpace(first)), "zh") {
-		return &Chinese
-	}
-	return &English
-}
-
-func wordsOf(lang string) *Words {
-	if lang == "zh" {
-		return &Chinese
-	}
-	return &English
-}
-
-// errForm says that a form was not made for the browser that posts it.
-var errForm = errors.New("console: form and cookie differ")
-
-// formToken gives a page the token its forms post back: the same as in a cookie no other site can read or set for us
-// (SameSite=Strict). Nothing is kept here, so any replica takes the form of any other.
-func formToken(w http.ResponseWriter, r *http.Request) string {
-	if c, err := r.Cookie(tokenCookie); err == nil && len(c.Value) >= 26 {
-		return c.Value
-	}
-	token := rand.Text()
-	http.SetCookie(w, &http.Cookie{Name: tokenCookie, Value: token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
-	return token
-}
-
-// checkToken proves a posted form.
-func checkToken(r *http.Request) error {
-	c, err := r.Cookie(tokenCookie)
-	if err != nil || len(c.Value) < 26 || subtle.ConstantTimeCompare([]byte(c.Value), []byte(r.PostFormValue("token"))) != 1 {
-		return errForm
-	}
-	return nil
-}
-
-// replay is the one thing an operator can do here: send a delivery again, under the same webhook-id.
-func (c *Console) replay(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
-	err := checkToken(r)
-	if err == nil {
-		_, err = c.o.Relay.ReplayDelivery(r.Context(), "", r.PathValue("id"))
-	}
-	if err != nil {
-		p, status := c.trouble(r, err)
-		c.show(w, r, p, status)
-		return
-	}
-	back := r.PostFormValue("back")
-	if !strings.HasPrefix(back, "/deliveries?") {
-		back = "/deliveries?"
-	}
-	http.Redirect(w, r, back+"&done=replay", http.StatusSeeOther)
-}
-
-// enable brings an endpoint back that is benched or disabled; what was held for it goes on.
-func (c *Console) enable(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
-	err := checkToken(r)
-	if err == nil {
-		_, err = c.o.Relay.EnableEndpoint(r.Context(), r.PathValue("partner"), r.PathValue("id"), "", nil)
-	}
-	if err != nil {
-		p, status := c.trouble(r, err)
-		c.show(w, r, p, status)
-		return
-	}
-	http.Redirect(w, r, "/endpoints", http.StatusSeeOther)
+	return r.URL.Path
 }

@@ -1,93 +1,71 @@
 package console
 
-// Words is every label of the pages in one language. A page uses them by field, so a missing one does not compile into
-// a template, and a test finds an empty one.
-type Words struct {
-	Code, Name, Other, OtherName string // zh-CN, 中文, and the language to switch to
-
-	Overview, Users, Messages, Deliveries, Endpoints, Errcodes string
-
-	Ready, Unready                                string
-	Apps, App, AppID, Kind, TokenAge, TokenLeft   string
-	NoToken                                       string
-	Queue, Lane, Waiting, Later, InHand, Parked   string
-	Buried, Oldest, NoLanes                       string
-	Recent, NoRecent, Partners                    string
-	Live, LiveOn, NoApps, ReadAt, Unreadable      string
-	FindUser, FindMessage, OpenID, Find, Template string
-	Credits, Unproven, Reserved, History          string
-	NoLines, At, Cause, Delta, Balance, UpdatedAt string
-	User, LineHint                                string
-
-	ID, State, Channel, Attempts, Created, Updated, Timeline string
-	Errcode, RID, MsgID, Metadata, NoMessages, Next          string
-
-	Endpoint, URL, Events, Health, Since, Until, Failures    string
-	NoEndpoints, Healthy, Benched, Disabled, Probing, Enable string
-	Type                                                     string
-	Replay, Replayed, NoDeliveries, Reason, All, Ended       string
-	Retrying                                                 string
-
-	Meaning, Cure, Reaction string
-
-	NotFound, NotFoundHint, Trouble, TroubleHint, Stale, StaleHint string
-	Never, Now, Ago, In                                            string
+// stateWords are what the API's names are called on the pages: English, 中文.
+var stateWords = map[string][2]string{
+	"scheduled": {"scheduled", "定时"}, "held": {"held", "挂起"}, "queued": {"queued", "排队中"}, "sending": {"sending", "发送中"}, "sent": {"sent", "已发送"},
+	"delivered": {"delivered", "已送达"}, "failed": {"failed", "失败"}, "refused": {"refused", "用户拒收"}, "expired": {"expired", "已过期"},
+	"cancelled": {"cancelled", "已取消"}, "unknown": {"unknown", "未知"}, "pending": {"on the way", "投递中"}, "buried": {"given up", "已放弃（死信）"},
+	"healthy": {"healthy", "正常"}, "benched": {"benched", "已熔断"}, "probing": {"probing", "探测中"}, "disabled": {"disabled", "已停用"},
+	"accepted": {"accepted", "已接受"}, "rejected": {"rejected", "已拒绝"}, "duplicate": {"duplicate", "重复"}, "not_stored": {"not stored", "未落库"},
+	"running": {"running", "进行中"}, "done": {"done", "已完成"}, "stopped": {"stopped", "已停止"}, "failing": {"failed, tried again", "失败，将重试"},
+	"gone": {"gone (410)", "接收方已下线（410）"}, "throttled": {"throttled", "被限流"},
+	"first": {"first", "首次获取"}, "renewed": {"renewed", "续期"}, "healed": {"healed", "失效后重取"}, "forced": {"forced", "强制刷新"}, "reported": {"reported bad", "上报失效"},
+	"one_time": {"one-time", "一次性订阅"}, "long_term": {"long-term", "长期订阅"}, "rate_limited": {"rate-limited", "限频订阅"}, "device": {"device", "设备订阅"},
+	"miniprogram": {"mini program", "小程序"}, "official_account": {"official account", "公众号"},
+	"subscribe": {"subscribe", "订阅消息"}, "customer_service": {"customer service", "客服消息"}, "oa_template": {"OA template", "公众号模板消息"},
+	"template": {"template (retired)", "模板消息（已下线）"}, "uniform": {"uniform", "统一服务消息"},
+	"kind:push": {"push", "推送"}, "kind:message": {"message", "消息"}, "kind:delivery": {"delivery", "投递"},
 }
 
-// English and Chinese are the two languages.
-var (
-	English = Words{
-		Code: "en", Name: "English", Other: "zh", OtherName: "中文",
-		Overview: "Overview", Users: "Users", Messages: "Messages", Deliveries: "Deliveries", Endpoints: "Endpoints", Errcodes: "WeChat errcodes",
-		Ready: "Ready", Unready: "Not ready",
-		Apps: "Apps", App: "App", AppID: "AppID", Kind: "Kind", TokenAge: "Fetched", TokenLeft: "Ends",
-		NoToken: "none held by this process",
-		Queue:   "Queue", Lane: "Lane", Waiting: "Waiting", Later: "Later", InHand: "In hand", Parked: "Parked",
-		Buried: "Buried", Oldest: "Oldest waiting", NoLanes: "Every lane is empty.",
-		Recent: "Latest messages", NoRecent: "No messages yet.", Partners: "Partners",
-		Live: "Refresh every 5 s", LiveOn: "Refreshing · stop", NoApps: "No apps are configured.", ReadAt: "Read at", Unreadable: "Could not be read: Redis does not answer.",
-		FindUser: "Find a user's subscriptions", FindMessage: "Find a message", OpenID: "openid", Find: "Find", Template: "Template",
-		Credits: "Credits", Unproven: "unproven", Reserved: "Reserved", History: "Statement",
-		NoLines: "This user has never answered for a template here.", At: "At", Cause: "Cause", Delta: "Change", Balance: "Balance", UpdatedAt: "Last change",
-		User: "User", LineHint: "A line is one app, one user, one template.",
-		ID: "Id", State: "State", Channel: "Channel", Attempts: "Attempts", Created: "Created", Updated: "Changed", Timeline: "Timeline",
-		Errcode: "errcode", RID: "rid", MsgID: "msgid", Metadata: "metadata", NoMessages: "No messages.", Next: "Older",
-		Endpoint: "Endpoint", URL: "URL", Events: "Events", Health: "Health", Since: "Since", Until: "Probed at", Failures: "Failures in a row",
-		NoEndpoints: "No partner has an endpoint.", Healthy: "healthy", Benched: "benched", Disabled: "disabled", Probing: "probing", Enable: "Enable",
-		Type:   "Event",
-		Replay: "Replay", Replayed: "Queued again under the same webhook-id.", NoDeliveries: "Nothing here.", Reason: "Reason", All: "All", Ended: "Delivered",
-		Retrying: "On the way",
-		Meaning:  "Meaning", Cure: "What to do", Reaction: "Reaction",
-		NotFound: "Nothing there", NotFoundHint: "Ended messages and deliveries are forgotten after the retention time.",
-		Trouble: "This could not be read", TroubleHint: "Redis or WeChat did not answer. The checks on the overview say more.",
-		Stale: "The form is too old", StaleHint: "Load the page again and press once more.",
-		Never: "never", Now: "now", Ago: "ago", In: "in",
-	}
-	Chinese = Words{
-		Code: "zh-CN", Name: "中文", Other: "en", OtherName: "English",
-		Overview: "总览", Users: "用户", Messages: "消息", Deliveries: "投递", Endpoints: "接收地址", Errcodes: "微信错误码",
-		Ready: "就绪", Unready: "未就绪",
-		Apps: "应用", App: "应用", AppID: "AppID", Kind: "类型", TokenAge: "获取于", TokenLeft: "失效于",
-		NoToken: "本进程未持有",
-		Queue:   "队列", Lane: "通道", Waiting: "待处理", Later: "延后", InHand: "处理中", Parked: "搁置",
-		Buried: "已埋葬", Oldest: "最久等待", NoLanes: "所有通道均为空。",
-		Recent: "最近的消息", NoRecent: "还没有消息。", Partners: "合作方",
-		Live: "每 5 秒刷新", LiveOn: "正在刷新 · 停止", NoApps: "尚未配置应用。", ReadAt: "读取于", Unreadable: "无法读取：Redis 没有应答。",
-		FindUser: "查询用户的订阅", FindMessage: "查询消息", OpenID: "openid", Find: "查询", Template: "模板",
-		Credits: "可用次数", Unproven: "未经证实", Reserved: "占用", History: "明细",
-		NoLines: "该用户在此尚未对任何模板作出选择。", At: "时间", Cause: "原因", Delta: "变动", Balance: "余额", UpdatedAt: "最近变动",
-		User: "用户", LineHint: "一条记录对应一个应用、一个用户、一个模板。",
-		ID: "编号", State: "状态", Channel: "渠道", Attempts: "尝试次数", Created: "创建", Updated: "变更", Timeline: "时间线",
-		Errcode: "errcode", RID: "rid", MsgID: "msgid", Metadata: "metadata", NoMessages: "没有消息。", Next: "更早",
-		Endpoint: "接收地址", URL: "URL", Events: "事件", Health: "健康", Since: "始于", Until: "下次探测", Failures: "连续失败",
-		NoEndpoints: "没有合作方配置接收地址。", Healthy: "正常", Benched: "暂停", Disabled: "停用", Probing: "探测中", Enable: "启用",
-		Type:   "事件",
-		Replay: "重放", Replayed: "已以相同的 webhook-id 重新排队。", NoDeliveries: "没有内容。", Reason: "原因", All: "全部", Ended: "已送达",
-		Retrying: "投递中",
-		Meaning:  "含义", Cure: "处理办法", Reaction: "应对",
-		NotFound: "不存在", NotFoundHint: "已结束的消息和投递在保留期之后会被清除。",
-		Trouble: "暂时无法读取", TroubleHint: "Redis 或微信没有应答，总览页的检查项有更多说明。",
-		Stale: "表单已过期", StaleHint: "请重新打开页面后再试。",
-		Never: "从未", Now: "刚刚", Ago: "前", In: "后",
-	}
-)
+// chinese is the pages' text. The English is its name, in the templates: a test finds what has no Chinese and what is not
+// said any more.
+var chinese = map[string]string{
+	"(Beijing time)": "（北京时间）", "(your time)": "（本地时间）", "Show Beijing time": "显示北京时间", "Show local time": "显示本地时间",
+	"Overview": "总览", "Messages": "消息", "Deliveries": "投递", "Endpoints": "回调地址", "Users": "用户", "Apps": "应用", "Errcodes": "微信错误码", "Audit log": "审计日志",
+	"Pages": "页面", "Skip to content": "跳到正文", "Read at": "读取于", "viewer": "只读", "now": "刚刚", "never": "从未", "today": "今日",
+	"Ready": "就绪", "Not ready": "未就绪", "Needs somebody": "需要处理", "What waits could not be read: Redis does not answer.": "无法读取等待情况：Redis 没有应答。",
+	"Nothing. Endpoints take what they are sent, no app is paused, nothing waits long.": "暂无。回调地址接收正常，没有应用被暂停，没有任务长时间等待。",
+	"The last hour": "最近一小时", "The last day": "最近一天", "Hour": "小时", "Day": "天", "Pushes": "推送", "Messages sent": "已发送消息", "Delivery attempts": "投递尝试",
+	"not taken": "未接收", "failed": "失败", "Delivery time, p99": "投递耗时 p99", "worst minute": "最差的一分钟", "Lag": "积压时长", "endpoints": "个回调地址",
+	"Rates": "速率", "Errors": "错误", "per minute": "每分钟", "per 15 minutes": "每 15 分钟", "seconds": "秒", "seconds the oldest job has been due": "最久任务的等待秒数",
+	"Pushes not taken": "未接收的推送", "Messages failed": "失败的消息", "Attempts failed": "失败的尝试", "The plots need JavaScript.": "图表需要 JavaScript。",
+	"Counted by this process since it started. Metrics of all replicas:": "由本进程自启动起统计。全部副本的指标见：",
+	"Live": "实时动态", "Pause": "暂停", "Go on": "继续", "missed": "条未显示", "Queue": "队列", "Lane": "通道", "Due": "待处理", "In hand": "处理中", "Later": "延后", "Held": "挂起",
+	"Given up": "已放弃（死信）", "Oldest due": "最久等待", "More lanes:": "其他通道：", "Nothing waits.": "没有等待的任务。",
+	"Message": "消息", "State": "状态", "App": "应用", "Channel": "渠道", "Changed": "更新", "No messages.": "没有消息。", "Delivery": "投递", "Event": "事件", "Endpoint": "回调地址",
+	"Last answer": "最近应答", "Attempts": "尝试次数", "Created": "创建", "No deliveries.": "没有投递。", "Next page": "下一页",
+	"Id": "编号", "All": "全部", "More fields": "更多条件", "Partner": "合作方", "Partners": "合作方", "Partner's user": "合作方用户", "Template id": "模板 ID",
+	"From (Beijing time)": "开始（北京时间）", "To (Beijing time)": "结束（北京时间）", "Find": "查询", "Clear": "清除",
+	"Cancel this message?": "取消这条消息？", "Cancel": "取消", "The message is cancelled; its credit is returned.": "消息已取消，次数已退还。", "Why it waits": "等待原因",
+	"What to do": "修复建议", "To be sent at": "计划发送时间", "Expires": "过期时间", "Priority": "优先级", "Timeline": "时间线", "Credits of this template": "该模板的订阅次数",
+	"Credits": "可用次数", "Reserved": "预占次数", "Last choice": "最近选择", "Kind": "类型", "Statement": "明细", "Deliveries about it": "相关投递",
+	"What WeChat is given": "发给微信的内容", "Send it again with curl": "用 curl 重新发送", "Copy": "复制", "Copied": "已复制",
+	"Given up only": "只看已放弃", "Deliveries that match and would be sent again, under the same webhook-id:": "符合条件、将以相同 webhook-id 重新投递的数量：",
+	"Replay them": "全部重放", "No": "不", "Replay all that match…": "重放全部符合条件的投递…", "To replay all that match, choose a partner or an endpoint.": "要批量重放，请先选择合作方或回调地址。",
+	"Replay": "重放", "Cancel this delivery?": "取消这个投递？", "Queued again under the same webhook-id.": "已以相同的 webhook-id 重新排队。", "The delivery is cancelled.": "投递已取消。",
+	"A test event is on its way; load the page again to see the answer.": "测试事件已发出，刷新页面查看应答。", "Next attempt": "下次尝试", "Reason": "原因", "no answer": "没有应答",
+	"Request headers": "请求头", "Response headers": "响应头", "Response body": "响应正文", "Request body": "请求正文", "Of older attempts only this much is kept.": "较早的尝试只保留这些内容。",
+	"None yet.": "还没有。", "The event itself is no longer kept.": "事件内容已不再保留。", "The last request as curl": "最近一次请求的 curl 命令",
+	"Replayed": "已重放", "deliveries are queued again": "个投递已重新排队", "Stop": "停止",
+	"Events": "事件", "On the way": "投递中", "Oldest": "最久等待", "No endpoints.": "没有回调地址。",
+	"The endpoint is enabled.": "回调地址已启用。", "The endpoint is disabled; what comes is held.": "回调地址已停用，新的投递将挂起。",
+	"The new secret, shown this once. The one before signs too for 24 hours.": "新密钥，仅显示这一次。旧密钥在 24 小时内同时签名。",
+	"Filter": "过滤", "Managed by": "管理方式", "the config": "配置文件", "Timeout": "超时", "At once": "并发", "Per second": "每秒", "Order": "顺序", "Failures in a row": "连续失败次数",
+	"Since": "自", "Probed at": "下次探测", "Both secrets sign until": "双密钥签名至", "Actions": "操作", "Held deliveries": "挂起的投递", "send all": "全部发送",
+	"send those since": "发送此时间之后的", "drop": "丢弃", "Since (Beijing time)": "起始时间（北京时间）", "Enable": "启用", "Disable": "停用",
+	"Disable this endpoint? What comes is held.": "停用这个回调地址？新的投递将挂起。", "Probe now": "立即探测", "Send a test event": "发送测试事件", "Make a new secret?": "生成新密钥？",
+	"Rotate the secret": "轮换密钥", "Latest deliveries": "最近的投递",
+	"or a partner": "或合作方", "and its user": "及其用户", "Subscriptions": "订阅", "unproven": "次未经证实", "At": "时间", "Cause": "原因", "Movement": "变动", "Balance": "余额",
+	"This user has answered for no template.": "该用户尚未对任何模板作出选择。",
+	"A subscription is one app, one user, one template. Its statement shows each grant and use of a credit.": "一条订阅对应一个应用、一个用户、一个模板，明细列出每次授权和使用。",
+	"Name or AppID": "名称或 AppID", "Token fetched": "token 获取于", "Token ends": "token 失效于", "Last push": "最近推送", "paused": "已暂停", "No apps.": "没有应用。",
+	"Tokens and pushes are those of this process.": "token 和推送为本进程所见。", "The whole app": "整个应用", "is paused until": "暂停至", "WeChat gives no token:": "微信不发放 token：",
+	"none since this process started": "本进程启动后没有", "Source": "来源", "Fingerprint": "指纹", "there is none": "没有", "Found bad today": "今日失效次数", "By": "来自",
+	"No token was fetched yet.": "尚未获取 token。", "Templates": "模板", "WeChat's list was not heard yet, or is empty.": "尚未取得微信的模板列表，或列表为空。",
+	"Code or words": "错误码或关键词", "Meaning": "含义", "What the gateway does": "网关的处理", "Nothing fits.": "没有符合的内容。",
+	"Who changed something at this address, or tried to. The latest 500 of the last 90 days.": "谁在这里修改或尝试修改过什么。保留最近 90 天内的最新 500 条。",
+	"Who": "用户", "From where": "来源地址", "What": "操作", "Answer": "结果", "No changes yet.": "还没有修改。",
+	"Nothing there": "不存在", "The form is too old": "表单已过期", "That cannot be done": "无法执行", "This could not be read": "暂时无法读取",
+	"Ended messages and deliveries are forgotten after the retention time.": "已结束的消息和投递在保留期之后会被清除。", "Load the page again and press once more.": "请重新打开页面后再试。",
+	"Redis or WeChat did not answer. The checks on the overview say more.": "Redis 或微信没有应答，总览页的检查项有更多说明。",
+}

@@ -44,11 +44,11 @@ func Described(t testing.TB) *Checker {
 	return c
 }
 
-var described = sync.OnceValues(load)
+var described = sync.OnceValues(func() (*Checker, error) { return LoadFile(File()) })
 
-// load reads and validates the description.
-func load() (*Checker, error) {
-	raw, err := os.ReadFile(File())
+// LoadFile reads and validates a description: ours, or that of the operators' API.
+func LoadFile(file string) (*Checker, error) {
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
