@@ -66,6 +66,9 @@ func secret(t *testing.T, s string) webhook.Secret {
 	return out
 }
 
+// asItIs stands for encryption where no key is set.
+func asItIs(b, _ []byte) ([]byte, error) { return b, nil }
+
 func newWorld(t *testing.T, rdb redis.UniversalClient) *world {
 	t.Helper()
 	sim := wechatsim.New(wechatsim.Options{Seed: 3, Calm: true, Apps: []wechatsim.App{{Name: "shop", Pages: []string{"pages/order"},
@@ -93,7 +96,7 @@ func newWorld(t *testing.T, rdb redis.UniversalClient) *world {
 			"turned": {Name: "turned", Secrets: two, Apps: []string{"shop"}, Allow: all},
 			"slow":   {Name: "slow", Secrets: one, Apps: []string{"shop"}, Allow: all, PerSecond: 0.01, Burst: 2},
 		}, BatchLimit: 5}}
-	w.rooms = relay.Dependencies{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf), WeChat: wc, Bindings: binding.New(rdb, binding.Sealer{}),
+	w.rooms = relay.Dependencies{Queue: q, Ledger: ledger.New(rdb, q.PrefixOf), WeChat: wc, Bindings: binding.New(rdb, binding.Sealer{}), Registry: webhook.NewRegistry(rdb, webhook.Sealer{Seal: asItIs, Unseal: asItIs}),
 		Sender: webhook.NewSender(webhook.SenderOptions{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), Health: webhook.NewHealth(rdb)}
 	w.relay = relay.New(w.rooms, w.rules)
 	door, err := callback.NewHandler([]callback.App{{Name: "shop", AppID: app.AppID, Mode: "secure", Key: callback.Key{Token: app.Token, EncodingAESKey: app.EncodingAESKey}}},

@@ -64,7 +64,7 @@ var plan = map[string]room{
 var inTests = []string{"github.com/google/go-cmp/...", "github.com/alicebob/miniredis/v2/...", "pgregory.net/rapid", redisModule + "/...",
 	"go.uber.org/zap", "go.uber.org/zap/...", "github.com/gin-gonic/gin", "github.com/yuin/gopher-lua/parse",
 	"github.com/standard-webhooks/standard-webhooks/libraries/go", sdk, "golang.org/x/net/dns/dnsmessage", "go.opentelemetry.io/proto/otlp/...",
-	"google.golang.org/protobuf/proto"}
+	"google.golang.org/protobuf/proto", "github.com/chromedp/chromedp", "github.com/chromedp/cdproto/..."}
 
 // forTests is what is made for tests alone.
 var forTests = []string{"scripts/openapi", "scripts/testredis", "scripts/slow"}

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -149,7 +150,20 @@ func (d *Delivery) EventText() string {
 	if d.Event == nil {
 		return ""
 	}
-	return pretty(d.Event.Data)
+	return pretty(d.body())
+}
+
+// body is the request's body as it was signed: the order of its fields is that of relay's events.
+func (d *Delivery) body() []byte {
+	kind, err := json.Marshal(d.Event.Type)
+	if err != nil {
+		return nil // a text: it encodes
+	}
+	at, err := json.Marshal(d.Event.Timestamp)
+	if err != nil {
+		return nil // a year past 9999
+	}
+	return slices.Concat([]byte(`{"type":`), kind, []byte(`,"timestamp":`), at, []byte(`,"data":`), d.Event.Data, []byte(`}`))
 }
 
 // MessageID is the message that the event is about; "" = none.
@@ -226,7 +240,7 @@ func deliveryCurl(d *Delivery) string {
 			b.WriteString(" \\\n  -H " + quoted(h.Name+": "+h.Value))
 		}
 	}
-	b.WriteString(" \\\n  --data-binary " + quoted(string(d.Event.Data)))
+	b.WriteString(" \\\n  --data-binary " + quoted(string(d.body())))
 	return b.String()
 }
 

@@ -10,15 +10,15 @@ import (
 // User is the search for a user, and what is known about one: the account of each template, and the latest messages.
 type User struct {
 	Frame    `json:"-"`
-	Apps     []string        `json:"-"`
-	Partners []string        `json:"-"`
-	App      string          `json:"app"`
-	OpenID   string          `json:"openid"`
-	Partner  string          `json:"partner"` // whose name for the user is given
-	Name     string          `json:"user"`
-	Asked    bool            `json:"-"`
-	Lines    []relay.Line    `json:"subscriptions"`
-	Messages []relay.Message `json:"messages"`
+	Apps     []string             `json:"-"`
+	Partners []string             `json:"-"`
+	App      string               `json:"app"`
+	OpenID   string               `json:"openid"`
+	Partner  string               `json:"partner"` // whose name for the user is given
+	Name     string               `json:"user"`
+	Asked    bool                 `json:"-"`
+	Lines    []relay.Subscription `json:"subscriptions"`
+	Messages []relay.Message      `json:"messages"`
 }
 
 func (*User) template() string { return "user" }
@@ -32,7 +32,7 @@ func (c *Console) user(r *http.Request) (page, error) {
 	q := func(name string) string { return strings.TrimSpace(r.URL.Query().Get(name)) }
 	rules := c.o.Relay.Rules()
 	p := &User{Apps: names(rules.Apps), Partners: names(rules.Partners), App: q("app"), OpenID: q("openid"), Partner: q("partner"), Name: q("user"),
-		Lines: []relay.Line{}, Messages: []relay.Message{}}
+		Lines: []relay.Subscription{}, Messages: []relay.Message{}}
 	if p.OpenID == "" && (p.Partner == "" || p.Name == "") {
 		return p, nil
 	}
@@ -47,7 +47,7 @@ func (c *Console) user(r *http.Request) (page, error) {
 		p.OpenID = b.OpenID
 	}
 	var err error
-	if p.Lines, err = c.o.Relay.Lines(r.Context(), p.App, p.OpenID); err != nil {
+	if p.Lines, err = c.o.Relay.SubscriptionsOf(r.Context(), p.App, p.OpenID); err != nil {
 		return nil, err
 	}
 	p.Asked = true
