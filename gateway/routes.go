@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -35,6 +36,9 @@ type Options struct {
 	Answers  *relay.IdempotencyStore
 	Limits   Limits
 	Version  string
+	// Served is called after every answer: its route ("none" = there is no such), method, status, and how long it took. It must
+	// not block. nil = not called.
+	Served func(route, method string, status int, took time.Duration)
 	// Fault is called with every error whose answer says less than what happened: 500, 503 and the cause of a 502, and
 	// with the answer's request_id. It must not block. nil = not called.
 	Fault func(requestID, route string, err error)
@@ -102,6 +106,9 @@ func Public(o Options) *Handler {
 	e := gin.New()
 	e.RedirectTrailingSlash, e.HandleMethodNotAllowed, e.ForwardedByClientIP = false, true, false
 	e.UseEscapedPath, e.UnescapePathValues = true, false // a %2F in a partner's user id is not a slash; param unescapes
+	if o.Served != nil {
+		e.Use(measure(o.Served))
+	}
 	e.NoRoute(g.outer, func(c *gin.Context) { g.refuse(c, errNoRoute) })
 	e.NoMethod(g.outer, func(c *gin.Context) { g.refuse(c, errNoMethod) }) // gin has set Allow
 	g.routes(e)

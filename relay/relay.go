@@ -116,6 +116,8 @@ type Observer struct {
 	Send     func(app, channel string, errcode int, outcome string)
 	Delivery func(partner, result string, took time.Duration)
 	Dropped  func(partner string, deliveries int) // more waited for an endpoint than may
+	Moved    func(app, cause string)              // a credit that a user granted or took back
+	Replayed func(partner string, deliveries int) // what a replay of many has queued again
 	// Span begins a span of a trace: see [Relay.BeginSpan]. nil = nothing is traced.
 	Span func(ctx context.Context, parent, name string) (context.Context, *Span)
 }

@@ -198,6 +198,9 @@ func (r *Relay) replaySome(ctx context.Context, c *queue.Claimed) queue.Verdict 
 			}
 		}
 		note.Replayed += n
+		if f := r.observe.Replayed; f != nil && n > 0 {
+			f(o.Partner, n)
+		}
 		note.Matched = max(note.Matched, note.Replayed)
 		if note.Cursor = next; next == "" {
 			return queue.Done(encode(note))

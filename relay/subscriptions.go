@@ -181,6 +181,9 @@ func (r *Relay) notifySubscriptions(ctx context.Context, shard int, app string, 
 // notifySubscription tells the line as it was after a movement, booked for the time moved, to every partner of the app, each with its own
 // name for the user.
 func (r *Relay) notifySubscription(ctx context.Context, shard int, l ledger.Subscription, typ string, rep ledger.Reply, moved, at time.Time, users usersOf) ([]queue.Job, error) {
+	if f := r.observe.Moved; f != nil {
+		f(l.App, rep.Cause)
+	}
 	subscribers := r.subscribers(l.App, typ)
 	if len(subscribers) == 0 {
 		return nil, nil

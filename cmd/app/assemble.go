@@ -53,7 +53,8 @@ func (a *App) join(ctx context.Context) error {
 	r := &assembled{queue: q, wechat: a.wechat, opened: time.Now()}
 	health := webhook.NewHealth(a.rdb)
 	sealer := binding.Sealer{Seal: a.keys.Seal, Unseal: a.keys.Unseal}
-	observe := relay.Observer{Push: a.metrics.push, Send: a.metrics.send, Delivery: a.metrics.deliver, Dropped: a.metrics.drop}
+	observe := relay.Observer{Push: a.metrics.push, Send: a.metrics.send, Delivery: a.metrics.deliver, Dropped: a.metrics.drop,
+		Moved: a.metrics.move, Replayed: a.metrics.replay}
 	if a.tracing != nil {
 		observe.Span = a.tracing.span
 	}
@@ -70,7 +71,7 @@ func (a *App) join(ctx context.Context) error {
 	r.relay.Register()
 	r.gate = gateway.Public(gateway.Options{Relay: r.relay, Callback: a.door, Limits: p.limits,
 		Answers: webhook.NewIdempotencyStore(a.rdb).Sealed(a.keys.Seal, a.keys.Unseal),
-		Version: a.version, Fault: a.fault, Refused: a.refusedSignature, Stopping: a.stopping.Load})
+		Version: a.version, Served: a.metrics.serve, Fault: a.fault, Refused: a.refusedSignature, Stopping: a.stopping.Load})
 	r.console = console.New(console.Options{Relay: r.relay, Ready: a.checks, Audit: a.audited, History: &a.metrics.history,
 		Fault: func(path string, err error) { a.fault("", "console "+path, err) }, Version: a.version})
 

@@ -40,7 +40,7 @@ func (a *App) listen(ctx context.Context, c *config.Config, p *plan) error {
 		return address("listen", c.Listen, err)
 	}
 	a.publicAddr, a.adminAddr = public.Addr(), admin.Addr()
-	a.gate.set(gateway.Public(gateway.Options{Callback: a.door, Limits: p.limits, Version: a.version, Fault: a.fault, Refused: a.refusedSignature,
+	a.gate.set(gateway.Public(gateway.Options{Callback: a.door, Limits: p.limits, Version: a.version, Served: a.metrics.serve, Fault: a.fault, Refused: a.refusedSignature,
 		Stopping: func() bool { return true }}))
 	a.setAdmin(c)
 	quiet, err := zap.NewStdLogAt(a.log.Named("http"), zap.DebugLevel)

@@ -39,12 +39,16 @@ type metrics struct {
 	refusedSignatures  *prometheus.CounterVec // partner, cause
 	droppedConnections prometheus.Counter
 
-	tokenChanges *prometheus.CounterVec // app, cause
-	adminChanges *prometheus.CounterVec // result
+	requests       *prometheus.CounterVec   // route, method, status
+	requestSeconds *prometheus.HistogramVec // route
+	movements      *prometheus.CounterVec   // app, cause
+	replayed       *prometheus.CounterVec   // partner
+	tokenChanges   *prometheus.CounterVec   // app, cause
+	adminChanges   *prometheus.CounterVec   // result
 
 	history console.History // the same outcomes over time, for the console
 
-	apps, events, codes, paths, routes bounded
+	apps, events, codes, paths, routes, causes bounded
 }
 
 func newMetrics(version string, collector *collector) *metrics {
@@ -72,10 +76,14 @@ func newMetrics(version string, collector *collector) *metrics {
 		refusedSignatures: counter("signatures_refused_total", "Partner requests whose signature proves nothing, by cause: partner, headers, id, skew, secret, payload.", "partner", "cause"),
 		droppedConnections: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "wxrelay", Name: "connections_dropped_total",
 			Help: "Connections closed because there were too many, idle ones first."}),
-		tokenChanges: counter("token_changes_total", "Changes of access tokens by cause: first, renewed, healed, forced, reported, refused.", "app", "cause"),
-		adminChanges: counter("admin_changes_total", "Requests at the operators' address that change something: done or refused.", "result"),
-		reloads:      counter("config_reloads_total", "Times a changed config was taken over or refused.", "result"),
-		apps:         bounded{most: 256}, events: bounded{most: 200}, codes: bounded{most: 300}, paths: bounded{most: 100}, routes: bounded{most: 100},
+		requests:       counter("http_requests_total", "Answers at the public address.", "route", "method", "status"),
+		requestSeconds: histogram("http_request_seconds", "How long an answer at the public address took.", "route"),
+		movements:      counter("consent_movements_total", "Subscriptions that a user's answer moved, by cause.", "app", "cause"),
+		replayed:       counter("replayed_deliveries_total", "Deliveries that replays of many have queued again.", "partner"),
+		tokenChanges:   counter("token_changes_total", "Changes of access tokens by cause: first, renewed, healed, forced, reported, refused.", "app", "cause"),
+		adminChanges:   counter("admin_changes_total", "Requests at the operators' address that change something: done or refused.", "result"),
+		reloads:        counter("config_reloads_total", "Times a changed config was taken over or refused.", "result"),
+		apps:           bounded{most: 256}, events: bounded{most: 200}, codes: bounded{most: 300}, paths: bounded{most: 100}, routes: bounded{most: 100}, causes: bounded{most: 50},
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "wxrelay", Name: "build_info", Help: "1; the version is the label."}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
@@ -83,7 +91,7 @@ func newMetrics(version string, collector *collector) *metrics {
 		m.reloads.WithLabelValues(result)
 	}
 	m.registry.MustRegister(m.pushes, m.sends, m.calls, m.callSeconds, m.alerts, m.deliveries, m.delivery, m.dropped, m.redisErrors,
-		m.queueErrors, m.faults, m.reloads, m.refusedSignatures, m.droppedConnections, m.tokenChanges, m.adminChanges, build, collector,
+		m.queueErrors, m.faults, m.reloads, m.refusedSignatures, m.droppedConnections, m.tokenChanges, m.adminChanges, m.requests, m.requestSeconds, m.movements, m.replayed, build, collector,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -113,6 +121,25 @@ func (m *metrics) deliver(partner, result string, took time.Duration) {
 	m.deliveries.WithLabelValues(partner, result).Inc()
 	m.delivery.WithLabelValues(result).Observe(took.Seconds())
 	m.history.Delivery(partner, result, took, time.Now())
+}
+
+// serve counts an answer at the public address. Methods are those of routes, or "other".
+func (m *metrics) serve(route, method string, status int, took time.Duration) {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch:
+	default:
+		method = "other"
+	}
+	m.requests.WithLabelValues(route, method, strconv.Itoa(status)).Inc()
+	m.requestSeconds.WithLabelValues(route).Observe(took.Seconds())
+}
+
+func (m *metrics) move(app, cause string) {
+	m.movements.WithLabelValues(app, m.causes.or(cause)).Inc()
+}
+
+func (m *metrics) replay(partner string, deliveries int) {
+	m.replayed.WithLabelValues(partner).Add(float64(deliveries))
 }
 
 func (m *metrics) drop(partner string, deliveries int) {

@@ -1,11 +1,19 @@
 package app
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"github.com/wxrelay/wxrelay/config"
@@ -74,5 +82,83 @@ func TestLogLevelsAndForms(t *testing.T) {
 	stop()
 	if got := console.String(); !strings.Contains(got, "ERROR\tshown") || strings.Contains(got, "hidden") {
 		t.Error(got)
+	}
+}
+
+// TestNamedMetricsExist: each metric that the guides, the alert rules and the dashboard name is one of ours, and each is in both
+// languages of the guide.
+func TestNamedMetricsExist(t *testing.T) {
+	m := newMetrics("test", newCollector(redis.NewClient(&redis.Options{})))
+	descs, have := make(chan *prometheus.Desc), map[string]bool{}
+	go func() {
+		m.registry.Describe(descs)
+		close(descs)
+	}()
+	for d := range descs {
+		_, name, _ := strings.Cut(d.String(), `fqName: "`)
+		name, _, _ = strings.Cut(name, `"`)
+		have[name] = true
+	}
+	named := map[string][]string{}
+	for _, file := range []string{"gateway/docs/en/operating.md", "gateway/docs/zh/operating.md", "scripts/alerts.yml", "scripts/grafana.json"} {
+		raw, err := os.ReadFile("../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`\bwxrelay_[a-z0-9_]+`).FindAllString(string(raw), -1) {
+			if name = strings.TrimSuffix(name, "_bucket"); !have[name] {
+				t.Errorf("%s names %s, which does not exist", file, name)
+			}
+			if !slices.Contains(named[file], name) {
+				named[file] = append(named[file], name)
+			}
+		}
+		if len(named[file]) < 10 {
+			t.Errorf("%s names %d metrics", file, len(named[file]))
+		}
+	}
+	if diff := cmp.Diff(named["gateway/docs/en/operating.md"], named["gateway/docs/zh/operating.md"]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestAlertRulesAreRules: promtool takes them, where it is installed; they are YAML and the dashboard is JSON everywhere.
+func TestAlertRulesAreRules(t *testing.T) {
+	raw, err := os.ReadFile("../../scripts/grafana.json")
+	if err != nil || !json.Valid(raw) {
+		t.Errorf("the dashboard is no JSON: %v", err)
+	}
+	tool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("NO PROMTOOL WAS FOUND: scripts/alerts.yml is not checked by it")
+	}
+	if out, err := exec.CommandContext(t.Context(), tool, "check", "rules", "../../scripts/alerts.yml").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestServedRequestsAreCounted: what nobody has a route for is one series, whatever path it names.
+func TestServedRequestsAreCounted(t *testing.T) {
+	m := newMetrics("test", newCollector(redis.NewClient(&redis.Options{})))
+	m.serve("/callback/:app", "POST", 200, time.Millisecond)
+	m.serve("none", "BREW", 404, time.Millisecond)
+	got := map[string]float64{}
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "wxrelay_http_requests_total" {
+			for _, x := range f.GetMetric() {
+				labels := ""
+				for _, l := range x.GetLabel() {
+					labels += l.GetValue() + " "
+				}
+				got[labels] = x.GetCounter().GetValue()
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]float64{"POST /callback/:app 200 ": 1, "other none 404 ": 1}, got); diff != "" {
+		t.Error(diff)
 	}
 }
