@@ -256,7 +256,7 @@ func TestABuriedDeliveryIsReplayed(t *testing.T) {
 		}
 		d.ask("POST", "/endpoints/hook/disable", "").got(200, "")
 		body = d.page("/endpoints/orders/hook", 200)
-		button := regexp.MustCompile(`action="(/endpoints/orders/hook/enable)"><input type="hidden" name="token" value="([^"]+)">`).FindStringSubmatch(strings.Replace(body, ` class="buttons"`, "", -1))
+		button := regexp.MustCompile(`action="(/endpoints/orders/hook/enable)"><input type="hidden" name="token" value="([^"]+)">`).FindStringSubmatch(strings.ReplaceAll(body, ` class="buttons"`, ""))
 		if !strings.Contains(body, "disabled") || button == nil {
 			t.Fatalf("it does not show as disabled, or has no button:\n%s", body)
 		}

@@ -74,7 +74,7 @@ func (h *History) Push(app, event, result string, now time.Time) {
 	m.pushes++
 	if bad {
 		m.pushErrors++
-	} else if h.pushes == nil || len(h.pushes) < appsKept || !h.pushes[app].IsZero() {
+	} else if len(h.pushes) < appsKept || !h.pushes[app].IsZero() {
 		if h.pushes == nil {
 			h.pushes = map[string]time.Time{}
 		}
