@@ -1,7 +1,7 @@
 // Package config owns what the operator may decide: the YAML file, the secret files beside it and the WXRELAY_*
 // environment, read strictly, checked whole, and handed on as plain Go values.
 //
-// Nobody but the commands sees it; the rooms get values, not this package.
+// Nobody but the commands sees it; the packages get values, not this package.
 //
 // A value is taken from the first of these that gives it: the environment (WXRELAY_APPS_SHOP_SECRET, or
 // WXRELAY_APPS_SHOP_SECRET_FILE for a secret), the file (secret: or secret_file:), the default. Every fault of a

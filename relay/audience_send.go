@@ -336,7 +336,7 @@ func (r *Relay) followAudienceSend(ctx context.Context, c *queue.Claimed) queue.
 	return e.step(ctx)
 }
 
-// expansion is an audience send in a worker's hands.
+// expansion is an audience send that a worker holds.
 type expansion struct {
 	r     *Relay
 	c     *queue.Claimed

@@ -71,7 +71,7 @@ func (r *Relay) deliverOne(ctx context.Context, c *queue.Claimed) queue.Verdict 
 	return d.judge(ctx, out, probe)
 }
 
-// delivering is one delivery in a worker's hands.
+// delivering is one delivery that a worker holds.
 type delivering struct {
 	r    *Relay
 	c    *queue.Claimed

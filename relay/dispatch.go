@@ -75,7 +75,7 @@ func (w *sending) step(ctx context.Context) queue.Verdict {
 	return w.call(ctx)
 }
 
-// sending is one message in a worker's hands.
+// sending is one message that a worker holds.
 type sending struct {
 	r        *Relay
 	c        *queue.Claimed

@@ -28,13 +28,13 @@ func (d *draft) behind(n int) string {
 	return d.parkName(n)
 }
 
-// room is what a message takes that waits: of one user so many may, and of one supersede_key the newest.
+// parkLimit is what a message takes that waits: of one user so many may, and of one supersede_key the newest.
 func (d *draft) parkLimit(rules *Rules) *queue.ParkLimit {
-	room := &queue.ParkLimit{Set: "h/" + d.App + "/" + d.OpenID, Most: rules.HeldPerUser}
+	limit := &queue.ParkLimit{Set: "h/" + d.App + "/" + d.OpenID, Most: rules.HeldPerUser}
 	if d.Supersede != "" {
-		room.Key = d.Partner + "\x00" + d.Supersede
+		limit.Key = d.Partner + "\x00" + d.Supersede
 	}
-	return room
+	return limit
 }
 
 // freed asks for a release where a message gives its credit back: the next that waits is to have it, and not who comes next.
@@ -66,7 +66,7 @@ func (r *Relay) commitInOrder(ctx context.Context, ch queue.Change, now time.Tim
 
 // superseded ends the messages that a newer one of their key replaces. Those that gave way when it was parked left their park
 // then: should we die here, they are due, and a worker
-// ends them: only who gave way comes into its hands as held.
+// ends them: only who gave way is handed to it as held.
 func (r *Relay) superseded(ctx context.Context, shard int, ids []string) {
 	for _, id := range ids {
 		rec, err := r.q.Get(ctx, id)

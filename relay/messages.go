@@ -195,7 +195,7 @@ func openRecord(rec *queue.Record, s *progress) bool {
 	return s.InDoubt() || lapsed
 }
 
-// viewRecord shows a stored message; one in a worker's hands or on its way is `sending`, a scheduled one that fell
+// viewRecord shows a stored message; one that a worker holds or on its way is `sending`, a scheduled one that fell
 // due is `queued`.
 func viewRecord(rec queue.Record) (Message, *draft, error) {
 	d, s, err := read(rec.Body, rec.Note)

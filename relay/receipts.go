@@ -149,7 +149,7 @@ func openPark(app, openid string) string { return "u/" + app + "/" + openid }
 
 // openSends finds the sends that a receipt may be about whose msgid we never learned: the open ones of that line, parked as
 // unknown or about to be repeated. Where it may be another one's, there are none: one
-// that is in a worker's hand, since a receipt may come before its answer; one that was repeated, since a receipt of its first
+// that is that a worker holds, since a receipt may come before its answer; one that was repeated, since a receipt of its first
 // call names nothing we know; one whose deadline was not long ago. ours: as unnamed has it.
 func (r *Relay) openSends(ctx context.Context, shard int, app, openid string, rc receipt) (sends []openCall, ours bool, err error) {
 	all, more, err := r.q.List(ctx, userTag(app, openid), shard, "", 50)

@@ -34,7 +34,7 @@ func (k RequestKey) seed(partner string) string {
 
 // Send accepts one message of a partner: validated, its credit reserved, its job stored and its webhook-id remembered in one
 // change, so that a 202 is never taken back, "no credit" is known at once, and a request that comes twice is never
-// in two hands. again: it was accepted before, and this is the answer it got. webhook.ErrReused: the id is another request's.
+// worked on twice. again: it was accepted before, and this is the answer it got. webhook.ErrReused: the id is another request's.
 func (r *Relay) Send(ctx context.Context, partner string, key RequestKey, req SendRequest) (m Message, again bool, err error) {
 	rules := r.rules.Load()
 	now := time.Now()
@@ -142,7 +142,7 @@ func (r *Relay) FirstAnswer(ctx context.Context, partner, id string) (Message, e
 	return view(id, d, &progress{Channel: d.First, State: began.State, At: began.At, Steps: []message.Entry{began}}), nil
 }
 
-// refusalOf is why a rider refused, "" when it did not: no_credit, too_soon and for how long, no_allowance.
+// refusalOf is why an operation was refused, "" when it did not: no_credit, too_soon and for how long, no_allowance.
 func refusalOf(res queue.Result) (reason string, wait time.Duration) {
 	switch n := len(res.Replies); {
 	case !res.Refused:

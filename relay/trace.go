@@ -16,7 +16,7 @@ const (
 	SpanPush     = "push"            // a proven push is made durable
 	SpanFollow   = "follow push"     // what it asks for beyond being passed on
 	SpanRequest  = "partner request" // a proven request of a partner
-	SpanSend     = "send"            // one message in a worker's hands
+	SpanSend     = "send"            // one message that a worker holds
 	SpanDelivery = "delivery attempt"
 	SpanWeChat   = "wechat call" // one exchange with WeChat's API
 )

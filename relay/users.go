@@ -323,7 +323,7 @@ func (r *Relay) tellErased(ctx context.Context, shard int, id string, e *erasure
 	return err
 }
 
-// eraseMessages forgets a person's messages; those that wait are cancelled. busy: one is in a worker's hands.
+// eraseMessages forgets a person's messages; those that wait are cancelled. busy: one is that a worker holds.
 func (r *Relay) eraseMessages(ctx context.Context, shard int, e *erasure, at time.Time) (busy bool, n int, err error) {
 	for cursor := ""; ; {
 		recs, next, err := r.q.List(ctx, userTag(e.App, e.OpenID), shard, cursor, 200)

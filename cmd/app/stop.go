@@ -41,7 +41,7 @@ func (a *App) Close(ctx context.Context) error {
 type patience struct {
 	loops time.Duration // the queue's own: Redis may be away to the last, and then it uses all of it
 	drain time.Duration // a moment more, so that it can write down how it ended
-	leave time.Duration // the desk's last answers; what is left is for closing Redis and writing the log
+	leave time.Duration // the admin server's last answers; what is left is for closing Redis and writing the log
 }
 
 // patienceOf keeps the whole stop within the grace: whoever sent SIGTERM may kill us at its end.

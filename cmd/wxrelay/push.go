@@ -71,9 +71,9 @@ func push(p *program, fs *flag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	ear := app.CallbackApp(*a)
+	target := app.CallbackApp(*a)
 	if *mode != "" {
-		if ear.Mode = callback.Mode(*mode); ear.Mode != callback.Secure && ear.Mode != callback.Compat && ear.Mode != callback.Plain {
+		if target.Mode = callback.Mode(*mode); target.Mode != callback.Secure && target.Mode != callback.Compat && target.Mode != callback.Plain {
 			return usagef("-mode %q: secure, compat or plain", *mode)
 		}
 	}
@@ -90,7 +90,7 @@ func push(p *program, fs *flag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	query, body, err := callback.ComposeRequest(ear, callback.Format(*format), message, strconv.FormatUint(nonce(), 10), now)
+	query, body, err := callback.ComposeRequest(target, callback.Format(*format), message, strconv.FormatUint(nonce(), 10), now)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ var errTaken = errors.New("a port is taken (-addr 127.0.0.1:0 takes free ones)")
 
 // box is the whole world, running.
 type box struct {
-	wish         wish
+	options      options
 	sim          *wechatsim.Sim
 	partner      *partnersim.Partner
 	client       *partnersim.Client
@@ -60,8 +60,8 @@ func (d doors) close() {
 }
 
 // open puts the world together. Doors stand side by side: gateway, operators, WeChat, its control, partner.
-func open(ctx context.Context, w wish) (_ *box, err error) {
-	b := &box{wish: w}
+func open(ctx context.Context, w options) (_ *box, err error) {
+	b := &box{options: w}
 	defer func() {
 		if err != nil {
 			_ = b.close() // the first fault is the one to tell
@@ -92,7 +92,7 @@ func open(ctx context.Context, w wish) (_ *box, err error) {
 	b.sim = wechatsim.New(wechatsim.Options{Seed: w.seed, Calm: w.calm, PushSpacing: time.Second,
 		Apps: []wechatsim.App{{Name: appName, Kind: wechatsim.MiniProgram}}})
 	b.mini = b.sim.App(appName)
-	b.wechat, b.control, b.hook = b.serve(d.wechat, b.sim), b.serve(d.control, b.sim.Control()), b.serve(d.hook, b.partner.Desk())
+	b.wechat, b.control, b.hook = b.serve(d.wechat, b.sim), b.serve(d.control, b.sim.Control()), b.serve(d.hook, b.partner.Admin())
 
 	if w.callback != "" {
 		b.sim.SetApp(appName, func(a *wechatsim.App) { a.CallbackURL = w.callback })
@@ -239,7 +239,7 @@ func (b *box) explain(w io.Writer) {
 func (b *box) config(listen, admin string) ([]byte, error) {
 	var out bytes.Buffer
 	err := sheet.Execute(&out, map[string]any{"Listen": listen, "Admin": admin, "WeChat": b.wechat, "App": b.mini, "Secret": b.secret, "WeChatSecret": b.wechatSecret,
-		"Hook": b.hook + "/hook", "OwnHook": b.wish.hook, "OwnSecret": b.wish.secret, "Guarded": guarded(admin), "Password": adminPassword, "AppName": appName, "PartnerName": partnerName})
+		"Hook": b.hook + "/hook", "OwnHook": b.options.hook, "OwnSecret": b.options.secret, "Guarded": guarded(admin), "Password": adminPassword, "AppName": appName, "PartnerName": partnerName})
 	return out.Bytes(), err
 }
 

@@ -28,8 +28,8 @@ func main() {
 	os.Exit(code)
 }
 
-// wish is what the command line asks for.
-type wish struct {
+// options is what the command line asks for.
+type options struct {
 	once  bool
 	quiet bool
 	calm  bool
@@ -50,8 +50,8 @@ const usage = `wxsim: the world in a box. A simulated WeChat, one partner, an in
 
 const defaultAddr = "127.0.0.1:8080"
 
-func parse(args []string, stderr io.Writer) (wish, error) {
-	var w wish
+func parse(args []string, stderr io.Writer) (options, error) {
+	var w options
 	fs := flag.NewFlagSet("wxsim", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() {
@@ -89,7 +89,7 @@ func parse(args []string, stderr io.Writer) (wish, error) {
 }
 
 // own checks what is said of somebody's own gateway and receiver.
-func (w wish) own() error {
+func (w options) own() error {
 	for name, raw := range map[string]string{"callback": w.callback, "hook": w.hook} {
 		if u, err := url.Parse(raw); raw != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "") {
 			return fmt.Errorf("-%s: not a URL such as http://127.0.0.1:3000/%s", name, name)

@@ -168,7 +168,7 @@ func TestTheTourCanFail(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			b, err := open(ctx, wish{calm: true, seed: 7, addr: "127.0.0.1:0"})
+			b, err := open(ctx, options{calm: true, seed: 7, addr: "127.0.0.1:0"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -203,7 +203,7 @@ func TestTheTourHoldsInBadWeather(t *testing.T) {
 		{{Mood: wechatsim.Busy, Path: "subscribe/send"}, {Mood: wechatsim.SentFirst, Delay: 500 * time.Millisecond}},
 	} {
 		t.Run(string(forced[0].Mood), func(t *testing.T) {
-			b, err := open(within(t), wish{calm: true, seed: 7, addr: "127.0.0.1:0"})
+			b, err := open(within(t), options{calm: true, seed: 7, addr: "127.0.0.1:0"})
 			if err != nil {
 				t.Fatal(err)
 			}

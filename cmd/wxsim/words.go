@@ -11,7 +11,7 @@ import (
 
 // introduce says what runs where.
 func (b *box) introduce(v *voice) {
-	v.say("wxsim: the world in a box. Seed %d (-seed %d has the same day again), WeChat is %s.\n", b.wish.seed, b.wish.seed, b.temper())
+	v.say("wxsim: the world in a box. Seed %d (-seed %d has the same day again), WeChat is %s.\n", b.options.seed, b.options.seed, b.temper())
 	for _, l := range b.addresses() {
 		v.say("  %-26s %s", l[0], l[1])
 	}
@@ -20,7 +20,7 @@ func (b *box) introduce(v *voice) {
 func (b *box) addresses() [][2]string {
 	if b.app == nil {
 		return [][2]string{
-			{"your gateway's callback", b.wish.callback},
+			{"your gateway's callback", b.options.callback},
 			{"WeChat", b.wechat + "  (your gateway's wechat.base_url)"},
 			{"WeChat, the control", b.control + "  (a page of buttons: accept, reject, be slow, token dies)"},
 			{"appid, secret", b.mini.AppID + "  " + b.mini.Secret},

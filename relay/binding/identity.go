@@ -51,7 +51,7 @@ func (b *Book) Greeted(ctx context.Context, app, openid string) error {
 	return nil
 }
 
-// SessionKey is the openid's current session_key: the only way one leaves this room. ErrNotFound.
+// SessionKey is the openid's current session_key: the only way one leaves this package. ErrNotFound.
 func (b *Book) SessionKey(ctx context.Context, app, openid string) (string, error) {
 	key := openidTag(app, openid) + "k"
 	kept, err := b.get(ctx, key)

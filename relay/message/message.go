@@ -26,7 +26,7 @@ const (
 // Channels are all of them.
 var Channels = []string{ChannelSubscribe, ChannelCustomerService, ChannelOATemplate, ChannelTemplate, ChannelUniform}
 
-// States of a message. scheduled, held and queued wait; sending is in a worker's hands; sent may still become
+// States of a message. scheduled, held and queued wait; sending is that a worker holds; sent may still become
 // delivered or failed by WeChat's report, unknown likewise until the deadline; the others are ends.
 const (
 	StateScheduled = "scheduled"

@@ -52,7 +52,7 @@ var (
 	ErrTaken       = errors.New("queue: once only, and it happened before")
 	ErrExists      = errors.New("queue: a job of this id exists")
 	ErrStale       = errors.New("queue: the job changed meanwhile")
-	ErrInHand      = errors.New("queue: the job is in a worker's hand")
+	ErrInHand      = errors.New("queue: the job is that a worker holds")
 	ErrFull        = errors.New("queue: as many wait as may, see ParkLimit")
 	ErrNotFound    = errors.New("queue: not found")
 	ErrID          = errors.New("queue: malformed")

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Desk is the partner's own front: GET /events and /deliveries show what came, POST /misbehave {"status":500,"times":3}
+// Admin is the partner's own front: GET /events and /deliveries show what came, POST /misbehave {"status":500,"times":3}
 // and /behave change its manners, and everything else is its endpoint.
-func (p *Partner) Desk() http.Handler {
+func (p *Partner) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", p)
 	mux.HandleFunc("GET /events", func(w http.ResponseWriter, _ *http.Request) { show(w, p.Events()) })
