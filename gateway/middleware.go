@@ -34,7 +34,7 @@ func (g *Handler) outer(c *gin.Context) {
 	c.Next()
 }
 
-// quiet is outer for WeChat: its answers carry no body and no request id, and a push that is not thanked comes again.
+// quiet is outer for WeChat: its answers carry no body and no request id, and a push that is not acknowledged comes again.
 func (g *Handler) quiet(c *gin.Context) {
 	defer func() {
 		p := recover()

@@ -12,7 +12,7 @@ import (
 )
 
 // Two channels need something of the user's before WeChat is asked: subscribe a credit of the line, customer_service one
-// message of the allowance. Both are booked by riders of the queue, so that they move with the message or not at all. The
+// message of the allowance. Both are booked by operations in the queue's scripts, so that they move with the message or not at all. The
 // other channels need nothing here (a legacy form_id lies in the pool of package binding).
 
 // Extensions are the Lua of other packages that takes part in the queue's changes: what queue.Open must be given for the journeys to work.

@@ -43,7 +43,7 @@ const (
 )
 
 // Accept takes a proven push: remembered, booked and queued in one change, or not at all. It is the [callback.Sink].
-// The same push again changes nothing and is thanked again.
+// The same push again changes nothing and is acknowledged again.
 func (r *Relay) Accept(ctx context.Context, p *callback.Push) ([]byte, error) {
 	ctx, span := r.BeginSpan(ctx, "", SpanPush)
 	if span == nil {

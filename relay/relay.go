@@ -10,7 +10,7 @@
 //	code -----> Login: openid and a session; the session_key stays inside
 //	report ---> Report: {ledger movements, paired with WeChat's event + job}
 //
-// The rules these journeys keep are of the design: nothing is thanked before it is durable, a person is never
+// The rules these journeys keep are of the design: nothing is acknowledged before it is durable, a person is never
 // written to twice, no grant is used twice or lost, one token refresh at a time.
 package relay
 

@@ -135,7 +135,7 @@ func persistence(f *findings, name string, info map[string]string) {
 	case info["aof_enabled"] == "1":
 		f.ok("redis", "persistence", "%s: append-only file", name)
 	default:
-		f.problem("redis", "persistence", name+": no append-only file, so pushes that were thanked are lost when Redis restarts",
+		f.problem("redis", "persistence", name+": no append-only file, so pushes that were acknowledged are lost when Redis restarts",
 			"appendonly yes (appendfsync everysec loses at most a second, always loses nothing)")
 	}
 }

@@ -292,7 +292,7 @@ func TestShardsAreForEver(t *testing.T) {
 	})
 }
 
-func TestOpenRefusesARiderThatDoesNotCompile(t *testing.T) {
+func TestOpenRefusesAnExtensionThatDoesNotCompile(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		if _, err := Open(t.Context(), rdb, Options{Extensions: []Extension{{"bad", "return function("}}}); err == nil {
 			t.Error("opened")

@@ -128,7 +128,7 @@ func TestEditComparesTheVersion(t *testing.T) {
 }
 
 // A held message is released only with its credit.
-func TestEditThatARiderRefuses(t *testing.T) {
+func TestEditThatAnOperationRefuses(t *testing.T) {
 	eachRedis(t, func(t *testing.T, rdb redis.UniversalClient) {
 		q := open(t, rdb, Options{Extensions: []Extension{till}})
 		q.Handle("g", Group{}, never)

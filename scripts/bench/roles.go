@@ -23,7 +23,7 @@ import (
 	"github.com/wxrelay/wxrelay/relay/wechat"
 )
 
-// runBare is the baseline: a Gin handler that reads the body and thanks.
+// runBare is the baseline: a Gin handler that reads the body and answers.
 func runBare() error {
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
