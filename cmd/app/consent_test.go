@@ -586,7 +586,7 @@ func TestTheConsoleShowsTheStatement(t *testing.T) {
 		}
 	}
 	row := func(cause, delta, balance string) string {
-		return `<td class="code">` + cause + `</td><td class="n">` + delta + `</td><td class="n">` + balance + `</td>`
+		return `class="code">` + cause + `</td><td data-label="Movement" class="n">` + delta + `</td><td data-label="Balance" class="n">` + balance + `</td>`
 	}
 	wants(page(), `id="line-`+tOrder, `<dd class="figure">2 <small class="soft">1 unproven</small></dd>`, row("client_accept", "&#43;1", "1"), row("popup_accept", "&#43;1", "2"))
 	w.toldOf(w.send(202, order(ann, nil)).Message().ID, "message.delivered")
