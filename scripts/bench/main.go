@@ -1,4 +1,4 @@
-// Command bench measures the two hot paths of the house beside a bare Gin handler, in one run on one machine, and prints
+// Command bench measures the two hot paths of the product beside a bare Gin handler, in one run on one machine, and prints
 // ratios: absolute figures of a shared machine say little, a ratio of the same minute says much.
 //
 //	go run ./scripts/bench                 every case, medians of 5 interleaved runs
