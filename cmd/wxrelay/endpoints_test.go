@@ -51,7 +51,7 @@ func TestEndpointsAndReplay(t *testing.T) {
 	status.Store(http.StatusOK)
 	run(0, "status 200", "endpoints test orders/main")
 	run(0, "orders/main is healthy", "endpoints enable orders/main")
-	tick, over := time.NewTicker(5*time.Millisecond), time.After(30*time.Second)
+	tick, over := time.NewTicker(5*time.Millisecond), time.After(3*time.Minute)
 	defer tick.Stop()
 	for taken.Load() < 3 { // the test, and both of the tap's events
 		select {

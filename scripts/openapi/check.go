@@ -123,12 +123,14 @@ func teeBody(r *http.Request) *recorder {
 
 func (c *Checker) exchange(r *http.Request, asked *recorder, status int, header http.Header, answer *recorder) error {
 	route, params, err := c.router.FindRoute(r)
-	if err != nil || asked.full || answer.full { // a route that nobody has is answered 404 or 405
+	body, whole := asked.bytes()
+	answered, all := answer.bytes()
+	if err != nil || !whole || !all { // a route that nobody has is answered 404 or 405
 		return nil //nolint:nilerr // it is not in the description
 	}
 	input := &openapi3filter.RequestValidationInput{Request: r.Clone(context.WithoutCancel(r.Context())), PathParams: params, Route: route,
 		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true}}
-	input.Request.Body = io.NopCloser(bytes.NewReader(bytes.TrimPrefix(asked.Bytes(), []byte("\ufeff")))) // a byte order mark is passed over
+	input.Request.Body = io.NopCloser(bytes.NewReader(bytes.TrimPrefix(body, []byte("\ufeff")))) // a byte order mark is passed over
 	if input.Request.Header.Get("Content-Type") == "" {                                                   // our callers need not name it
 		input.Request.Header.Set("Content-Type", "application/json")
 	}
@@ -139,8 +141,8 @@ func (c *Checker) exchange(r *http.Request, asked *recorder, status int, header 
 		}
 	}
 	if err := openapi3filter.ValidateResponse(ctx, &openapi3filter.ResponseValidationInput{RequestValidationInput: input, Status: status,
-		Header: header, Body: io.NopCloser(bytes.NewReader(answer.Bytes())), Options: input.Options}); err != nil {
-		return fmt.Errorf("the answer of %s %s is not in the description: %w\n%d %s", r.Method, r.URL.Path, err, status, answer.Bytes())
+		Header: header, Body: io.NopCloser(bytes.NewReader(answered)), Options: input.Options}); err != nil {
+		return fmt.Errorf("the answer of %s %s is not in the description: %w\n%d %s", r.Method, r.URL.Path, err, status, answered)
 	}
 	return nil
 }
@@ -177,17 +179,28 @@ func (c *Checker) Operations() []string {
 	return out
 }
 
+// recorder keeps a body. A request's body may still be written when its answer is there.
 type recorder struct {
-	bytes.Buffer
+	mu   sync.Mutex
+	body bytes.Buffer
 	full bool
 }
 
+// bytes is what was written so far; whole is false when that is not all.
+func (r *recorder) bytes() (body []byte, whole bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return bytes.Clone(r.body.Bytes()), !r.full
+}
+
 func (r *recorder) Write(p []byte) (int, error) {
-	if r.Len()+len(p) > bodyLimit {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.body.Len()+len(p) > bodyLimit {
 		r.full = true
 		return len(p), nil
 	}
-	return r.Buffer.Write(p)
+	return r.body.Write(p)
 }
 
 type answerRecorder struct {
