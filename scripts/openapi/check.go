@@ -131,7 +131,7 @@ func (c *Checker) exchange(r *http.Request, asked *recorder, status int, header 
 	input := &openapi3filter.RequestValidationInput{Request: r.Clone(context.WithoutCancel(r.Context())), PathParams: params, Route: route,
 		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true}}
 	input.Request.Body = io.NopCloser(bytes.NewReader(bytes.TrimPrefix(body, []byte("\ufeff")))) // a byte order mark is passed over
-	if input.Request.Header.Get("Content-Type") == "" {                                                   // our callers need not name it
+	if input.Request.Header.Get("Content-Type") == "" {                                          // our callers need not name it
 		input.Request.Header.Set("Content-Type", "application/json")
 	}
 	ctx := input.Request.Context()
